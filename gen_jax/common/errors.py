@@ -1,0 +1,9 @@
+"""The one exception that a user is meant to read."""
+
+
+class UserError(Exception):
+    """A mistake that the user can mend.
+
+    The message is one line: it names the file or key, says what was expected
+    and what to do. A door prints it without a stack trace and exits with 2.
+    """
