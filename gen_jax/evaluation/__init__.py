@@ -1,0 +1,54 @@
+"""Evaluators: predict functions + data -> numbers and pictures. A new one is a line here."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from gen_jax.common.build import build
+from gen_jax.common.errors import UserError
+from gen_jax.evaluation.base import Data, Evaluator, Predictor, Result
+
+__all__ = ["EVALUATORS", "Data", "Evaluator", "Predictor", "Result", "build_evaluators", "run_all"]
+
+# name -> "module:class"; loaded when asked for, so that a door starts quickly.
+EVALUATORS = {
+    "reconstruction": "gen_jax.evaluation.reconstruction:Reconstruction",
+    "first_stage": "gen_jax.evaluation.first_stage:FirstStage",
+    "error_by_time": "gen_jax.evaluation.denoising:ErrorByTime",
+    "prompt_accuracy": "gen_jax.evaluation.prompts:PromptAccuracy",
+}
+
+
+def build_evaluators(config: Mapping[str, Mapping[str, Any]], stage: str) -> dict[str, Any]:
+    """Builds `config.evaluators`: name -> its values.
+
+    A value `prefix` replaces the stage's name before the metrics' names.
+
+    Returns:
+      name -> (prefix, evaluator).
+
+    Raises:
+      UserError: an unknown name or key.
+    """
+    out = {}
+    for name, given in config.items():
+        if name not in EVALUATORS:
+            raise UserError(
+                f"config.evaluators: unknown {name!r}; known are {', '.join(sorted(EVALUATORS))}"
+            )
+        values = dict(given)
+        prefix = values.pop("prefix", stage)
+        module, cls = EVALUATORS[name].split(":")
+        cls = getattr(importlib.import_module(module), cls)
+        out[name] = (prefix, build(cls, values, f"config.evaluators.{name}"))
+    return out
+
+
+def run_all(evaluators: Mapping[str, Any], predict: Predictor, data: Data) -> Result:
+    """Runs them all; metrics become `prefix/name`."""
+    metrics, shown = {}, {}
+    for prefix, evaluator in evaluators.values():
+        result = evaluator(predict, data)
+        metrics |= {f"{prefix}/{k}": v for k, v in result.metrics.items()}
+        shown |= result.pictures
+    return Result(metrics, shown)

@@ -1,0 +1,34 @@
+"""Stages: what each one trains, as pure functions. A new one is a line in `TASKS`."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from gen_jax.common.errors import UserError
+
+# name -> "module:class"; loaded when asked for, so that a door starts quickly.
+TASKS = {
+    "vae": "gen_jax.tasks.vae:VAETask",
+    "ldm": "gen_jax.tasks.ldm:LDMTask",
+}
+
+
+def build_task(config: Mapping[str, Any], frozen_tasks: Mapping[str, Any] | None = None) -> Any:
+    """Builds the task that `config["name"]` names.
+
+    Args:
+      config: `config.task`, plain values.
+      frozen_tasks: tasks of the trained models this one works on, by name (`vae`).
+
+    Raises:
+      UserError: no such task, or a key that does not fit it.
+    """
+    rest = dict(config)
+    name = rest.pop("name", None)
+    if name not in TASKS:
+        raise UserError(f"config.task.name={name!r}: expected one of {', '.join(sorted(TASKS))}")
+    module, cls = TASKS[name].split(":")
+    task_class = getattr(importlib.import_module(module), cls)
+    if frozen_tasks:
+        return task_class.from_config(rest, frozen_tasks)
+    return task_class.from_config(rest)

@@ -1,0 +1,121 @@
+"""What the recipes share: how `FILE:ARG` is read, and the keys that every config has."""
+
+from typing import Any
+
+import ml_collections
+
+from gen_jax.common.errors import UserError
+
+
+def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
+    """Reads `key=value,key=value`; a bare `key` means True.
+
+    Args:
+      arg: what follows the colon in `--config=FILE:ARG`.
+      **defaults: the keys there are; a value takes the type of its default.
+
+    Raises:
+      UserError: an unknown key or a value of another type.
+    """
+    values = dict(defaults)
+    for part in (arg or "").split(","):
+        if not part:
+            continue
+        key, _, text = part.partition("=")
+        if key not in defaults:
+            raise UserError(f"--config=...:{arg}: unknown {key!r}; known are {sorted(defaults)}")
+        kind = type(defaults[key])
+        try:
+            if kind is bool:
+                values[key] = {"": True, "true": True, "1": True, "false": False, "0": False}[
+                    text.lower()
+                ]
+            else:
+                values[key] = kind(text)
+        except (ValueError, KeyError) as error:
+            raise UserError(f"--config=...:{arg}: {key} must be {kind.__name__}") from error
+    return ml_collections.ConfigDict(values)
+
+
+def base() -> ml_collections.ConfigDict:
+    """The keys that every config has, with values that suit one small device."""
+    return ml_collections.ConfigDict(
+        dict(
+            # The stage and its architecture, see gen_jax/tasks.
+            task=dict(name=""),
+            # Where examples come from, see gen_jax/runs/data.py.
+            data=dict(
+                source="photos",  # an embedded source, prepared on the way; or
+                dir="",  # a folder that gen_jax.prepare wrote
+                num=0,  # examples to prepare of an embedded source, 0: its own default
+                image_size=64,
+                crop_scale=(0.8, 1.0),  # share of the short side that a training crop keeps
+                flip=True,
+                vocab_size=1024,  # of the tokenizer trained on the captions
+                max_length=32,  # tokens of a caption
+                num_threads=4,
+                cache=True,  # keep decoded images in memory: for small data sets
+                max_bad_records=10,
+                verify="size",  # or "digest", "none": how shards are checked when opened
+            ),
+            # Steps, batch and cadence, see gen_jax/training/loop.py.
+            training=dict(
+                num_steps=1000,
+                batch_size=64,
+                seed=0,
+                accumulation_steps=1,
+                ema=0.999,
+                ema_groups=("model",),
+                log_every=50,
+                eval_every=0,
+                checkpoint_every=0,
+                keep=2,
+                best_metric="",
+                best_mode="min",
+                max_nonfinite=20,
+                profile_steps=0,
+            ),
+            # Parameter group -> optimizer, see gen_jax/training/optim.py.
+            optimizer=dict(model=optimizer()),
+            # Devices along each axis; -1 takes what is left.
+            mesh=dict(replica=1, fsdp=-1, tensor=1),
+            # Ordered (path regex, tactic), see gen_jax/parallel/sharding.py.
+            sharding=dict(rules=((".*", "fsdp"),)),
+            # Evaluator -> its values, see gen_jax/evaluation.
+            evaluators=dict(),
+            # Trained models that this one works on: name -> run directory or package:NAME.
+            frozen=dict(),
+            # Configs that are trained first where `frozen` names no model.
+            requires=dict(),
+            tensorboard=True,
+        )
+    )
+
+
+def optimizer(**changes: Any) -> dict[str, Any]:
+    """One group's optimizer with every key, so that each can be set from the command line."""
+    values = dict(
+        name="adamw",
+        learning_rate=1e-3,
+        schedule="cosine",
+        warmup_steps=100,
+        end_factor=0.0,
+        b1=0.9,
+        b2=0.99,
+        eps=1e-8,
+        weight_decay=0.0,
+        no_decay=r"(bias|scale|norm|embedding)",
+        freeze="",
+        clip_norm=1.0,
+    )
+    if unknown := set(changes) - set(values):
+        raise UserError(f"optimizer: unknown key {sorted(unknown)[0]!r}")
+    return values | changes
+
+
+def set_data(config: ml_collections.ConfigDict, data: str) -> None:
+    """Points `config.data` at an embedded source by name, or at a folder of shards."""
+    if data in ("photos", "shapes"):
+        config.data.source, config.data.dir = data, ""
+    else:
+        config.data.source, config.data.dir = "", data

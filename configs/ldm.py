@@ -1,0 +1,112 @@
+"""Text-to-image by latent diffusion.
+
+    python -m gen_jax.main --config=configs/ldm.py --workdir=runs/ldm
+
+Laptop recipe (default): a 2M-parameter UNet with rectified flow on 16x16 latents of the
+embedded photographs, 2 CPU cores, behind the packaged autoencoder (`:vae=train` trains one
+first). `:data=shapes` learns the procedural world instead.
+
+`:variant=sd15` and `:variant=sd2` are the UNets of Stable Diffusion 1.5 (859,520,964
+parameters) and 2 (865,910,724) on your own captioned shards (`data=DIR`). Not yet measured.
+"""
+
+from configs import common, vae
+
+
+def get_config(arg=None):
+    arg = common.parse_arg(arg, variant="tiny", data="photos", vae="", debug=False)
+    config = common.base()
+    with config.unlocked():
+        config.task = dict(
+            name="ldm",
+            image_size=64,
+            unet=dict(
+                block_out_channels=(64, 128),
+                down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+                up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+                layers_per_block=1,
+                attention_head_dim=4,
+                norm_num_groups=16,
+                dtype="float32",
+            ),
+            text_encoder=dict(
+                name="compact",
+                vocab_size=1024,
+                max_length=32,
+                hidden_size=128,
+                num_layers=2,
+                num_heads=4,
+            ),
+            process=dict(
+                schedule="flow", prediction_type="flow", timestep_sampling="logit_normal"
+            ),
+            cond_dropout=0.1,
+            sampler="dpmpp_2m",
+            num_inference_steps=20,
+            guidance_scale=2.5,
+            guidance_rescale=0.0,
+        )
+        config.evaluators = dict(
+            prompt_accuracy=dict(count=128, batch_size=64),
+            error_by_time=dict(count=256, batch_size=64),
+            first_stage=dict(count=256, batch_size=64, prefix="vae"),
+        )
+        if arg.vae == "train":
+            config.requires.vae = vae.get_config(f"data={arg.data}")
+        else:
+            config.frozen.vae = arg.vae or "package:vae_tiny"
+    config.training.update(num_steps=2500, batch_size=32, ema=0.998)
+    config.optimizer.model.update(learning_rate=1e-3, warmup_steps=100)
+    common.set_data(config, arg.data)
+    if arg.data == "shapes":
+        _shapes(config)
+    if arg.variant != "tiny":
+        _stable_diffusion(config, arg.variant)
+    if arg.debug:
+        _debug(config)
+    return config.lock()
+
+
+def _shapes(config):
+    # Captions say left and right; a scene is whole only uncropped.
+    config.data.update(flip=False, crop_scale=(1.0, 1.0))
+    config.training.update(num_steps=8000)
+
+
+def _stable_diffusion(config, variant):
+    from gen_jax.models import presets
+
+    unet = {"sd15": presets.SD15_UNET, "sd2": presets.SD2_UNET}[variant]
+    with config.unlocked():
+        config.task.unet = dict(unet, dtype="bfloat16")
+    config.task.update(image_size=512)
+    config.task.process.update(
+        schedule="scaled_linear", prediction_type="v_prediction", timestep_sampling="uniform"
+    )
+    config.task.text_encoder.update(
+        hidden_size=unet["cross_attention_dim"], num_layers=12, num_heads=12, max_length=77
+    )
+    config.data.update(image_size=512, max_length=77, cache=False)
+    config.training.update(
+        num_steps=500_000, batch_size=2048, ema=0.9999, eval_every=10_000, checkpoint_every=1000
+    )
+    config.optimizer.model.update(learning_rate=1e-4, warmup_steps=10_000, schedule="constant")
+
+
+def _debug(config):
+    config.task.update(image_size=16, num_inference_steps=2)
+    config.task.unet.update(
+        block_out_channels=(8, 16), norm_num_groups=4, attention_head_dim=2, layers_per_block=1
+    )
+    config.task.text_encoder.update(
+        vocab_size=300, max_length=8, hidden_size=16, num_layers=1, num_heads=2
+    )
+    config.data.update(image_size=16, num=64, vocab_size=300, max_length=8)
+    config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2)
+    config.optimizer.model.warmup_steps = 1
+    if "prompt_accuracy" in config.evaluators:
+        config.evaluators.prompt_accuracy.update(
+            count=16, batch_size=8, train_count=48, val_count=16, shown=4
+        )
+    config.evaluators.error_by_time.update(count=16, batch_size=8)
+    config.evaluators.first_stage.update(count=16, batch_size=8)

@@ -1,0 +1,79 @@
+"""The autoencoder that latent models work behind.
+
+    python -m gen_jax.main --config=configs/vae.py --workdir=runs/vae
+
+Laptop recipe (default): a patchifying autoencoder on crops of the embedded photographs and
+drawn shapes at 64x64, 2 CPU cores. The weights in gen_jax/weights/vae_tiny came from
+`configs/vae.py:long`.
+
+`:variant=sd` is the autoencoder of Stable Diffusion 1.x (83,653,863 parameters) with a patch
+discriminator, for 256x256 crops of your own images (`data=DIR`, see gen_jax.prepare); one
+H200 or a TPU v5p slice. Not yet measured.
+"""
+
+from configs import common
+
+
+def get_config(arg=None):
+    arg = common.parse_arg(arg, variant="patch", data="photos", debug=False, long=False)
+    config = common.base()
+    with config.unlocked():
+        config.task = dict(
+            name="vae",
+            autoencoder=dict(
+                name="patch", channels=128, encoder_layers=2, decoder_layers=4, latent_channels=4
+            ),
+            discriminator=None,
+            image_size=64,
+            l1_weight=1.0,
+            l2_weight=0.0,
+            kl_weight=1e-4,
+            perceptual="multiscale_gradient",
+            perceptual_weight=0.5,
+            adversarial_weight=0.0,
+            adversarial_start=0,
+        )
+        config.evaluators = dict(reconstruction=dict(split="val", count=256, batch_size=64))
+    config.data.crop_scale = (0.7, 1.0)
+    config.training.update(
+        num_steps=2400, batch_size=32, ema=0.995, best_metric="vae/psnr", best_mode="max"
+    )
+    config.optimizer.model.update(learning_rate=2e-3, warmup_steps=50, clip_norm=1.0)
+    common.set_data(config, arg.data)
+    if arg.long:
+        config.training.update(num_steps=12_000, eval_every=2000, ema=0.999)
+    if arg.variant == "sd":
+        _stable_diffusion(config)
+    if arg.debug:
+        _debug(config)
+    return config.lock()
+
+
+def _stable_diffusion(config):
+    with config.unlocked():
+        config.task.autoencoder = dict(name="kl", dtype="bfloat16", remat=True)
+        config.task.discriminator = dict(name="patch")
+        config.optimizer.disc = common.optimizer(learning_rate=4.5e-5, b1=0.5, b2=0.9)
+    config.task.update(
+        image_size=256,
+        kl_weight=1e-6,
+        adversarial_weight=0.1,
+        adversarial_start=50_000,
+        perceptual_weight=1.0,
+    )
+    config.data.update(image_size=256, cache=False)
+    config.training.update(
+        num_steps=250_000, batch_size=96, eval_every=5000, checkpoint_every=1000, ema=0.9999
+    )
+    config.optimizer.model.update(learning_rate=4.5e-5, b1=0.5, b2=0.9, schedule="constant")
+
+
+def _debug(config):
+    config.task.update(image_size=16)
+    config.task.autoencoder = dict(
+        name="patch", channels=8, encoder_layers=1, decoder_layers=1, latent_channels=4
+    )
+    config.data.update(image_size=16, num=64)
+    config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2)
+    config.optimizer.model.warmup_steps = 1
+    config.evaluators.reconstruction.update(count=16, batch_size=8)

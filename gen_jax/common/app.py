@@ -1,0 +1,107 @@
+"""How every door runs: fast `--help`, and one line instead of a stack trace for a user's mistake."""
+
+import errno
+import inspect
+import os
+import sys
+from collections.abc import Callable
+
+from absl import flags, logging
+
+from gen_jax.common.errors import UserError
+
+# What the operating system says when the fault is the place, not the program.
+_PLACE_ERRORS = {
+    errno.ENOSPC: "the disk is full; free some space or name a folder on another disk",
+    errno.EDQUOT: "the disk quota is used up; free some space or name another folder",
+    errno.EACCES: "permission denied; name a folder that you may write to",
+    errno.EPERM: "not permitted; name a folder that you may write to",
+    errno.EROFS: "the file system is read-only; name a folder that you may write to",
+    errno.ENOTDIR: "part of this path is a file, not a folder; name another folder",
+}
+
+
+def place_error(error: OSError) -> UserError | None:
+    """Puts an error of the file system into words, or returns None where it is something else."""
+    reason = _PLACE_ERRORS.get(error.errno)
+    if reason is None:
+        return None
+    return UserError(f"{error.filename or 'output'}: {reason}")
+
+
+def run(main: Callable[[list[str]], int | None]) -> None:
+    """Parses the flags, runs `main`, and exits.
+
+    Exit codes: 0 done, 2 a mistake of the user's (one line on standard error), 130 interrupted.
+    Any other error keeps its stack trace, because it is ours to mend.
+
+    Args:
+      main: the door. It does its heavy imports inside, so that `--help` is quick.
+    """
+    module = inspect.getmodule(main)
+    if any(a.lstrip("-").split("=")[0] in ("help", "h", "helpfull") for a in sys.argv[1:]):
+        _print_help(module)
+        sys.exit(0)
+    try:
+        rest = _parse()
+        if len(rest) > 1:
+            raise UserError(
+                f"unexpected argument {rest[1]!r}: values are given as --name=value, see --help"
+            )
+        _quiet_logs()
+        sys.exit(main(rest) or 0)
+    except UserError as error:
+        _die(str(error))
+    except flags.Error as error:
+        _die(f"{error}; see --help")
+    except OSError as error:
+        known = place_error(error)
+        if known is None:
+            raise
+        _die(str(known))
+    except KeyboardInterrupt:
+        _die("interrupted", code=130)
+
+
+def _parse() -> list[str]:
+    try:
+        return flags.FLAGS(sys.argv)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # ml_collections raises these for `--config.a.b=c` where the config has no such key.
+        given = [a for a in sys.argv[1:] if a.lstrip("-").startswith("config.")]
+        if not given:
+            raise
+        raise UserError(
+            f"{' '.join(given)}: the config has no such key, or the value is of another type "
+            f"({error}); the keys and their types stand in the config file"
+        ) from error
+
+
+def _quiet_logs() -> None:
+    logging.use_absl_handler()
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)
+
+
+def _die(message: str, code: int = 2) -> None:
+    sys.stdout.flush()
+    print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
+    if code == 2 and "GEN_JAX_TRACEBACK" in os.environ:
+        import traceback
+
+        traceback.print_exc()
+    sys.exit(code)
+
+
+def _print_help(module) -> None:
+    """Prints the door's docstring and its own flags."""
+    print(inspect.cleandoc(module.__doc__ or "").strip())
+    print("\nFlags:")
+    name = module.__name__ if module.__name__ != "__main__" else sys.argv[0]
+    key_flags = {f.name: f for f in flags.FLAGS.get_key_flags_for_module(name)}
+    if module.__name__ == "__main__":
+        key_flags |= {f.name: f for f in flags.FLAGS.get_key_flags_for_module(sys.argv[0])}
+    for flag in sorted(key_flags.values(), key=lambda f: f.name):
+        default = "" if flag.default in (None, "") else f" (default: {flag.default})"
+        print(f"  --{flag.name}: {' '.join((flag.help or '').split())}{default}")
+    print("\nSet GEN_JAX_TRACEBACK=1 to see the stack trace behind a one-line error.")

@@ -1,0 +1,64 @@
+"""Dataclasses (linen modules among them) from plain config values, checked."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from gen_jax.common.errors import UserError
+
+T = TypeVar("T")
+
+# Fields that linen adds to every module.
+_LINEN = {"parent", "name"}
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """`cls(**values)`, with `dtype` given by name.
+
+    Args:
+      cls: a dataclass.
+      values: plain values, for example a part of a config.
+      where: the config key they stand under, for the error message.
+
+    Raises:
+      UserError: a key that is no field of `cls`, or a field without a value.
+    """
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init and f.name not in _LINEN}
+    if unknown := sorted(set(values) - set(fields)):
+        raise UserError(
+            f"{where}: unknown key {unknown[0]!r}; {cls.__name__} takes {', '.join(fields)}"
+        )
+    needed = [
+        n
+        for n, f in fields.items()
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if missing := sorted(set(needed) - set(values)):
+        raise UserError(f"{where}: {missing[0]!r} has no value; {cls.__name__} needs it")
+    return cls(**{k: _dtype(v) if k == "dtype" else v for k, v in values.items()})
+
+
+def by_name(
+    table: Mapping[str, type], config: Mapping[str, Any], where: str
+) -> Any:
+    """Builds the class that `config["name"]` names in `table` from the other keys.
+
+    Raises:
+      UserError: no such name, or a key that does not fit.
+    """
+    rest = dict(config)
+    name = rest.pop("name", None)
+    if name not in table:
+        raise UserError(f"{where}.name={name!r}: expected one of {', '.join(sorted(table))}")
+    return build(table[name], rest, where)
+
+
+def _dtype(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    import jax.numpy as jnp
+
+    known = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
+    if value not in known:
+        raise UserError(f"dtype={value!r}: expected one of {', '.join(known)}")
+    return known[value]

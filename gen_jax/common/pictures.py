@@ -1,0 +1,93 @@
+"""Grids of pictures with their captions, and plots."""
+
+import math
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+_GAP, _TEXT_HEIGHT = 4, 14
+
+
+def grid(
+    images: np.ndarray | Sequence[np.ndarray],
+    captions: Sequence[str] | None = None,
+    *,
+    columns: int | None = None,
+    scale: int | None = None,
+) -> np.ndarray:
+    """Lays pictures of one size out on white, row by row.
+
+    Args:
+      images: uint8 `[n, h, w, 3]`.
+      captions: one a picture, cut to its width; None for none.
+      columns: pictures in a row; as square as possible by default.
+      scale: whole factor that small pictures are enlarged by; chosen by default.
+
+    Returns:
+      uint8 `[H, W, 3]`.
+    """
+    images = np.asarray(images)
+    count, height, width = images.shape[:3]
+    scale = scale or max(1, 128 // max(height, width))
+    images = images.repeat(scale, 1).repeat(scale, 2)
+    height, width = height * scale, width * scale
+    columns = min(count, columns or math.ceil(math.sqrt(count)))
+    rows = math.ceil(count / columns)
+    text = _TEXT_HEIGHT if captions is not None else 0
+    cell_h, cell_w = height + text + _GAP, width + _GAP
+    sheet = Image.new("RGB", (columns * cell_w + _GAP, rows * cell_h + _GAP), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=10)
+    for index in range(count):
+        x = _GAP + index % columns * cell_w
+        y = _GAP + index // columns * cell_h
+        sheet.paste(Image.fromarray(images[index]), (x, y))
+        if captions is not None:
+            draw.text((x, y + height), _fit(captions[index], draw, font, width), "black", font)
+    return np.asarray(sheet)
+
+
+def _fit(text: str, draw: ImageDraw.ImageDraw, font, width: int) -> str:
+    """The caption, cut with an ellipsis where it is wider than its picture."""
+    text = " ".join(text.split())[:200]
+    if draw.textlength(text, font) <= width:
+        return text
+    while text and draw.textlength(text + "…", font) > width:
+        text = text[:-1]
+    return text + "…"
+
+
+def save(path: pathlib.Path, image: np.ndarray) -> None:
+    """Writes a PNG whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        Image.fromarray(image).save(temporary, format="PNG")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def plot_curves(
+    path: pathlib.Path, curves: dict[str, tuple[Sequence[float], Sequence[float]]], x_label: str
+) -> None:
+    """Writes line plots, one panel a curve: name -> (x, y)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    columns = min(3, len(curves))
+    rows = math.ceil(len(curves) / columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(4 * columns, 3 * rows), squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat[len(curves) :]:
+        axis.axis("off")
+    for axis, (name, (x, y)) in zip(axes.flat, curves.items()):
+        axis.plot(x, y, linewidth=1)
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel(x_label, fontsize=8)
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)

@@ -1,0 +1,97 @@
+"""captions.jsonl: one JSON object a line, {"file": ..., "caption": ... or "captions": [...]}."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from gen_jax.common.errors import UserError
+
+FILE = "captions.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class Captioned:
+    """One line of the file.
+
+    Attributes:
+      captions: one or more, without surrounding blanks.
+      attributes: every other key of the line.
+      line: its number, from 1.
+    """
+
+    captions: tuple[str, ...]
+    attributes: dict[str, Any]
+    line: int
+
+
+def _captions_of(values: dict[str, Any], where: str) -> tuple[str, ...]:
+    if "caption" in values and "captions" in values:
+        raise UserError(f'{where}: has both "caption" and "captions"; keep one of them')
+    if "caption" in values:
+        found = [values.pop("caption")]
+    elif "captions" in values:
+        found = values.pop("captions")
+        if not isinstance(found, list):
+            raise UserError(f'{where}: "captions" must be a list of strings')
+    else:
+        raise UserError(f'{where}: has neither "caption" (a string) nor "captions" (a list)')
+    for text in found:
+        if not isinstance(text, str):
+            raise UserError(f"{where}: a caption must be a string, this is {json.dumps(text)}")
+        if any(0xD800 <= ord(letter) <= 0xDFFF for letter in text):
+            raise UserError(f"{where}: a caption holds half of a surrogate pair; mend its encoding")
+    kept = tuple(text.strip() for text in found if text.strip())
+    if not kept:
+        raise UserError(f"{where}: its caption is empty; write one or leave the line out")
+    return kept
+
+
+def read(path: str | pathlib.Path) -> dict[str, Captioned]:
+    """Reads and checks a captions.jsonl.
+
+    Lines of blanks are skipped. A file named on several lines gets the captions of
+    all of them, and the attributes of the last.
+
+    Args:
+      path: the file, UTF-8.
+
+    Returns:
+      file name (with "/", relative to the folder of images) -> Captioned.
+
+    Raises:
+      UserError: a line is wrong; the message names it and says what was expected.
+    """
+    path = pathlib.Path(path)
+    result: dict[str, Captioned] = {}
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    for number, raw in enumerate(lines, 1):
+        where = f"{path} line {number}"
+        try:
+            text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+        except UnicodeDecodeError:
+            raise UserError(f"{where}: is not UTF-8; save the file with this encoding") from None
+        if not text:
+            continue
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            reason = getattr(error, "msg", str(error))
+            raise UserError(f"{where}: is not JSON ({reason})") from None
+        if not isinstance(values, dict):
+            raise UserError(f'{where}: expected an object such as {{"file": ..., "caption": ...}}')
+        file = values.pop("file", None)
+        if not isinstance(file, str) or not file:
+            raise UserError(f'{where}: "file" must name an image, relative to this folder')
+        name = pathlib.PurePosixPath(file.replace("\\", "/"))
+        if name.is_absolute() or ".." in name.parts:
+            raise UserError(f'{where}: "file" must be relative and inside this folder, got {file}')
+        found = _captions_of(values, where)
+        earlier = result.get(str(name))
+        if earlier is not None:
+            found = tuple(dict.fromkeys(earlier.captions + found))
+        result[str(name)] = Captioned(found, values, number)
+    return result

@@ -1,0 +1,132 @@
+"""Between encoded bytes and uint8 RGB arrays: strict for `prepare`, fast for the loader."""
+
+import io
+import warnings
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+# Parallelism is ours (threads of the loader, processes of prepare): OpenCV's own
+# pool on top of it only makes the cores fight.
+cv2.setNumThreads(0)
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+FORMATS = ("jpeg", "png", "webp")
+
+# Formats that a record may hold as they came, with the modes that need no conversion.
+_KEEPABLE = {"JPEG": ("RGB", "L"), "PNG": ("RGB", "L"), "WEBP": ("RGB",)}
+
+
+class ImageError(ValueError):
+    """An image that cannot be used; `reason` is a short name to count by."""
+
+    def __init__(self, reason: str, detail: str = ""):
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow mode to RGB: alpha over white, 16 bits scaled to 8."""
+    if image.mode in ("I;16", "I;16L", "I;16B", "I"):
+        wide = np.asarray(image, dtype=np.int64)
+        return Image.fromarray((np.clip(wide, 0, 65535) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def open_strict(data: bytes) -> tuple[UInt8[np.ndarray, "h w 3"], bool]:
+    """Decodes an image file in full, noticing any damage.
+
+    Args:
+      data: the whole file.
+
+    Returns:
+      pixels: upright (EXIF orientation applied) RGB.
+      keepable: whether these very bytes may go into a record unchanged.
+
+    Raises:
+      ImageError: "corrupt", "truncated" or "too large to decode safely".
+    """
+    if not data:
+        raise ImageError("truncated", "the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF, big images, palettes
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
+                kind, mode = image.format, image.mode
+                turned = image.getexif().get(0x0112, 1) not in (0, 1)
+                animated = getattr(image, "n_frames", 1) > 1
+                rgb = _to_rgb(ImageOps.exif_transpose(image))
+    except Image.DecompressionBombError as error:
+        raise ImageError("too large to decode safely", str(error)) from None
+    except Exception as error:  # a damaged file makes Pillow raise nearly anything
+        text = str(error).lower()
+        short = any(word in text for word in ("truncat", "not enough", "end of", "incomplete"))
+        raise ImageError("truncated" if short else "corrupt", str(error)[:120]) from None
+    keepable = mode in _KEEPABLE.get(kind or "", ()) and not turned and not animated
+    return np.asarray(rgb), keepable
+
+
+def resize_short_side(
+    pixels: UInt8[np.ndarray, "h w 3"], short: int
+) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Lanczos with antialiasing so that the short side has `short` pixels (0: unchanged).
+
+    Images that are already smaller are left as they are: enlarging adds no information.
+    """
+    height, width = pixels.shape[:2]
+    if short <= 0 or min(height, width) <= short:
+        return pixels
+    scale = short / min(height, width)
+    size = (max(short, round(width * scale)), max(short, round(height * scale)))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+
+
+def encode(pixels: UInt8[np.ndarray, "h w 3"], kind: str, quality: int = 95) -> bytes:
+    """Encodes RGB pixels; `kind` is one of FORMATS, `quality` (1..100) is for JPEG and WebP."""
+    buffer = io.BytesIO()
+    image = Image.fromarray(pixels)
+    if kind == "jpeg":
+        # 4:4:4 at high quality: halved chroma shows as colour bleeding in what a model learns
+        subsampling = 0 if quality >= 90 else 2
+        image.save(buffer, "JPEG", quality=quality, subsampling=subsampling, optimize=True)
+    elif kind == "webp":
+        image.save(buffer, "WEBP", quality=quality, method=4)
+    elif kind == "png":
+        image.save(buffer, "PNG", compress_level=6)
+    else:
+        raise ValueError(f"unknown image format {kind!r}, expected one of {FORMATS}")
+    return buffer.getvalue()
+
+
+def decode_fast(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    """Decodes an image of a record to RGB.
+
+    Raises:
+      ImageError: the bytes are no image.
+    """
+    if not data:
+        raise ImageError("corrupt", "no image bytes")
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ImageError("corrupt", str(error)[:120]) from None
+    if pixels is None:
+        raise ImageError("corrupt", "OpenCV cannot decode it")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
+
+
+def resize(pixels: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "s s 3"]:
+    """To `size` x `size`, fast: area averaging when shrinking (antialiased), cubic when growing."""
+    height, width = pixels.shape[:2]
+    if (height, width) == (size, size):
+        return pixels
+    shrink = min(height, width) >= size
+    kind = cv2.INTER_AREA if shrink else cv2.INTER_CUBIC
+    return cv2.resize(pixels, (size, size), interpolation=kind)

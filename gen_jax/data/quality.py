@@ -1,0 +1,133 @@
+"""Which images are unfit: damaged, too small, blank, or there already.
+
+Looking at one image is independent of all others (`examine`, in parallel);
+comparing them is one pass in a fixed order (`find_duplicates`), so that the
+verdicts do not depend on the number of workers.
+"""
+
+import dataclasses
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+
+import imagehash
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from gen_jax.data.images import ImageError
+
+TOO_SMALL, BLANK = "too small", "blank"
+DUPLICATE, NEAR_DUPLICATE = "exact duplicate", "near duplicate"
+
+# What counts as damaged, for --max_bad: the rest is a choice, not an accident.
+DAMAGED = ("corrupt", "truncated", "too large to decode safely", "missing")
+
+_MIN_SIDE = 16  # pixels
+_BLANK_STD = 1.0  # of 255 levels
+_THUMB = 8
+
+# Perceptual hashes of 64 bits in 4 bands of 16: two that differ in at most 3 bits
+# agree in a whole band, so only images that share a band need comparing.
+_BANDS, _MAX_BITS = 4, 3
+# Thumbnails must agree too: icons of one outline in two colours hash alike.
+_MAX_THUMB = 6.0  # mean absolute difference, of 255 levels
+# Comparisons for one image in one band: bounds the work where thousands hash alike.
+_MAX_CANDIDATES = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """What `examine` found.
+
+    Attributes:
+      sha256: of the decoded pixels and their shape.
+      phash: 64-bit perceptual hash, or None where near duplicates are allowed.
+      thumb: 8x8 RGB thumbnail as 192 bytes, or None likewise.
+    """
+
+    sha256: str
+    phash: int | None = None
+    thumb: bytes | None = None
+
+
+def pixel_digest(pixels: UInt8[np.ndarray, "h w 3"]) -> str:
+    """Hex SHA-256 of an image as such, whatever file format it came in."""
+    digest = hashlib.sha256(repr(pixels.shape).encode())
+    digest.update(np.ascontiguousarray(pixels).tobytes())
+    return digest.hexdigest()
+
+
+def examine(
+    pixels: UInt8[np.ndarray, "h w 3"], *, min_side: int = _MIN_SIDE, near: bool = True
+) -> Look:
+    """Looks at one decoded image.
+
+    Args:
+      pixels: the image.
+      min_side: shortest acceptable side in pixels.
+      near: whether to compute what near duplicates are found by.
+
+    Raises:
+      ImageError: it is too small or blank.
+    """
+    height, width = pixels.shape[:2]
+    if min(height, width) < min_side:
+        raise ImageError(TOO_SMALL, f"{width}x{height}, the least is {min_side}")
+    # A quarter of the pixels first: only where they are flat does a thin drawing need them all.
+    if all(float(p.std(axis=(0, 1)).max()) < _BLANK_STD for p in (pixels[::2, ::2], pixels)):
+        raise ImageError(BLANK, "one flat colour")
+    sha256 = pixel_digest(pixels)
+    if not near:
+        return Look(sha256)
+    small = Image.fromarray(pixels).resize((64, 64), Image.Resampling.BOX, reducing_gap=2.0)
+    bits = np.asarray(imagehash.phash(small).hash).ravel()
+    phash = int.from_bytes(np.packbits(bits).tobytes(), "big")
+    thumb = small.resize((_THUMB, _THUMB), Image.Resampling.BOX).tobytes()
+    return Look(sha256, phash, thumb)
+
+
+def find_duplicates(looks: Sequence[Look | None]) -> dict[int, tuple[int, str]]:
+    """Finds images that repeat an earlier one.
+
+    Args:
+      looks: in the order of the source; None for those rejected already.
+
+    Returns:
+      index -> (index of the one that is kept, DUPLICATE or NEAR_DUPLICATE).
+    """
+    first_of: dict[str, int] = {}
+    buckets: tuple[dict[int, list[int]], ...] = tuple(defaultdict(list) for _ in range(_BANDS))
+    found: dict[int, tuple[int, str]] = {}
+    for index, look in enumerate(looks):
+        if look is None:
+            continue
+        if look.sha256 in first_of:
+            found[index] = (first_of[look.sha256], DUPLICATE)
+            continue
+        first_of[look.sha256] = index
+        if look.phash is None:
+            continue
+        bands = [(look.phash >> (16 * band)) & 0xFFFF for band in range(_BANDS)]
+        twin = _nearest(look, looks, buckets, bands)
+        if twin is not None:
+            found[index] = (twin, NEAR_DUPLICATE)
+            continue
+        for bucket, band in zip(buckets, bands, strict=True):
+            bucket[band].append(index)
+    return found
+
+
+def _nearest(look: Look, looks, buckets, bands) -> int | None:
+    """The earliest kept image that `look` nearly repeats."""
+    thumb = np.frombuffer(look.thumb, np.uint8).astype(np.int16)
+    seen: set[int] = set()
+    for bucket, band in zip(buckets, bands, strict=True):
+        seen.update(bucket.get(band, ())[-_MAX_CANDIDATES:])
+    for other in sorted(seen):
+        if (look.phash ^ looks[other].phash).bit_count() > _MAX_BITS:
+            continue
+        theirs = np.frombuffer(looks[other].thumb, np.uint8).astype(np.int16)
+        if float(np.abs(thumb - theirs).mean()) <= _MAX_THUMB:
+            return other
+    return None

@@ -1,0 +1,114 @@
+"""Hugging Face data sets by name, through the optional `datasets` library.
+
+`hf:NAME[:SPLIT]`; the split is "train" by default.
+"""
+
+from typing import Any
+
+from gen_jax.common.errors import UserError
+from gen_jax.data.images import ImageError
+from gen_jax.data.sources import mapping
+from gen_jax.data.sources.base import RawImage
+
+
+def parse(text: str) -> tuple[str, str]:
+    """NAME[:SPLIT] -> (name, split)."""
+    name, _, split = text.partition(":")
+    return name, split or "train"
+
+
+def columns_of(where: str, features: Any) -> mapping.Columns:
+    """Reads which column is what from the `features` of a data set, by their types' names."""
+    kinds = {name: type(feature).__name__ for name, feature in features.items()}
+
+    def is_text(name: str) -> bool:
+        feature = features[name]
+        inner = getattr(feature, "feature", None) or (
+            feature[0] if isinstance(feature, list) and feature else feature
+        )
+        return getattr(inner, "dtype", "") in ("string", "large_string")
+
+    return mapping.choose(
+        where,
+        list(features),
+        images=[name for name, kind in kinds.items() if kind == "Image"],
+        texts=[name for name in features if is_text(name)],
+        labels={
+            name: features[name].names or ()
+            for name, kind in kinds.items()
+            if kind == "ClassLabel"
+        },
+    )
+
+
+class HfSource:
+    """One split of a data set on the Hugging Face hub, or of a folder of parquet files."""
+
+    embedded = False
+    default_format = None
+
+    def __init__(self, where: str, split: str):
+        """Opens the data set, downloading it where that was not done.
+
+        Raises:
+          UserError: `datasets` is not installed, there is no such data set or
+            split, or it holds no images.
+        """
+        self.name = f"hf:{where}"
+        self._where, self._split = where, split
+        self._data = None
+        self._open()
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_data": None}
+
+    def _open(self) -> None:
+        try:
+            import datasets
+        except ImportError:
+            raise UserError(
+                f"{self.name}: reading it needs one more library; run pip install datasets"
+            ) from None
+        try:
+            data = datasets.load_dataset(self._where, split=self._split)
+        except Exception as error:  # hub, network and format errors of many types
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(f"{self.name}:{self._split}: cannot be read: {reason}") from error
+        self._columns = columns_of(self.name, data.features)
+        # Pictures as they lie in the file: decoding is ours, and checks more.
+        self._data = data.cast_column(self._columns.image, datasets.Image(decode=False))
+        self._version = str(getattr(data, "_fingerprint", ""))
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def identity(self) -> dict:
+        return {"split": self._split, "version": self._version, "records": len(self)}
+
+    def label_names(self) -> list[str]:
+        return list(self._columns.label_names)
+
+    def read(self, index: int) -> RawImage:
+        if self._data is None:  # we were sent to a worker
+            self._open()
+        example = self._data[index]
+        key = f"{self._where}/{self._split}/{index:07d}"
+        picture = example[self._columns.image]
+        data = picture.get("bytes") if picture else None
+        if data is None and picture and picture.get("path"):
+            try:
+                with open(picture["path"], "rb") as file:
+                    data = file.read()
+            except OSError as error:
+                raise ImageError("missing", str(error.strerror)) from None
+        if data is None:
+            raise ImageError("missing", "the row holds no picture")
+        return mapping.raw_image(key, example, self._columns, data)
+
+
+def open_hf(text: str) -> HfSource:
+    """Opens what follows "hf:"."""
+    where, split = parse(text)
+    if not where:
+        raise UserError("--source=hf: a name is missing, for example hf:nielsr/CelebA-faces")
+    return HfSource(where, split)

@@ -1,0 +1,138 @@
+"""A small text tokenizer that is trained on the captions at hand.
+
+Byte-level BPE over lowercased text: every script and every emoji has a
+representation, and no token is "unknown". One is trained in a second, so that a
+recipe needs no download.
+"""
+
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tokenizers
+from jaxtyping import Bool, Int32
+
+from gen_jax.common.errors import UserError
+
+PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
+_SPECIALS = (PAD, BOS, EOS)
+
+# The 256 bytes and the special tokens must find room.
+MIN_VOCAB = 256 + len(_SPECIALS)
+
+
+class Encoded(NamedTuple):
+    """Token ids; which of them are no padding; which texts did not fit."""
+
+    ids: Int32[np.ndarray, "n length"]
+    mask: Bool[np.ndarray, "n length"]
+    truncated: Bool[np.ndarray, " n"]
+
+
+class Tokenizer:
+    """Text -> ids of fixed length: BOS, tokens, EOS, padding."""
+
+    pad_id, bos_id, eos_id = range(3)
+
+    def __init__(self, model: tokenizers.Tokenizer):
+        """Wraps a trained model; see `train_tokenizer` and `Tokenizer.load`."""
+        self._model = model
+        # "<eos>" in a prompt is seven letters, not the end of it.
+        self._model.encode_special_tokens = True
+
+    @property
+    def vocab_size(self) -> int:
+        return self._model.get_vocab_size()
+
+    def encode(self, texts: Sequence[str], max_length: int) -> Encoded:
+        """Encodes texts.
+
+        Args:
+          texts: any strings, of any length and in any script.
+          max_length: length of the result, at least 2. Longer texts are cut, and
+            end in EOS all the same.
+
+        Returns:
+          ids [n, max_length], mask [n, max_length] (True up to and with EOS), truncated [n].
+        """
+        if max_length < 2:
+            raise UserError(f"max_length={max_length}: at least 2, BOS and EOS need room")
+        ids = np.full((len(texts), max_length), self.pad_id, np.int32)
+        mask = np.zeros((len(texts), max_length), bool)
+        truncated = np.zeros(len(texts), bool)
+        # Half a surrogate pair, as broken input has it, is not representable as UTF-8.
+        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+        for row, found in enumerate(self._model.encode_batch_fast(clean, add_special_tokens=False)):
+            tokens = found.ids
+            if len(tokens) > max_length - 2:
+                tokens, truncated[row] = tokens[: max_length - 2], True
+            tokens = [self.bos_id, *tokens, self.eos_id]
+            ids[row, : len(tokens)] = tokens
+            mask[row, : len(tokens)] = True
+        return Encoded(ids, mask, truncated)
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """The (lowercased) text of one row of ids, without special tokens."""
+        return self._model.decode([int(i) for i in ids], skip_special_tokens=True)
+
+    def to_json(self) -> str:
+        return self._model.to_str()
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes tokenizer.json atomically."""
+        path = pathlib.Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text(self.to_json(), encoding="utf-8")
+        os.replace(temporary, path)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Tokenizer":
+        return cls(tokenizers.Tokenizer.from_str(text))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Tokenizer":
+        """Reads what `save` wrote.
+
+        Raises:
+          UserError: it is not there or is no tokenizer of ours.
+        """
+        try:
+            model = tokenizers.Tokenizer.from_str(pathlib.Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{path}: no tokenizer here ({error.strerror})") from None
+        except Exception as error:  # the library raises a bare Exception
+            raise UserError(f"{path}: is not a tokenizer's JSON ({str(error)[:80]})") from None
+        if [model.token_to_id(t) for t in _SPECIALS] != [cls.pad_id, cls.bos_id, cls.eos_id]:
+            raise UserError(f"{path}: lacks {', '.join(_SPECIALS)} as tokens 0, 1, 2")
+        return cls(model)
+
+
+def train_tokenizer(captions: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Trains a tokenizer; the same captions give the same one.
+
+    Args:
+      captions: the text to learn from, in any order.
+      vocab_size: at most so many tokens, at least MIN_VOCAB. Few captions give fewer.
+
+    Raises:
+      UserError: the vocabulary is too small.
+    """
+    if vocab_size < MIN_VOCAB:
+        raise UserError(f"vocab_size={vocab_size}: at least {MIN_VOCAB}, one token for each byte")
+    model = tokenizers.Tokenizer(tokenizers.models.BPE())
+    model.normalizer = tokenizers.normalizers.Sequence(
+        [tokenizers.normalizers.NFC(), tokenizers.normalizers.Lowercase()]
+    )
+    model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    model.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(_SPECIALS),
+        initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    model.train_from_iterator(sorted(captions), trainer)
+    return Tokenizer(model)

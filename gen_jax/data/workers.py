@@ -1,0 +1,84 @@
+"""A map over processes that keeps the order, shows progress and leaves no orphans."""
+
+import concurrent.futures
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import tqdm
+
+from gen_jax.common.errors import UserError
+
+# Set once in each worker by `_start`: a source of a million file names is sent once, not per task.
+_context: Any = None
+
+
+def _start(context: Any) -> None:
+    global _context
+    _context = context
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        # kill -9 of the parent would leave us waiting for tasks for ever.
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def _call(function: Callable[[Any, Any], Any], task: Any) -> Any:
+    return function(_context, task)
+
+
+def default_workers() -> int:
+    """As many as there are cores for us."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ordered_map(
+    function: Callable[[Any, Any], Any],
+    context: Any,
+    tasks: Sequence[Any],
+    *,
+    workers: int,
+    label: str,
+    sizes: Sequence[int] | None = None,
+) -> Iterator[Any]:
+    """Yields function(context, task) for every task, in the order of the tasks.
+
+    Args:
+      function: a module-level function.
+      context: what every call needs; pickled once a worker.
+      tasks: one argument each.
+      workers: processes; 1 runs everything here.
+      label: of the progress bar, which is shown on terminals only.
+      sizes: how many items a task stands for, for the progress bar.
+
+    Raises:
+      UserError: as raised by `function`, or because a worker was killed.
+    """
+    sizes = sizes or [1] * len(tasks)
+    bar = tqdm.tqdm(total=sum(sizes), desc=label, unit="img", disable=None, smoothing=0.1)
+    with bar:
+        if workers <= 1 or len(tasks) <= 1:
+            for task, size in zip(tasks, sizes, strict=True):
+                yield function(context, task)
+                bar.update(size)
+            return
+        # spawn: a forked copy of our threads and open files is a deadlock waiting to happen
+        pool = concurrent.futures.ProcessPoolExecutor(
+            min(workers, len(tasks)),
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_start,
+            initargs=(context,),
+        )
+        try:
+            futures = [pool.submit(_call, function, task) for task in tasks]
+            for future, size in zip(futures, sizes, strict=True):
+                yield future.result()
+                bar.update(size)
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise UserError(
+                "a worker process was killed, most likely for want of memory; "
+                "run the same command again with fewer --workers, finished shards are kept"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

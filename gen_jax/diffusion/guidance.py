@@ -1,0 +1,85 @@
+"""Classifier-free guidance as a transform of denoise functions (arXiv 2207.12598).
+
+A denoise function `DenoiseFn` is (x_t [b, ...], t [b]) -> output [b, ...]: the
+network's output in the process's own prediction type, at times in the process's
+own units (float32; the network is fed `process.model_time(t)`). Guidance mixes
+outputs, and the samplers turn the mixture into x_0 and eps.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gen_jax.diffusion.schedules import expand
+
+DenoiseFn = Callable[[Array, Array], Array]
+
+
+def combine(
+    cond: Float[Array, "b ..."],
+    uncond: Float[Array, "b ..."],
+    scale: float | int | Float[Array, ""] | Float[Array, "b"],
+    rescale: float | int = 0.0,
+) -> Float[Array, "b ..."]:
+    """Mixes two outputs, uncond + scale (cond - uncond), with `rescale` of the contrast put back.
+
+    Args:
+        cond: output under the condition.
+        uncond: output under the empty condition.
+        scale: 1 is the conditional output, 0 the unconditional; one number or one a sample.
+        rescale: in [0, 1]; 1 gives each sample the standard deviation of `cond`
+            (arXiv 2305.08891, section 3.4), 0 leaves the mixture as it is.
+    """
+    scale = jnp.asarray(scale, jnp.float32)
+    scale = expand(scale if scale.ndim else scale.reshape(1), cond.ndim)
+    cond, uncond = cond.astype(jnp.float32), uncond.astype(jnp.float32)
+    out = uncond + scale * (cond - uncond)
+    if rescale == 0.0:
+        return out
+    axes = tuple(range(1, cond.ndim))
+    ratio = jnp.std(cond, axes, keepdims=True) / jnp.maximum(
+        jnp.std(out, axes, keepdims=True), 1e-8
+    )
+    return out * (rescale * ratio + (1 - rescale))
+
+
+def guided(
+    denoise_cond: DenoiseFn,
+    denoise_uncond: DenoiseFn,
+    scale: float | int | Array,
+    rescale: float | int = 0.0,
+) -> DenoiseFn:
+    """The guided denoise function of two others, called one after the other."""
+
+    def denoise(x_t, t):
+        return combine(denoise_cond(x_t, t), denoise_uncond(x_t, t), scale, rescale)
+
+    return denoise
+
+
+def guided_batched(
+    denoise: Callable[[Array, Array, Any], Array],
+    cond: Any,
+    uncond: Any,
+    scale: float | int | Array,
+    rescale: float | int = 0.0,
+) -> DenoiseFn:
+    """The same in one call on a batch of 2b: faster where the device has room for it.
+
+    Args:
+        denoise: (x_t, t, condition) -> output.
+        cond: the condition, a tree of arrays [b, ...].
+        uncond: the empty condition, a tree of the same shapes.
+        scale: as in `combine`.
+        rescale: as in `combine`.
+    """
+    both = jax.tree.map(lambda c, u: jnp.concatenate([c, u]), cond, uncond)
+
+    def denoise_both(x_t, t):
+        out = denoise(jnp.concatenate([x_t, x_t]), jnp.concatenate([t, t]), both)
+        return combine(*jnp.split(out, 2), scale, rescale)
+
+    return denoise_both

@@ -1,0 +1,145 @@
+"""Samplers: from noise x_T to an image x_0, given a denoise function.
+
+    x_0 = sample(denoise_fn, x_T, process, num_steps=20, sampler="dpmpp_2m")
+
+Each agrees with its namesake in diffusers, and all are jittable: `process` and
+the options are static, and one compiled step is scanned over.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from gen_jax.common.errors import UserError
+from gen_jax.diffusion import predictions
+from gen_jax.diffusion.guidance import DenoiseFn
+from gen_jax.diffusion.samplers import multistep, one_step
+from gen_jax.diffusion.samplers.grid import Grid, make_grid
+from gen_jax.diffusion.schedules import Process
+
+SAMPLERS = ("ddpm", "ddim", "euler", "heun", "dpmpp_2m", "unipc")
+
+__all__ = ["SAMPLERS", "Grid", "Trajectory", "make_grid", "sample"]
+
+
+class Trajectory(NamedTuple):
+    """What happened on the way, one entry a step.
+
+    Attributes:
+        t: [n] the times of the model calls, in the process's units.
+        x_t: [n, b, ...] the state after each step; the last is the result.
+        x_0: [n, b, ...] the image predicted at each call.
+    """
+
+    t: Array
+    x_t: Array
+    x_0: Array
+
+
+def sample(
+    denoise_fn: DenoiseFn,
+    x_T: Float[Array, "b ..."],
+    process: Process,
+    num_steps: int,
+    sampler: str = "dpmpp_2m",
+    rng: PRNGKeyArray | None = None,
+    *,
+    eta: float | int = 0.0,
+    timestep_spacing: str = "trailing",
+    steps_offset: int = 0,
+    lower_order_final: bool = True,
+    use_karras_sigmas: bool = False,
+    final_sigmas_type: str = "zero",
+    timesteps: Sequence[float | int] | None = None,
+    first_step: int = 0,
+    clip_x_0: float | int | None = None,
+    noise: Float[Array, "n b ..."] | None = None,
+    return_trajectory: bool = False,
+) -> Float[Array, "b ..."] | tuple[Float[Array, "b ..."], Trajectory]:
+    """Integrates from x_T to x_0.
+
+    Args:
+        denoise_fn: (x_t, t [b] float32 in the process's units) -> the network's
+            output in the process's prediction type; see `guidance`.
+        x_T: the start, at the process's own scale: N(0, 1), or with
+            `first_step` an image noised to that step's time.
+        process: the forward process the network was trained on.
+        num_steps: model calls (heun makes 2 n - 1).
+        sampler: `ddpm` (arXiv 2006.11239) and `ddim` (2010.02502) draw noise,
+            ddim only with `eta` > 0; `euler`, `heun` (2206.00364), `dpmpp_2m`
+            (2211.01095) and `unipc` (2302.04867) are deterministic.
+        rng: key of the noise, needed where there is noise and none is given.
+        eta: ddim's share of DDPM's noise.
+        timestep_spacing: `trailing` (starts at the noisiest time), `leading`
+            or `linspace`, as in arXiv 2305.08891, table 2.
+        steps_offset: added to the times of `leading`; Stable Diffusion 1.x has 1.
+        lower_order_final: end multistep solvers with a first-order step.
+        use_karras_sigmas: space sigma / alpha as in arXiv 2206.00364, eq. 5.
+        final_sigmas_type: `zero` ends clean, `sigma_min` at the schedule's first
+            time (diffusers' DDIM with `set_alpha_to_one=False`).
+        timesteps: the times themselves, decreasing, instead of the spacing.
+        first_step: skip this many steps, to start from a noised image.
+        clip_x_0: clip each predicted x_0 to [-clip, clip]; eps follows it.
+        noise: [n, b, ...] the noise of each step, instead of `rng`.
+        return_trajectory: also return the way.
+
+    Returns:
+        x_0 [b, ...] in float32, or (x_0, Trajectory).
+
+    Raises:
+        UserError: for an unknown name or a combination that makes no sense.
+    """
+    if sampler not in SAMPLERS:
+        raise UserError(f"sampler={sampler!r}: expected one of {', '.join(SAMPLERS)}")
+    grid = make_grid(
+        process,
+        num_steps,
+        sampler,
+        timestep_spacing,
+        steps_offset,
+        use_karras_sigmas,
+        final_sigmas_type,
+        timesteps,
+    )
+    n = len(grid.t)
+    if not 0 <= first_step < n:
+        raise UserError(f"first_step={first_step}: expected 0 to {n - 1}, one of the steps")
+    grid = Grid(grid.t[first_step:], grid.alpha[first_step:], grid.sigma[first_step:])
+    noisy = sampler == "ddpm" or (sampler == "ddim" and eta > 0)
+    if noisy and rng is None and noise is None:
+        raise UserError(f"rng: sampler={sampler!r} draws noise, expected a key")
+
+    x = x_T.astype(jnp.float32)
+    t, alpha, sigma = (
+        jnp.asarray(a, jnp.float32) for a in (grid.t, grid.alpha[:-1], grid.sigma[:-1])
+    )
+
+    def predict(x, i):
+        """(x_0, eps) at state i."""
+        output = denoise_fn(x, jnp.broadcast_to(t[i], x.shape[:1])).astype(jnp.float32)
+        at = (alpha[i], sigma[i], process.prediction_type)
+        x_0 = predictions.to_x0(output, x, *at)
+        if clip_x_0 is None:
+            return x_0, predictions.to_eps(output, x, *at)
+        x_0 = jnp.clip(x_0, -clip_x_0, clip_x_0)
+        return x_0, (x - alpha[i] * x_0) / sigma[i]
+
+    def draw(i):
+        if noise is not None:
+            return noise[i].astype(jnp.float32)
+        return jax.random.normal(jax.random.fold_in(rng, i), x.shape)
+
+    if sampler == "ddpm":
+        x, trace = one_step.ddpm(predict, x, grid, draw)
+    elif sampler in ("ddim", "euler"):
+        x, trace = one_step.ddim(predict, x, grid, draw, eta if sampler == "ddim" else 0.0)
+    elif sampler == "heun":
+        x, trace = one_step.heun(predict, x, grid, process.is_flow)
+    elif sampler == "dpmpp_2m":
+        x, trace = multistep.dpmpp_2m(predict, x, grid, lower_order_final)
+    else:
+        x, trace = multistep.unipc(predict, x, grid, lower_order_final)
+    return (x, Trajectory(t, *trace)) if return_trajectory else x

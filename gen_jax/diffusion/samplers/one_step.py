@@ -1,0 +1,94 @@
+"""Samplers that look at one step only: ancestral DDPM, DDIM, Euler, and Heun's correction.
+
+Each is a function (predict, x, grid, ...) -> (x, trace); see `solve` in this
+package for the arguments. Coefficients are float64 NumPy until the last moment.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gen_jax.diffusion.samplers.grid import Grid
+
+
+def f32(**arrays):
+    """The per-step coefficients as float32 arrays, ready to be scanned over."""
+    return {k: jnp.asarray(v, jnp.float32) for k, v in arrays.items()}
+
+
+def _posterior(grid: Grid):
+    """The variance of q(x_s | x_t, x_0) and its weights, for any alpha and sigma.
+
+    Equations 25 to 28 of arXiv 2107.00630; for alpha^2 + sigma^2 = 1 they are
+    equation 7 of arXiv 2006.11239.
+    """
+    alpha, alpha_s = grid.alpha[:-1], grid.alpha[1:]
+    sigma, sigma_s = grid.sigma[:-1], grid.sigma[1:]
+    step = alpha / alpha_s
+    added = np.maximum(sigma**2 - (step * sigma_s) ** 2, 0)
+    variance = added * (sigma_s / sigma) ** 2
+    return step * (sigma_s / sigma) ** 2, alpha_s * added / sigma**2, variance
+
+
+def ddpm(predict, x, grid: Grid, draw):
+    """Ancestral sampling, arXiv 2006.11239, with the posterior's own (small) variance."""
+    on_x, on_x0, variance = _posterior(grid)
+    coefficients = f32(on_x=on_x, on_x0=on_x0, std=np.sqrt(variance))
+
+    def step(x, c):
+        x_0, _ = predict(x, c["i"])
+        x = c["on_x"] * x + c["on_x0"] * x_0 + c["std"] * draw(c["i"])
+        return x, (x, x_0)
+
+    return jax.lax.scan(step, x, coefficients | {"i": jnp.arange(len(grid.t))})
+
+
+def ddim(predict, x, grid: Grid, draw, eta: float = 0.0):
+    """Equation 12 of arXiv 2010.02502; `eta` 0 is deterministic, 1 as noisy as DDPM.
+
+    With eta 0 this is also Euler's method on the probability-flow ODE, both in
+    (x / alpha, sigma / alpha) and on the straight lines of a flow.
+    """
+    _, _, variance = _posterior(grid)
+    std = eta * np.sqrt(variance)
+    direction = np.sqrt(np.maximum(grid.sigma[1:] ** 2 - std**2, 0))
+    coefficients = f32(alpha=grid.alpha[1:], direction=direction, std=std)
+
+    def step(x, c):
+        x_0, eps = predict(x, c["i"])
+        x = c["alpha"] * x_0 + c["direction"] * eps
+        if eta > 0:
+            x = x + c["std"] * draw(c["i"])
+        return x, (x, x_0)
+
+    return jax.lax.scan(step, x, coefficients | {"i": jnp.arange(len(grid.t))})
+
+
+def heun(predict, x, grid: Grid, is_flow: bool):
+    """Algorithm 1 of arXiv 2206.00364 without churn: 2 n - 1 model calls, the last step Euler's.
+
+    The ODE is d(x / alpha) = eps d(sigma / alpha), or dx = (eps - x_0) dt for a flow.
+    """
+    alpha, sigma = grid.alpha, grid.sigma
+    scale = np.ones_like(alpha) if is_flow else alpha
+    half_step = scale[1:] * np.diff(sigma / scale) / 2
+    coefficients = f32(alpha=alpha[1:], sigma=sigma[1:], half_step=half_step)
+    coefficients["i"] = jnp.arange(len(grid.t))
+
+    def slope(x_0, eps):
+        return eps - x_0 if is_flow else eps
+
+    def euler(x, c):
+        x_0, eps = predict(x, c["i"])
+        return c["alpha"] * x_0 + c["sigma"] * eps, x_0, slope(x_0, eps)
+
+    def step(x, c):
+        x, x_0, first = euler(x, c)
+        second = slope(*predict(x, c["i"] + 1))
+        # Only the change of slope is added to Euler's step: no cancellation at large sigma.
+        x = x + c["half_step"] * (second - first)
+        return x, (x, x_0)
+
+    x, trace = jax.lax.scan(step, x, jax.tree.map(lambda a: a[:-1], coefficients))
+    x, x_0, _ = euler(x, jax.tree.map(lambda a: a[-1], coefficients))
+    return x, jax.tree.map(lambda seen, new: jnp.concatenate([seen, new[None]]), trace, (x, x_0))

@@ -1,0 +1,117 @@
+"""What an evaluator is: predict functions + data -> named numbers and pictures."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from gen_jax.parallel import distributed, sharding
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What an evaluator found.
+
+    Attributes:
+      metrics: name -> number.
+      pictures: name -> uint8 `[h, w, 3]`.
+    """
+
+    metrics: Mapping[str, float]
+    pictures: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+
+class Predictor:
+    """Runs a task's predict functions on whole batches of NumPy arrays, over all devices.
+
+    Every process passes the same batch and gets the same result.
+
+    Args:
+      task: a `tasks.base.Task`.
+      variables: `{"params", "extra"}`.
+      frozen: parameters that are read and never trained.
+      mesh: the devices; all of them by default.
+      seed: of the streams that predict functions draw from.
+    """
+
+    def __init__(self, task, variables, frozen, mesh: Mesh, seed: int = 0):
+        self.task, self.variables, self.frozen = task, variables, frozen
+        self.mesh = mesh
+        self._root = jax.random.key(seed)
+        self._compiled: dict[str, Callable[..., Any]] = {}
+        self._sharding = sharding.batch_sharding(mesh)
+
+    @property
+    def rows(self) -> int:
+        """A batch must be a multiple of this; `__call__` fills up what is missing."""
+        return self.mesh.shape["replica"] * self.mesh.shape["fsdp"]
+
+    def __call__(self, name: str, batch: Mapping[str, np.ndarray], call: int = 0):
+        """Runs one predict function.
+
+        Args:
+          name: of the predict function.
+          batch: arrays `[b, ...]`, the same on every process.
+          call: number of this call, so that its random streams are its own.
+
+        Returns:
+          Key -> NumPy array `[b, ...]`.
+        """
+        count = len(next(iter(batch.values())))
+        missing = -count % self.rows
+        padded = {k: np.concatenate([v, v[:1].repeat(missing, 0)]) for k, v in batch.items()}
+        arrays = {
+            k: jax.make_array_from_callback(v.shape, self._sharding, lambda i, v=v: v[i])
+            for k, v in padded.items()
+        }
+        key = jax.random.fold_in(self._root, call)
+        rngs = {n: jax.random.fold_in(key, i) for i, n in enumerate(self.task.rng_streams)}
+        if name not in self._compiled:
+            self._compiled[name] = jax.jit(self.task.predict_fns()[name])
+        out = self._compiled[name](self.variables, arrays, rngs, self.frozen)
+        return {k: v[:count] for k, v in distributed.to_host(dict(out)).items()}
+
+    def batched(self, name: str, batch: Mapping[str, np.ndarray], batch_size: int):
+        """`__call__` over parts of at most `batch_size` rows, joined again."""
+        count = len(next(iter(batch.values())))
+        parts = []
+        for index, start in enumerate(range(0, count, batch_size)):
+            part = {k: v[start : start + batch_size] for k, v in batch.items()}
+            # One shape compiles once: a short last part is filled up.
+            short = batch_size - len(next(iter(part.values()))) if start else 0
+            full = {k: np.concatenate([v, v[:1].repeat(short, 0)]) for k, v in part.items()}
+            out = self(name, full, call=index)
+            parts.append({k: v[: batch_size - short] if start else v for k, v in out.items()})
+        return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
+
+
+class Data(Protocol):
+    """What evaluators may read of a run's data.
+
+    Attributes:
+      label_names: name of each class.
+      captions: class -> its captions; empty where there are no classes.
+      source: name of what the data was prepared from.
+      folder: its shards.
+    """
+
+    label_names: tuple[str, ...]
+    captions: Mapping[int, tuple[str, ...]]
+    source: str
+    folder: pathlib.Path
+
+    def read(self, split: str, count: int) -> Mapping[str, np.ndarray]:
+        """At most `count` decoded, unaugmented examples of a split, the same each time."""
+
+    def tokenize(self, texts: list[str]) -> Mapping[str, np.ndarray]:
+        """Tokens and their mask, `[n, max_length]` each."""
+
+
+class Evaluator(Protocol):
+    """A frozen dataclass of numbers; called with what was trained."""
+
+    def __call__(self, predict: Predictor, data: Data) -> Result: ...

@@ -1,0 +1,27 @@
+"""The denoiser's squared error by noise level, on held-out images."""
+
+import dataclasses
+
+from gen_jax.evaluation.base import Data, Predictor, Result
+
+
+@dataclasses.dataclass(frozen=True)
+class ErrorByTime:
+    """Mean squared error of the UNet's output in even parts of the time range.
+
+    Attributes:
+      split: the split to read.
+      count: images at most.
+      batch_size: images at once.
+    """
+
+    split: str = "val"
+    count: int = 256
+    batch_size: int = 64
+
+    def __call__(self, predict: Predictor, data: Data) -> Result:
+        """Metrics `mse_t0` (least noise), `mse_t1`, ..."""
+        batch = data.read(self.split, self.count)
+        wanted = {k: batch[k] for k in predict.task.batch_spec()}
+        error = predict.batched("error_by_time", wanted, self.batch_size)["mse"].mean(0)
+        return Result({f"mse_t{i}": float(e) for i, e in enumerate(error)})

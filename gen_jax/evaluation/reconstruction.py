@@ -1,0 +1,45 @@
+"""How well an autoencoder gives images back."""
+
+import dataclasses
+
+import numpy as np
+
+from gen_jax.common import pictures
+from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.metrics import psnr as psnr_lib
+from gen_jax.metrics import ssim as ssim_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstruction:
+    """PSNR and SSIM of reconstructed 8-bit images, means over images of a held-out split.
+
+    Attributes:
+      split: the split to read.
+      count: images at most.
+      batch_size: images at once.
+      shown: pairs in the picture.
+    """
+
+    split: str = "val"
+    count: int = 256
+    batch_size: int = 64
+    shown: int = 16
+
+    def __call__(self, predict: Predictor, data: Data) -> Result:
+        """Metrics `psnr` (dB), `ssim`; picture `reconstruction`, original beside result."""
+        images = data.read(self.split, self.count)["image"]
+        out = predict.batched("reconstruct", {"image": images}, self.batch_size)["image"]
+        return compare(images, out, self.shown)
+
+
+def compare(images: np.ndarray, out: np.ndarray, shown: int) -> Result:
+    """PSNR and SSIM of two stacks of uint8 images `[n, h, w, 3]`, and a picture of some pairs."""
+    a, b = images.astype(np.float32) / 255.0, out.astype(np.float32) / 255.0
+    metrics = {
+        "psnr": float(np.mean(psnr_lib.psnr(a, b, data_range=1.0))),
+        "ssim": float(np.mean(ssim_lib.ssim(a, b, data_range=1.0))),
+    }
+    shown = min(shown, len(images))
+    pairs = np.stack([images[:shown], out[:shown]], 1).reshape(-1, *images.shape[1:])
+    return Result(metrics, {"reconstruction": pictures.grid(pairs, columns=8)})

@@ -1,0 +1,37 @@
+"""Trains and evaluates a config: from data to weights, samples and a table of metrics.
+
+    python -m gen_jax.main --config=configs/ldm.py --workdir=runs/ldm
+    python -m gen_jax.main --config=configs/ldm.py:data=shapes --workdir=runs/shapes \\
+        --config.training.num_steps=4000
+
+The same command resumes a run that was interrupted. The recipes stand in configs/; any value
+of a recipe can be set as --config.key.sub=value.
+"""
+
+from absl import flags
+
+from gen_jax.common import app
+from gen_jax.common import config as config_lib
+from gen_jax.common.errors import UserError
+
+_CONFIG = config_lib.define("Recipe, FILE or FILE:ARG, for example configs/ldm.py:data=shapes.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Run directory; made if it is not there.")
+
+
+def main(_) -> int:
+    """Runs the stages of the config, first those that it requires."""
+    config = config_lib.value(_CONFIG)
+    if not _WORKDIR.value:
+        raise UserError("--workdir is missing: name a folder for the run, such as runs/ldm")
+    from gen_jax.parallel import distributed
+    from gen_jax.runs import layout
+
+    workdir = layout.make(_WORKDIR.value)
+    distributed.initialize()
+    from gen_jax.training import stage
+
+    return stage.run(config, workdir)
+
+
+if __name__ == "__main__":
+    app.run(main)

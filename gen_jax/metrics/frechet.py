@@ -1,0 +1,47 @@
+"""Frechet distance between Gaussians fitted to features (arXiv 1706.08500).
+
+It is named after its features: FID belongs to Inception's, FD to any other's. It
+falls with the number of images: compare only numbers from equal counts.
+"""
+
+import numpy as np
+from jaxtyping import Array, Float
+
+from gen_jax.metrics import moments
+from gen_jax.metrics.interval import Interval, bootstrap
+
+
+def frechet_distance(a: moments.Moments, b: moments.Moments) -> float:
+    """|mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), at least 0.
+
+    The trace of the root is that of (A^T C_b A)^(1/2) with C_a = A A^T, whose
+    symmetric eigenvalues stay real where a covariance is singular, as it is
+    with fewer images than dimensions.
+    """
+    values, vectors = np.linalg.eigh(a.covariance)
+    root = vectors * np.sqrt(np.maximum(values, 0))
+    cross = np.linalg.eigvalsh(root.T @ b.covariance @ root)
+    trace = np.sqrt(np.maximum(cross, 0)).sum()
+    gap = a.mean - b.mean
+    distance = gap @ gap + np.trace(a.covariance) + np.trace(b.covariance) - 2 * trace
+    return float(max(distance, 0.0))
+
+
+def frechet(
+    x: Float[np.ndarray, "n d"] | Float[Array, "n d"],
+    y: Float[np.ndarray, "m d"] | Float[Array, "m d"],
+) -> float:
+    """The Frechet distance of two arrays of features, in squared units of the features."""
+    return frechet_distance(moments.of(x), moments.of(y))
+
+
+def frechet_interval(
+    x: Float[np.ndarray, "n d"] | Float[Array, "n d"],
+    y: Float[np.ndarray, "m d"] | Float[Array, "m d"],
+    num_resamples: int = 100,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """The same with a bootstrap interval; see `interval.bootstrap`."""
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    return bootstrap(frechet, x, y, num_resamples=num_resamples, level=level, seed=seed)

@@ -1,0 +1,91 @@
+"""Images -> checked, split, captioned shards.
+
+  python -m gen_jax.prepare --source=photos --out=data/photos
+  python -m gen_jax.prepare --source=shapes --out=data/shapes
+  python -m gen_jax.prepare --source=FOLDER --out=data/mine --size=256
+  python -m gen_jax.prepare --source=tfds:oxford_flowers102 --out=data/flowers --size=256
+  python -m gen_jax.prepare --source=hf:nielsr/CelebA-faces --out=data/celeba --size=256
+
+A folder is read with its sub-folders; captions.jsonl in it may hold lines such as
+{"file": "a/b.jpg", "caption": "..."}. Damaged, blank, tiny and repeated images
+are left out and named in OUT/dataset.json. Look at OUT/contact_sheet.png.
+
+An interrupted run is finished by running the same command again. The result is
+the same, byte for byte, for any number of workers.
+"""
+
+from absl import flags
+
+from gen_jax.common import app
+
+_SOURCE = flags.DEFINE_string(
+    "source",
+    None,
+    "what to prepare: a folder of images, photos, shapes, tfds:NAME[:SPLIT] or hf:NAME[:SPLIT]",
+)
+_OUT = flags.DEFINE_string("out", None, "folder to write the data set to")
+_SIZE = flags.DEFINE_integer(
+    "size", 0, "short side of the stored images in pixels, 0 keeps them (photos: 96, shapes: 64)"
+)
+_VAL = flags.DEFINE_float("val_fraction", 0.05, "share of the split val")
+_TEST = flags.DEFINE_float("test_fraction", 0.05, "share of the split test")
+_WORKERS = flags.DEFINE_integer("workers", 0, "processes, 0 for one a core")
+_NUM = flags.DEFINE_integer("num", 0, "records of photos (0: 3072) and shapes (0: 20000)")
+_SEED = flags.DEFINE_integer("seed", 0, "of the crops of photos and the scenes of shapes")
+_FORMAT = flags.DEFINE_string(
+    "format",
+    "",
+    "jpeg, webp or png; empty keeps files that need no change and makes the others JPEG "
+    "(photos and shapes: PNG)",
+)
+_QUALITY = flags.DEFINE_integer("quality", 95, "of JPEG and WebP, 1 to 100")
+_MAX_BAD = flags.DEFINE_integer(
+    "max_bad", 100, "stop when more files than this are damaged or missing, -1 never stops"
+)
+_MIN_SIDE = flags.DEFINE_integer("min_side", 16, "leave out images with a shorter side, in pixels")
+_NEAR = flags.DEFINE_boolean("near_duplicates", True, "leave out near duplicates")
+_SHARD = flags.DEFINE_integer("shard_records", 0, "records in a shard, 0 for 1024 or more")
+
+
+def main(_) -> None:
+    """Runs `gen_jax.data.build.prepare` and says in a few lines what came out."""
+    from gen_jax.common.errors import UserError
+
+    if not _SOURCE.value or not _OUT.value:
+        raise UserError(
+            "--source and --out are needed, for example --source=photos --out=data/photos"
+        )
+    from gen_jax.data import build, plan
+
+    info = build.prepare(
+        build.Options(
+            source=_SOURCE.value,
+            out=_OUT.value,
+            size=_SIZE.value,
+            rules=plan.Rules(
+                val_fraction=_VAL.value,
+                test_fraction=_TEST.value,
+                min_side=_MIN_SIDE.value,
+                near_duplicates=_NEAR.value,
+                max_bad=_MAX_BAD.value,
+            ),
+            num=_NUM.value,
+            seed=_SEED.value,
+            format=_FORMAT.value,
+            quality=_QUALITY.value,
+            shard_records=_SHARD.value,
+            workers=_WORKERS.value,
+        )
+    )
+    counts = ", ".join(f"{split} {info.num_records(split)}" for split in info.splits)
+    size = sum(shard.bytes for group in info.splits.values() for shard in group)
+    print(f"{_OUT.value}: {counts}; {size / 2**20:.1f} MiB")
+    rejected = info.quality.get("rejected", {})
+    if rejected:
+        what = ", ".join(f"{number} {reason}" for reason, number in rejected.items())
+        print(f"left out: {what} (named in {_OUT.value}/dataset.json)")
+    print(f"look at {_OUT.value}/contact_sheet.png")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,61 @@
+"""The autoencoder that a latent model works behind: its module, and its frozen parameters."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
+
+from gen_jax.common.build import by_name
+from gen_jax.models.autoencoder_kl import AutoencoderKL
+from gen_jax.models.autoencoder_patch import AutoencoderPatch
+from gen_jax.models.autoencoder_tiny import AutoencoderTiny
+
+AUTOENCODERS = {"kl": AutoencoderKL, "patch": AutoencoderPatch, "tiny": AutoencoderTiny}
+
+
+def build_autoencoder(config: Mapping[str, Any], where: str = "config.task.autoencoder"):
+    """The module that `config["name"]` (`kl`, `patch` or `tiny`) names."""
+    return by_name(AUTOENCODERS, config, where)
+
+
+def to_signed(image: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    """Pixels 0..255 to [-1, 1]."""
+    return image.astype(jnp.float32) / 127.5 - 1.0
+
+
+def to_pixels(x: Float[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
+    """[-1, 1] to pixels 0..255, rounded and clipped."""
+    return jnp.clip(jnp.round((x + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
+
+
+def encode(
+    module: nn.Module, frozen: Mapping[str, Any], x: Float[Array, "b h w c"], rng: jax.Array | None
+) -> Float[Array, "b hl wl z"]:
+    """Images in [-1, 1] to latents of about unit variance.
+
+    Args:
+      module: an autoencoder.
+      frozen: its `{"params", "latent_mean", "latent_std"}`.
+      x: images.
+      rng: draws from the posterior; None takes its mean.
+    """
+    mean, logvar = module.apply({"params": frozen["params"]}, x, method="encode")
+    if rng is not None:
+        mean = mean + jnp.exp(0.5 * logvar) * jax.random.normal(rng, mean.shape)
+    return standardise(mean, frozen)
+
+
+def standardise(z: Float[Array, "b hl wl z"], frozen: Mapping[str, Any]):
+    """Latents as the autoencoder gives them, to about unit variance."""
+    return (z - frozen["latent_mean"][None, None, None]) / frozen["latent_std"][None, None, None]
+
+
+def decode(
+    module: nn.Module, frozen: Mapping[str, Any], z: Float[Array, "b hl wl z"]
+) -> Float[Array, "b h w c"]:
+    """Latents of about unit variance to images in about [-1, 1]."""
+    raw = z * frozen["latent_std"][None, None, None] + frozen["latent_mean"][None, None, None]
+    return module.apply({"params": frozen["params"]}, raw, method="decode")

@@ -1,0 +1,244 @@
+"""The latent diffusion stage: a text-conditioned UNet behind a frozen autoencoder."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gen_jax.common.build import build, by_name
+from gen_jax.common.errors import UserError
+from gen_jax.diffusion import guidance, samplers
+from gen_jax.diffusion.schedules import Process, make_process
+from gen_jax.models.text_encoder import CompactTextEncoder
+from gen_jax.models.unet_2d_condition import UNet2DConditionModel
+from gen_jax.tasks import first_stage
+
+TEXT_ENCODERS = {"compact": CompactTextEncoder}
+
+# Ids that `data.tokenizer` gives to every tokenizer it trains.
+PAD, BOS, EOS = 0, 1, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class LDMTask:
+    """Trains a denoiser of latents (arXiv 2112.10752) given tokens.
+
+    Attributes:
+      unet: the denoiser.
+      text_encoder: tokens to states; trained along.
+      autoencoder: the frozen first stage.
+      process: the forward process and what the UNet predicts.
+      image_size: side of the square images, in pixels.
+      latent_shape: height, width and channels of a latent.
+      cond_dropout: probability that a caption is emptied, for guidance (arXiv 2207.12598).
+      num_time_bins: parts of the time range that the error is reported for.
+      sampler: default of `generate`, see `diffusion.samplers`.
+      num_inference_steps: its steps.
+      guidance_scale: its guidance, 1 for none.
+      guidance_rescale: share of the contrast put back (arXiv 2305.08891).
+    """
+
+    unet: UNet2DConditionModel
+    text_encoder: nn.Module
+    autoencoder: nn.Module
+    process: Process
+    image_size: int
+    latent_shape: tuple[int, int, int]
+    cond_dropout: float = 0.1
+    num_time_bins: int = 4
+    sampler: str = "dpmpp_2m"
+    num_inference_steps: int = 20
+    guidance_scale: float = 3.0
+    guidance_rescale: float = 0.0
+
+    rng_streams = ("latent", "t", "noise", "drop_text", "dropout")
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], frozen_tasks: Mapping[str, Any] | None = None
+    ) -> "LDMTask":
+        """Builds it from `config.task` and the task of the trained autoencoder.
+
+        Raises:
+          UserError: a key that does not exist or does not fit.
+        """
+        values = dict(config)
+        if not frozen_tasks or "vae" not in frozen_tasks:
+            raise UserError(
+                "config.frozen.vae is missing: name a trained autoencoder, or set "
+                "config.requires.vae to a config that trains one"
+            )
+        for key in ("unet", "text_encoder", "process", "image_size"):
+            if key not in values:
+                raise UserError(f"config.task.{key} is missing: the ldm task needs it")
+        autoencoder = frozen_tasks["vae"].autoencoder
+        side = values["image_size"]
+        mean, _ = jax.eval_shape(
+            lambda: autoencoder.init_with_output(
+                jax.random.key(0), jnp.zeros((1, side, side, 3)), method="encode"
+            )[0]
+        )
+        latent_shape = tuple(mean.shape[1:])
+        text_encoder = by_name(TEXT_ENCODERS, values["text_encoder"], "config.task.text_encoder")
+        unet = {
+            "sample_size": latent_shape[0],
+            "in_channels": latent_shape[2],
+            "out_channels": latent_shape[2],
+            "cross_attention_dim": text_encoder.hidden_size,
+            **values["unet"],
+        }
+        if unet["cross_attention_dim"] != text_encoder.hidden_size:
+            raise UserError(
+                f"config.task.unet.cross_attention_dim={unet['cross_attention_dim']} must be "
+                f"the text encoder's hidden_size={text_encoder.hidden_size}"
+            )
+        values |= {
+            "unet": build(UNet2DConditionModel, unet, "config.task.unet"),
+            "text_encoder": text_encoder,
+            "autoencoder": autoencoder,
+            "process": make_process(**_known(make_process, values["process"])),
+            "latent_shape": latent_shape,
+        }
+        if values.get("sampler", "dpmpp_2m") not in samplers.SAMPLERS:
+            raise UserError(
+                f"config.task.sampler={values['sampler']!r}: expected one of "
+                f"{', '.join(samplers.SAMPLERS)}"
+            )
+        return build(cls, values, "config.task")
+
+    def batch_spec(self):
+        side, length = self.image_size, self.text_encoder.max_length
+        return {
+            "image": jax.ShapeDtypeStruct((side, side, 3), jnp.uint8),
+            "tokens": jax.ShapeDtypeStruct((length,), jnp.int32),
+            "token_mask": jax.ShapeDtypeStruct((length,), jnp.bool_),
+        }
+
+    def init(self, rng, batch):
+        text_key, unet_key = jax.random.split(rng)
+        tokens, mask = batch["tokens"], batch["token_mask"]
+        states, text = self.text_encoder.init_with_output(text_key, tokens, mask)
+        z = jnp.zeros((tokens.shape[0], *self.latent_shape))
+        unet = self.unet.init(unet_key, z, jnp.zeros(tokens.shape[:1]), states, mask)
+        return {"model": {"unet": unet["params"], "text_encoder": text["params"]}}, {}
+
+    def losses(self):
+        return {"model": self._loss}
+
+    def predict_fns(self):
+        return {"generate": self._generate, "error_by_time": self._error_by_time}
+
+    def empty_text(self, batch_size: int) -> tuple[jax.Array, jax.Array]:
+        """Tokens and mask of the empty prompt, `[b, n]` each."""
+        length = self.text_encoder.max_length
+        row = jnp.full((length,), PAD, jnp.int32).at[0].set(BOS).at[1].set(EOS)
+        mask = jnp.arange(length) < 2
+        return (
+            jnp.broadcast_to(row[None], (batch_size, length)),
+            jnp.broadcast_to(mask[None], (batch_size, length)),
+        )
+
+    def _denoise(self, params, x_t, t, tokens, mask):
+        states = self.text_encoder.apply({"params": params["text_encoder"]}, tokens, mask)
+        return self._unet(params, x_t, t, states, mask)
+
+    def _unet(self, params, x_t, t, states, mask, rngs=None):
+        return self.unet.apply(
+            {"params": params["unet"]}, x_t, self.process.model_time(t), states, mask, rngs=rngs
+        )
+
+    def _loss(self, params, everything, extra, batch, rngs, frozen):
+        x = first_stage.to_signed(batch["image"])
+        x_0 = first_stage.encode(self.autoencoder, frozen["vae"], x, rngs["latent"])
+        x_0 = jax.lax.stop_gradient(x_0)
+        count = x_0.shape[0]
+        t = self.process.sample_t(rngs["t"], (count,))
+        eps = jax.random.normal(rngs["noise"], x_0.shape)
+        drop = jax.random.bernoulli(rngs["drop_text"], self.cond_dropout, (count,))[:, None]
+        empty_tokens, empty_mask = self.empty_text(count)
+        tokens = jnp.where(drop, empty_tokens, batch["tokens"])
+        mask = jnp.where(drop, empty_mask, batch["token_mask"])
+
+        x_t = self.process.add_noise(x_0, eps, t)
+        output = self._denoise(params, x_t, t, tokens, mask)
+        target = self.process.target(x_0, eps, t)
+        error = ((output - target) ** 2).mean(axis=(1, 2, 3))
+        loss = (error * self.process.loss_weight(t)).mean()
+        return loss, ({"model/mse": error.mean()}, extra)
+
+    def _error_by_time(self, variables, batch, rngs, frozen):
+        """Squared error `[b, bins]` at times spread evenly over the range, one noise a time."""
+        x = first_stage.to_signed(batch["image"])
+        x_0 = first_stage.encode(self.autoencoder, frozen["vae"], x, None)
+        params = variables["params"]["model"]
+        states = self.text_encoder.apply(
+            {"params": params["text_encoder"]}, batch["tokens"], batch["token_mask"]
+        )
+
+        def at(index):
+            share = (index + 0.5) / self.num_time_bins
+            t = jnp.full(x_0.shape[:1], share, jnp.float32)
+            if not self.process.is_flow:
+                t = jnp.round(t * (self.process.num_train_timesteps - 1)).astype(jnp.int32)
+            eps = jax.random.normal(jax.random.fold_in(rngs["noise"], index), x_0.shape)
+            x_t = self.process.add_noise(x_0, eps, t)
+            output = self._unet(params, x_t, t, states, batch["token_mask"])
+            return ((output - self.process.target(x_0, eps, t)) ** 2).mean(axis=(1, 2, 3))
+
+        return {"mse": jax.lax.map(at, jnp.arange(self.num_time_bins)).T}
+
+    def _generate(self, variables, batch, rngs, frozen):
+        """Samples images.
+
+        `batch` holds `tokens` and `token_mask` `[b, n]`, and may hold `negative_tokens` and
+        `negative_mask` (the empty prompt otherwise) and `x_T` (noise of the latent's shape).
+        """
+        params = variables["params"]["model"]
+        tokens, mask = batch["tokens"], batch["token_mask"]
+        count = tokens.shape[0]
+        x_T = batch.get("x_T")
+        if x_T is None:
+            x_T = jax.random.normal(rngs["noise"], (count, *self.latent_shape))
+
+        def states_of(tokens, mask):
+            encoded = self.text_encoder.apply({"params": params["text_encoder"]}, tokens, mask)
+            return {"states": encoded, "mask": mask}
+
+        def denoise(x_t, t, cond):
+            return self._unet(params, x_t, t, cond["states"], cond["mask"])
+
+        cond = states_of(tokens, mask)
+        if self.guidance_scale == 1.0:
+            fn = lambda x_t, t: denoise(x_t, t, cond)  # noqa: E731
+        else:
+            empty = self.empty_text(count)
+            negative = states_of(
+                batch.get("negative_tokens", empty[0]), batch.get("negative_mask", empty[1])
+            )
+            fn = guidance.guided_batched(
+                denoise, cond, negative, self.guidance_scale, self.guidance_rescale
+            )
+        z = samplers.sample(
+            fn,
+            x_T,
+            self.process,
+            self.num_inference_steps,
+            self.sampler,
+            rng=rngs["noise_steps"] if "noise_steps" in rngs else rngs["noise"],
+        )
+        image = first_stage.decode(self.autoencoder, frozen["vae"], z)
+        return {"image": first_stage.to_pixels(image), "latent": z}
+
+
+def _known(fn, values: Mapping[str, Any]) -> dict[str, Any]:
+    import inspect
+
+    names = set(inspect.signature(fn).parameters)
+    if unknown := sorted(set(values) - names):
+        raise UserError(
+            f"config.task.process: unknown key {unknown[0]!r}; known are {', '.join(sorted(names))}"
+        )
+    return dict(values)

@@ -1,0 +1,171 @@
+"""The autoencoder stage: KL + L1/L2 + a perceptual term, and optionally a patch discriminator."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gen_jax.common.build import build, by_name
+from gen_jax.common.errors import UserError
+from gen_jax.losses import adversarial, perceptual, reconstruction
+from gen_jax.models.patch_discriminator import PatchDiscriminator
+from gen_jax.tasks import first_stage
+
+
+@dataclasses.dataclass(frozen=True)
+class VAETask:
+    """Trains an autoencoder (arXiv 2112.10752, section 3.1).
+
+    Attributes:
+      autoencoder: any module with `encode` and `decode`.
+      discriminator: PatchGAN of arXiv 1611.07004, or None.
+      image_size: side of the square images, in pixels.
+      l1_weight: weight of the mean absolute error.
+      l2_weight: weight of the mean squared error.
+      kl_weight: weight of the KL divergence to N(0, 1), in nats an image element.
+      perceptual: name of the perceptual term, see `losses.perceptual`.
+      perceptual_weight: its weight, 0 for none.
+      adversarial_weight: weight of the generator's adversarial term.
+      adversarial_start: updates before that term sets in.
+      momentum: of the running latent statistics.
+    """
+
+    autoencoder: nn.Module
+    discriminator: nn.Module | None = None
+    image_size: int = 64
+    l1_weight: float = 1.0
+    l2_weight: float = 0.0
+    kl_weight: float = 1e-6
+    perceptual: str = "multiscale_gradient"
+    perceptual_weight: float = 0.0
+    adversarial_weight: float = 0.0
+    adversarial_start: int = 0
+    momentum: float = 0.99
+
+    rng_streams = ("latent",)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "VAETask":
+        """Builds it from `config.task`.
+
+        Raises:
+          UserError: a key that does not exist or does not fit.
+        """
+        values = dict(config)
+        if "autoencoder" not in values:
+            raise UserError("config.task.autoencoder is missing: name an architecture")
+        values["autoencoder"] = first_stage.build_autoencoder(values["autoencoder"])
+        if values.get("discriminator"):
+            values["discriminator"] = by_name(
+                {"patch": PatchDiscriminator}, values["discriminator"], "config.task.discriminator"
+            )
+        else:
+            values.pop("discriminator", None)
+        if values.get("perceptual_weight") and values.get("perceptual") not in perceptual.TERMS:
+            raise UserError(
+                f"config.task.perceptual={values.get('perceptual')!r}: expected one of "
+                f"{', '.join(sorted(perceptual.TERMS))}"
+            )
+        return build(cls, values, "config.task")
+
+    def batch_spec(self):
+        side = self.image_size
+        return {"image": jax.ShapeDtypeStruct((side, side, 3), jnp.uint8)}
+
+    def init(self, rng, batch):
+        x = first_stage.to_signed(batch["image"])
+        keys = jax.random.split(rng, 3)
+        params = {"model": self.autoencoder.init(keys[0], x, keys[1])["params"]}
+        if self.discriminator is not None:
+            params["disc"] = self.discriminator.init(keys[2], x)["params"]
+        mean, _ = jax.eval_shape(
+            lambda p: self.autoencoder.apply({"params": p}, x, method="encode"), params["model"]
+        )
+        channels = mean.shape[-1]
+        extra = {
+            "latent_mean": jnp.zeros((channels,)),
+            "latent_var": jnp.ones((channels,)),
+            "updates": jnp.zeros((), jnp.int32),
+        }
+        return params, extra
+
+    def losses(self):
+        groups = {"model": self._model_loss}
+        if self.discriminator is not None:
+            groups["disc"] = self._disc_loss
+        return groups
+
+    def predict_fns(self):
+        return {"reconstruct": self._reconstruct, "encode": self._encode, "decode": self._decode}
+
+    def _model_loss(self, params, everything, extra, batch, rngs, frozen):
+        x = first_stage.to_signed(batch["image"])
+        y, mean, logvar = self.autoencoder.apply({"params": params}, x, rngs["latent"])
+        kl = reconstruction.kl_to_standard_normal(mean, logvar).mean() / x[0].size
+        terms = {"kl": (self.kl_weight, kl)}
+        if self.l1_weight:
+            terms["l1"] = (self.l1_weight, reconstruction.l1(x, y).mean())
+        if self.l2_weight:
+            terms["l2"] = (self.l2_weight, reconstruction.l2(x, y).mean())
+        if self.perceptual_weight:
+            term = perceptual.TERMS[self.perceptual](x, y).mean()
+            terms["perceptual"] = (self.perceptual_weight, term)
+        if self.discriminator is not None:
+            fake = self.discriminator.apply({"params": everything["disc"]}, y)
+            on = (extra["updates"] >= self.adversarial_start).astype(jnp.float32)
+            terms["adversarial"] = (
+                self.adversarial_weight * on,
+                adversarial.hinge_generator(fake).mean(),
+            )
+        loss = sum(weight * value for weight, value in terms.values())
+        metrics = {f"model/{name}": value for name, (_, value) in terms.items()}
+        metrics["model/psnr"] = -10.0 * jnp.log10(jnp.mean((x - y) ** 2) / 4.0 + 1e-12)
+        return loss, (metrics, self._updated(extra, mean, logvar))
+
+    def _updated(self, extra, mean, logvar):
+        """Running mean and variance of the latents, unbiased from the first update on."""
+        axes = (0, 1, 2)
+        now_mean = jax.lax.stop_gradient(mean.mean(axes))
+        now_var = jax.lax.stop_gradient(mean.var(axes) + jnp.exp(logvar).mean(axes))
+        count = extra["updates"].astype(jnp.float32)
+        m = jnp.minimum(self.momentum, count / (count + 1.0))
+        return {
+            "latent_mean": m * extra["latent_mean"] + (1.0 - m) * now_mean,
+            "latent_var": m * extra["latent_var"] + (1.0 - m) * now_var,
+            "updates": extra["updates"] + 1,
+        }
+
+    def _disc_loss(self, params, everything, extra, batch, rngs, frozen):
+        x = first_stage.to_signed(batch["image"])
+        y, _, _ = self.autoencoder.apply({"params": everything["model"]}, x, rngs["latent"])
+        real = self.discriminator.apply({"params": params}, x)
+        fake = self.discriminator.apply({"params": params}, jax.lax.stop_gradient(y))
+        loss = adversarial.hinge_discriminator(real, fake).mean()
+        metrics = {"disc/real": real.mean(), "disc/fake": fake.mean()}
+        return loss, (metrics, extra)
+
+    def as_frozen(self, variables) -> dict[str, Any]:
+        """What `first_stage.encode` and `decode` take of a trained autoencoder."""
+        return {
+            "params": variables["params"]["model"],
+            "latent_mean": variables["extra"]["latent_mean"],
+            "latent_std": jnp.sqrt(variables["extra"]["latent_var"]),
+        }
+
+    def _reconstruct(self, variables, batch, rngs, frozen):
+        stage = self.as_frozen(variables)
+        z = first_stage.encode(
+            self.autoencoder, stage, first_stage.to_signed(batch["image"]), None
+        )
+        return {"image": first_stage.to_pixels(first_stage.decode(self.autoencoder, stage, z))}
+
+    def _encode(self, variables, batch, rngs, frozen):
+        x = first_stage.to_signed(batch["image"])
+        return {"latent": first_stage.encode(self.autoencoder, self.as_frozen(variables), x, None)}
+
+    def _decode(self, variables, batch, rngs, frozen):
+        y = first_stage.decode(self.autoencoder, self.as_frozen(variables), batch["latent"])
+        return {"image": first_stage.to_pixels(y)}

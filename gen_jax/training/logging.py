@@ -1,0 +1,82 @@
+"""Metrics to JSONL and TensorBoard, pictures to PNG; by the main process alone."""
+
+import json
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gen_jax.parallel import distributed
+from gen_jax.runs import layout
+
+
+class MetricWriter:
+    """Appends one JSON line a call, and the same numbers as TensorBoard events.
+
+    Args:
+      workdir: the run directory.
+      tensorboard: whether to write events besides.
+    """
+
+    def __init__(self, workdir: pathlib.Path, *, tensorboard: bool = True):
+        self._on = distributed.is_main()
+        self._path = pathlib.Path(workdir) / layout.METRICS
+        self._samples = pathlib.Path(workdir) / layout.SAMPLES
+        self._board = None
+        if self._on and tensorboard:
+            import tensorboardX
+
+            self._board = tensorboardX.SummaryWriter(str(workdir), flush_secs=30)
+
+    def scalars(self, step: int, values: Mapping[str, Any]) -> None:
+        """Writes numbers (anything that becomes a float)."""
+        if not self._on:
+            return
+        numbers = {k: float(v) for k, v in values.items()}
+        line = {"step": step, "time": round(time.time(), 3), **numbers}
+        with self._path.open("a") as f:
+            f.write(json.dumps(line) + "\n")
+        if self._board is not None:
+            for name, number in numbers.items():
+                self._board.add_scalar(name, number, step)
+
+    def image(self, step: int, name: str, image: np.ndarray) -> pathlib.Path | None:
+        """Writes a uint8 picture `[h, w, 3]` as `samples/step_STEP_NAME.png`."""
+        if not self._on:
+            return None
+        from PIL import Image
+
+        self._samples.mkdir(exist_ok=True)
+        path = self._samples / f"step_{step:07d}_{name}.png"
+        Image.fromarray(image).save(path)
+        if self._board is not None:
+            self._board.add_image(name, image, step, dataformats="HWC")
+        return path
+
+    def close(self) -> None:
+        """Flushes what is buffered."""
+        if self._board is not None:
+            self._board.close()
+
+
+def read_metrics(workdir: pathlib.Path, upto: int | None = None) -> list[dict[str, float]]:
+    """The lines of `metrics.jsonl`; a last line cut by a crash is left out.
+
+    Args:
+      workdir: the run directory.
+      upto: leave out lines of later steps.
+    """
+    path = pathlib.Path(workdir) / layout.METRICS
+    if not path.exists():
+        return []
+    lines = []
+    for text in path.read_text().splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        if upto is None or line["step"] <= upto:
+            lines.append(line)
+    return lines

@@ -1,0 +1,120 @@
+"""Optimizers and schedules from config."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gen_jax.common.errors import UserError
+from gen_jax.parallel.sharding import path_name
+
+DEFAULTS = dict(
+    name="adamw",
+    learning_rate=1e-4,
+    schedule="cosine",  # constant, linear, cosine; each after `warmup_steps` of linear rise
+    warmup_steps=0,
+    end_factor=0.0,  # last learning rate as a share of the peak
+    b1=0.9,
+    b2=0.999,
+    eps=1e-8,
+    weight_decay=0.0,
+    no_decay=r"(bias|scale|norm|embedding)",  # paths that weight decay leaves alone
+    freeze="",  # paths that are not trained
+    clip_norm=1.0,  # 0: no clipping
+)
+
+
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`config` with the defaults filled in.
+
+    Raises:
+      UserError: an unknown key.
+    """
+    if unknown := set(config) - set(DEFAULTS):
+        raise UserError(
+            f"config.optimizer: unknown key {sorted(unknown)[0]!r}; known are {sorted(DEFAULTS)}"
+        )
+    return {**DEFAULTS, **config}
+
+
+def make_schedule(config: Mapping[str, Any], num_steps: int) -> Callable[[Any], jax.Array]:
+    """Learning rate by step: warm-up, then constant, linear or cosine down to `end_factor`.
+
+    Raises:
+      UserError: an unknown schedule.
+    """
+    c = complete(config)
+    peak, end = c["learning_rate"], c["learning_rate"] * c["end_factor"]
+    rest = max(1, num_steps - c["warmup_steps"])
+    after = {
+        "constant": lambda: optax.constant_schedule(peak),
+        "linear": lambda: optax.linear_schedule(peak, end, rest),
+        "cosine": lambda: optax.cosine_decay_schedule(peak, rest, alpha=c["end_factor"]),
+    }
+    if c["schedule"] not in after:
+        raise UserError(
+            f"config.optimizer.schedule: {c['schedule']!r} is none of {sorted(after)}"
+        )
+    if not c["warmup_steps"]:
+        return after[c["schedule"]]()
+    # Starts above zero, so that the first step is not lost.
+    warmup = optax.linear_schedule(peak / (c["warmup_steps"] + 1), peak, c["warmup_steps"])
+    return optax.join_schedules([warmup, after[c["schedule"]]()], [c["warmup_steps"]])
+
+
+def make_optimizer(config: Mapping[str, Any], num_steps: int) -> optax.GradientTransformation:
+    """Clipping, the optimizer, decoupled weight decay, the schedule, frozen paths.
+
+    Names: `adamw` (arXiv 1711.05101), `adafactor` (arXiv 1804.04235), `lion` (arXiv 2302.06675).
+
+    Raises:
+      UserError: an unknown key or name.
+    """
+    c = complete(config)
+    no_decay, freeze = re.compile(c["no_decay"]), re.compile(c["freeze"])
+
+    def decay_mask(params):
+        return _by_path(params, lambda name: not no_decay.search(name))
+
+    schedule = make_schedule(c, num_steps)
+    if c["name"] == "adamw":
+        core = optax.adamw(
+            schedule, c["b1"], c["b2"], c["eps"], weight_decay=c["weight_decay"], mask=decay_mask
+        )
+    elif c["name"] == "lion":
+        core = optax.lion(
+            schedule, c["b1"], c["b2"], weight_decay=c["weight_decay"], mask=decay_mask
+        )
+    elif c["name"] == "adafactor":
+        core = optax.adafactor(
+            schedule,
+            multiply_by_parameter_scale=False,
+            weight_decay_rate=c["weight_decay"] or None,
+            weight_decay_mask=decay_mask,
+        )
+    else:
+        raise UserError(
+            f"config.optimizer.name: {c['name']!r} is none of ['adafactor', 'adamw', 'lion']"
+        )
+    parts = [optax.clip_by_global_norm(c["clip_norm"])] if c["clip_norm"] else []
+    chain = optax.chain(*parts, core)
+    if not c["freeze"]:
+        return chain
+    # Frozen leaves have no moments and do not count towards the clipped norm.
+    return optax.multi_transform(
+        {"train": chain, "freeze": optax.set_to_zero()},
+        lambda params: _by_path(params, lambda n: "freeze" if freeze.search(n) else "train"),
+    )
+
+
+def ema_decay(step: jax.Array, decay: float) -> jax.Array:
+    """Decay that rises with the step, so that the average forgets the initial parameters."""
+    step = step.astype(jnp.float32)
+    return jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+
+
+def _by_path(tree, fn):
+    return jax.tree_util.tree_map_with_path(lambda path, _: fn(path_name(path)), tree)

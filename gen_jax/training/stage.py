@@ -1,0 +1,211 @@
+"""One stage from config to report: what it requires, data, training, evaluation, the table."""
+
+import json
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import ml_collections
+
+from gen_jax.common import config as config_lib
+from gen_jax.common import pictures
+from gen_jax.common.build import build
+from gen_jax.common.errors import UserError
+from gen_jax.evaluation import Predictor, build_evaluators, run_all
+from gen_jax.parallel import distributed
+from gen_jax.parallel.mesh import make_mesh
+from gen_jax.runs import data as run_data
+from gen_jax.runs import layout, manifest, reader
+from gen_jax.tasks import build_task
+from gen_jax.training import checkpoint, logging, loop
+from gen_jax.training.progress import say
+
+_KEYS = {
+    "task", "data", "training", "optimizer", "mesh", "sharding", "evaluators", "frozen",
+    "requires", "tensorboard",
+}  # fmt: skip
+
+
+def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
+    """Trains what the config requires and then its own stage, or resumes where it stopped.
+
+    Returns:
+      The exit code: 0, also after SIGTERM with everything saved.
+
+    Raises:
+      UserError: a mistake in the config, the data or the place.
+    """
+    if unknown := sorted(set(config) - _KEYS):
+        raise UserError(f"config: unknown key {unknown[0]!r}; known are {', '.join(sorted(_KEYS))}")
+    began = time.monotonic()
+    try:
+        _run(config, workdir, began)
+    except loop.Preempted as stop:
+        say(f"SIGTERM: {stop}; the same command resumes {workdir}")
+    return 0
+
+
+def _run(config, workdir: pathlib.Path, began: float) -> None:
+    config = _with_required(config, workdir)
+    _claim(config, workdir)
+    name = config.task.name
+    mesh = make_mesh(config.mesh.to_dict())
+    schedule = build(loop.Schedule, config.training.to_dict(), "config.training")
+    schedule.check(mesh)
+    frozen_models = reader.load_frozen(config.frozen.to_dict(), workdir)
+    task = build_task(config.task.to_dict(), {k: m.task for k, m in frozen_models.items()})
+    evaluators = build_evaluators(config.evaluators.to_dict(), name)
+    data = run_data.open_data(config.data.to_dict(), workdir, schedule.seed)
+    _check_text(task, data)
+    frozen = _put_frozen(frozen_models, mesh, config.sharding.rules)
+    writer = logging.MetricWriter(workdir, tensorboard=config.tensorboard)
+    if distributed.is_main():
+        facts = manifest.run_manifest(
+            config_lib.digest(config),
+            schedule.seed,
+            mesh.shape,
+            data.facts(),
+            {k: m.digest for k, m in frozen_models.items()},
+        )
+        layout.write_json(workdir / layout.MANIFEST, facts)
+
+    def evaluate(variables: Mapping[str, Any], step: int) -> dict[str, float]:
+        predict = Predictor(task, variables, frozen, mesh, seed=schedule.seed)
+        result = run_all(evaluators, predict, data)
+        for picture, image in result.pictures.items():
+            writer.image(step, picture, image)
+        return dict(result.metrics)
+
+    train = loop.Run(
+        name=name,
+        task=task,
+        schedule=schedule,
+        optimizer=config.optimizer.to_dict(),
+        mesh=mesh,
+        rules=config.sharding.rules,
+        workdir=workdir,
+        batches=lambda start: data.batches(schedule.batch_size, start),
+        keys=data.keys,
+        frozen=frozen,
+        evaluate=evaluate,
+        meta={"data": data.facts()},
+        writer=writer,
+    )
+    _, metrics = loop.train(train)
+    writer.close()
+    if distributed.is_main():
+        _report(config, workdir, metrics, time.monotonic() - began)
+
+
+def _with_required(config, workdir: pathlib.Path):
+    """Trains what is required and not given, and puts it under `frozen`."""
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        for name, needed in config.requires.items():
+            if config.frozen.get(name):
+                continue
+            folder = layout.make(workdir / name)
+            if not (folder / layout.DONE).is_file():
+                say(f"{config.task.name} needs a {name}: training it into {folder}")
+                _run(needed, folder, time.monotonic())
+            config.frozen[name] = name
+        for name, source in config.frozen.items():
+            if not source.startswith("package:") and source != name:
+                config.frozen[name] = str(pathlib.Path(source).absolute())
+    return config.lock()
+
+
+def _claim(config, workdir: pathlib.Path) -> None:
+    """Writes config.json, or compares it where the run has begun.
+
+    Raises:
+      UserError: the folder holds another run.
+    """
+    path = workdir / layout.CONFIG
+    if path.exists():
+        was = config_lib.from_json(path.read_text())
+        mine = json.loads(config_lib.to_json(config))
+        # What may change between two starts of one run.
+        for tree in (was := json.loads(config_lib.to_json(was)), mine):
+            for key in ("mesh", "sharding", "evaluators", "tensorboard", "requires"):
+                tree.pop(key, None)
+            for key in ("log_every", "eval_every", "checkpoint_every", "keep", "profile_steps"):
+                tree["training"].pop(key, None)
+            for key in ("num_threads", "cache", "verify", "max_bad_records"):
+                tree["data"].pop(key, None)
+        if difference := _difference(was, mine):
+            key, old, new = difference
+            raise UserError(
+                f"--workdir={workdir} holds a run with config.{key}={old!r}, this config has "
+                f"{new!r}; name another folder, or give the old value to resume"
+            )
+    if distributed.is_main():
+        layout.write_text(path, config_lib.to_json(config) + "\n")
+
+
+def _difference(a: Any, b: Any, prefix: str = "") -> tuple[str, Any, Any] | None:
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in sorted(set(a) | set(b)):
+            if found := _difference(a.get(key), b.get(key), f"{prefix}{key}."):
+                return found
+        return None
+    return None if a == b else (prefix.rstrip("."), a, b)
+
+
+def _check_text(task, data) -> None:
+    spec = task.batch_spec()
+    if "tokens" in spec and data.max_length != spec["tokens"].shape[0]:
+        raise UserError(
+            f"config.data.max_length={data.max_length} and the text encoder's max_length="
+            f"{spec['tokens'].shape[0]} must be the same"
+        )
+    encoder = getattr(task, "text_encoder", None)
+    if encoder is not None and data.vocab_size > encoder.vocab_size:
+        raise UserError(
+            f"config.data.vocab_size={data.vocab_size} must not exceed the text encoder's "
+            f"vocab_size={encoder.vocab_size}"
+        )
+
+
+def _put_frozen(models, mesh, rules):
+    from gen_jax.parallel import sharding
+
+    trees = {k: m.task.as_frozen(m.variables) for k, m in models.items()}
+    where = sharding.shard_tree(trees, (*rules, (".*", "replicate")), mesh)
+    return jax.tree.map(
+        lambda x, w: jax.make_array_from_callback(x.shape, w, lambda i: x[i]),
+        jax.tree.map(lambda x: jax.device_get(jax.numpy.asarray(x)), trees),
+        where,
+    )
+
+
+def _report(config, workdir: pathlib.Path, metrics: Mapping[str, float], seconds: float) -> None:
+    """Writes report.json, done.json and the plots, and prints the table."""
+    lines = logging.read_metrics(workdir)
+    curves = {}
+    for key in ("model/loss", "model/grad_norm", "model/learning_rate", "images_per_second"):
+        points = [(line["step"], line[key]) for line in lines if key in line]
+        if points:
+            curves[key] = tuple(zip(*points))
+    if curves:
+        pictures.plot_curves(workdir / "metrics.png", curves, "step")
+    layout.write_json(workdir / layout.REPORT, dict(metrics))
+    saver = checkpoint.Checkpointer(
+        workdir, best_metric=config.training.best_metric, best_mode=config.training.best_mode
+    )
+    steps = {"best": saver.best_step(), "last": saver.latest_step()}
+    saver.close()
+    layout.write_json(workdir / layout.DONE, {**steps, "seconds": round(seconds, 1)})
+
+    width = max((len(k) for k in metrics), default=6)
+    say(f"\n{'metric':<{width}}  value")
+    for name, number in sorted(metrics.items()):
+        say(f"{name:<{width}}  {number:.4f}")
+    say(f"\ntook     {seconds / 60:.1f} min")
+    say(f"report   {workdir / layout.REPORT}")
+    if (workdir / "metrics.png").exists():
+        say(f"curves   {workdir / 'metrics.png'}")
+    for sheet in sorted((workdir / layout.SAMPLES).glob(f"step_{steps['last'] or 0:07d}_*.png")):
+        say(f"samples  {sheet}")

@@ -1,0 +1,57 @@
+"""Loads the script that made the golden files: its cases, and the weights it drew by name."""
+
+import functools
+import importlib.util
+import json
+import pathlib
+
+import jax
+import numpy as np
+
+GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden"
+
+
+@functools.cache
+def script():
+    spec = importlib.util.spec_from_file_location("make_diffusers", GOLDEN / "make_diffusers.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@functools.cache
+def arrays(file: str) -> dict[str, np.ndarray]:
+    with np.load(GOLDEN / f"{file}.npz") as data:
+        return dict(data)
+
+
+def case(file: str, name: str) -> dict[str, np.ndarray]:
+    return {k.split("/")[1]: v for k, v in arrays(file).items() if k.startswith(f"{name}/")}
+
+
+def torch_shapes(golden) -> dict[str, tuple[int, ...]]:
+    return {k: tuple(v) for k, v in json.loads(str(golden["keys"])).items()}
+
+
+def loaded(module, golden):
+    """The parameters that the golden model had."""
+    from gen_jax.encoders.diffusers_folder import param_shapes
+    from gen_jax.encoders.weights import flax_from_torch
+
+    weights = script().named_weights(torch_shapes(golden))
+    return {"params": flax_from_torch(weights, param_shapes(module))}
+
+
+def filled(module, seed: int = 0):
+    """Parameters drawn by numpy from their paths: no compilation of `init`."""
+    from gen_jax.encoders.diffusers_folder import param_shapes
+    from gen_jax.encoders.weights import flax_from_torch, torch_from_flax
+
+    shapes = param_shapes(module)
+    zeros = jax.tree.map(lambda s: np.zeros(s.shape, np.float32), shapes)
+    wanted = {k: v.shape for k, v in torch_from_flax(zeros).items()}
+    return {"params": flax_from_torch(script().named_weights(wanted, seed), shapes)}
+
+
+def relative_error(got, want) -> float:
+    return float(np.abs(np.asarray(got) - want).max() / np.abs(want).max())

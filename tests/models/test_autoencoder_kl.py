@@ -1,0 +1,119 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from golden_cases import case, filled, loaded, relative_error, script
+
+from gen_jax.common.errors import UserError
+from gen_jax.models import presets
+from gen_jax.models.autoencoder_kl import AutoencoderKL
+from gen_jax.models.first_stage import FirstStage, sample_latents, scale_latents, unscale_latents
+
+VAES = script().VAES
+
+
+@pytest.mark.parametrize("name", VAES)
+def test_equals_diffusers(name):
+    golden = case("diffusers_vae", name)
+    model = AutoencoderKL(**script().config_of(VAES[name]))
+    variables = loaded(model, golden)
+
+    @jax.jit
+    def both(x, z):
+        return model.apply(variables, x, method="encode"), model.apply(
+            variables, z, method="decode"
+        )
+
+    (mean, logvar), decoded = both(golden["x"], golden["mean"])
+    assert relative_error(mean, golden["mean"]) < 1e-4
+    assert relative_error(logvar, golden["logvar"]) < 1e-4
+    assert relative_error(decoded, golden["decoded"]) < 1e-4
+
+
+def test_parameter_count_is_stable_diffusions():
+    model = AutoencoderKL(**presets.SD15_VAE)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *model.example_inputs())
+    assert sum(x.size for x in jax.tree.leaves(shapes)) == 83_653_863
+    assert shapes["params"]["encoder"]["down_blocks_0"]["resnets_0"]["conv1"]["kernel"].shape == (
+        *(3, 3, 128, 128),
+    )
+
+
+def test_call_samples_with_a_key_and_is_the_mean_without():
+    model = AutoencoderKL(**presets.TINY_VAE)
+    variables = filled(model)
+    x = jnp.ones((1, 8, 8, 3)) * 0.3
+    mean, logvar = model.apply(variables, x, method="encode")
+    assert mean.shape == logvar.shape == (1, 2, 2, 4)
+    plain, again, _ = model.apply(variables, x)
+    np.testing.assert_array_equal(mean, again)
+    np.testing.assert_allclose(
+        plain, model.apply(variables, mean, method="decode"), rtol=1e-5, atol=1e-5
+    )
+    drawn, _, _ = model.apply(variables, x, jax.random.key(1))
+    z = sample_latents(jax.random.key(1), mean, logvar)
+    np.testing.assert_allclose(
+        drawn, model.apply(variables, z, method="decode"), rtol=1e-5, atol=1e-5
+    )
+    assert not np.allclose(plain, drawn)
+
+
+def test_log_variance_is_clipped():
+    model = AutoencoderKL(**presets.TINY_VAE)
+    variables = filled(model)
+    variables["params"]["quant_conv"]["bias"][4:] = [1e3, -1e3, 1e3, -1e3]
+    _, logvar = model.apply(variables, jnp.zeros((1, 4, 4, 3)), method="encode")
+    np.testing.assert_array_equal(logvar[0, 0, 0], [20, -30, 20, -30])
+
+
+def test_remat_and_bf16():
+    x = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 8, 8, 3)), jnp.float32)
+    variables = filled(AutoencoderKL(**presets.TINY_VAE))
+
+    def value_and_grad(**fields):
+        model = AutoencoderKL(**presets.TINY_VAE, **fields)
+
+        def loss(params):
+            y, mean, logvar = model.apply({"params": params}, x)
+            return jnp.mean((y - x) ** 2) + 1e-3 * jnp.mean(mean**2 + logvar**2), y
+
+        (_, y), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(variables["params"])
+        return y, grads
+
+    y, grads = value_and_grad()
+    y_remat, grads_remat = value_and_grad(remat=True)
+    y_bf16, grads_bf16 = value_and_grad(dtype=jnp.bfloat16)
+    np.testing.assert_allclose(y, y_remat, rtol=1e-5, atol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), grads, grads_remat
+    )
+    assert all(np.isfinite(g).all() and np.any(g) for g in jax.tree.leaves(grads))
+    assert y_bf16.dtype == jnp.float32
+    assert 0 < relative_error(y_bf16, y) < 0.1
+    for g in jax.tree.leaves(grads_bf16):
+        assert g.dtype == jnp.float32 and np.isfinite(g).all()
+
+
+def test_scaling_is_undone():
+    model = AutoencoderKL(**presets.TINY_VAE | {"scaling_factor": 0.36, "shift_factor": 0.11})
+    assert isinstance(model, FirstStage)
+    assert model.downscale_factor == 4
+    z = jnp.linspace(-3, 3, 16).reshape(1, 2, 2, 4)
+    scaled = scale_latents(model, z)
+    np.testing.assert_allclose(scaled[0, 0, 0, 0], (-3 - 0.11) * 0.36, rtol=1e-6)
+    np.testing.assert_allclose(unscale_latents(model, scaled), z, rtol=1e-5, atol=1e-6)
+
+
+def test_mistakes_are_named():
+    model = AutoencoderKL(**presets.TINY_VAE)
+    variables = filled(model)
+    with pytest.raises(UserError, match="4 channels, its in_channels is 3"):
+        model.apply(variables, jnp.zeros((1, 8, 8, 4)), method="encode")
+    with pytest.raises(UserError, match="latent_channels is 4"):
+        model.apply(variables, jnp.zeros((1, 8, 8, 3)), method="decode")
+    wrong = AutoencoderKL(**presets.TINY_VAE | {"norm_num_groups": 3})
+    with pytest.raises(UserError, match="norm_num_groups=3 does not divide 8"):
+        jax.eval_shape(wrong.init, jax.random.key(0), *wrong.example_inputs())
+    wrong = AutoencoderKL(**presets.TINY_VAE | {"act_fn": "sine"})
+    with pytest.raises(UserError, match="act_fn='sine'"):
+        jax.eval_shape(wrong.init, jax.random.key(0), *wrong.example_inputs())

@@ -1,0 +1,130 @@
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from golden_cases import case, filled, loaded, relative_error, script, torch_shapes
+
+from gen_jax.common.errors import UserError
+from gen_jax.encoders.weights import torch_from_flax
+from gen_jax.models import presets
+from gen_jax.models.unet_2d_condition import UNet2DConditionModel
+
+UNETS = script().UNETS
+
+
+@pytest.mark.parametrize("name", UNETS)
+def test_equals_diffusers(name):
+    golden = case("diffusers_unet", name)
+    model = UNet2DConditionModel(**script().config_of(UNETS[name]))
+    variables = loaded(model, golden)
+    out = jax.jit(model.apply)(
+        variables,
+        golden["x"],
+        jnp.asarray(UNETS[name]["times"]),
+        golden["context"],
+        golden["mask"] if "mask" in UNETS[name] else None,
+    )
+    assert relative_error(out, golden["out"]) < 1e-4
+    keys = {k: v.shape for k, v in torch_from_flax(variables["params"]).items()}
+    assert keys == torch_shapes(golden)
+
+
+@pytest.mark.parametrize(
+    ("preset", "count"), [("SD15_UNET", 859_520_964), ("SD2_UNET", 865_910_724)]
+)
+def test_parameter_count_is_stable_diffusions(preset, count):
+    model = UNet2DConditionModel(**getattr(presets, preset))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *model.example_inputs())
+    assert sum(x.size for x in jax.tree.leaves(shapes)) == count
+    projection = shapes["params"]["down_blocks_0"]["attentions_0"]["proj_in"]["kernel"]
+    assert projection.ndim == (2 if preset == "SD2_UNET" else 4)
+
+
+def inputs(size=4):
+    rng = np.random.default_rng(0)
+    return (
+        jnp.asarray(rng.standard_normal((2, size, size, 4)), jnp.float32),
+        jnp.array([3, 900]),
+        jnp.asarray(rng.standard_normal((2, 3, 16)), jnp.float32),
+    )
+
+
+def test_remat_bf16_gradients_and_compile_time():
+    variables = filled(UNet2DConditionModel(**presets.TINY_UNET))
+    x, t, context = inputs()
+
+    def value_and_grad(**fields):
+        model = UNet2DConditionModel(**presets.TINY_UNET, **fields)
+
+        def loss(params):
+            y = model.apply({"params": params}, x, t, context)
+            return jnp.mean((y - x) ** 2), y
+
+        step = jax.jit(jax.value_and_grad(loss, has_aux=True))
+        (_, y), grads = step(variables["params"])
+        return y, grads
+
+    start = time.monotonic()
+    y, grads = value_and_grad()
+    assert time.monotonic() - start < 120  # a few seconds; a machine may be busy
+    y_remat, grads_remat = value_and_grad(remat=True)
+    y_bf16, grads_bf16 = value_and_grad(dtype="bfloat16")
+    np.testing.assert_allclose(y, y_remat, rtol=1e-5, atol=1e-5)
+    for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(grads_remat)):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
+    assert all(np.isfinite(g).all() and np.any(g) for g in jax.tree.leaves(grads))
+    assert y_bf16.dtype == jnp.float32
+    assert 0 < relative_error(y_bf16, y) < 0.1
+    for g in jax.tree.leaves(grads_bf16):
+        assert g.dtype == jnp.float32 and np.isfinite(g).all()
+
+
+def test_masked_states_take_no_part_and_the_batch_is_independent():
+    model = UNet2DConditionModel(**presets.TINY_UNET)
+    variables = filled(model)
+    x, t, context = inputs()
+    apply = jax.jit(model.apply)
+    mask = jnp.array([[True, True, False], [True, False, False]])
+    out = apply(variables, x, t, context, mask)
+    other = context.at[0, 2].set(50.0).at[1, 1:].set(-50.0)
+    np.testing.assert_allclose(out, apply(variables, x, t, other, mask), rtol=1e-5, atol=1e-5)
+    assert not np.allclose(out, apply(variables, x, t, other), atol=1e-3)
+    short = apply(variables, x[:1], t[:1], context[:1, :2], mask[:1, :2])
+    np.testing.assert_allclose(out[:1], short, rtol=1e-4, atol=1e-5)
+
+
+def test_starts_at_zero_and_dropout_needs_to_be_asked_for():
+    model = UNet2DConditionModel(**presets.TINY_UNET, dropout=0.5)
+    x, t, context = inputs()
+    variables = filled(model)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *model.example_inputs())
+    assert jax.tree.structure(shapes["params"]) == jax.tree.structure(variables["params"])
+    plain = UNet2DConditionModel(**presets.TINY_UNET).apply(variables, x, t, context)
+    np.testing.assert_array_equal(plain, model.apply(variables, x, t, context))
+    dropped = model.apply(
+        variables, x, t, context, deterministic=False, rngs={"dropout": jax.random.key(0)}
+    )
+    assert not np.allclose(plain, dropped, atol=1e-3)
+
+
+def test_mistakes_are_named():
+    x, t, context = inputs()
+
+    def shapes(x=x, context=context, **fields):
+        model = UNet2DConditionModel(**presets.TINY_UNET | fields)
+        return jax.eval_shape(model.init, jax.random.key(0), x, t, context)
+
+    with pytest.raises(UserError, match="in_channels is 9"):
+        shapes(in_channels=9)
+    with pytest.raises(UserError, match="cross_attention_dim is 8"):
+        shapes(cross_attention_dim=8)
+    with pytest.raises(UserError, match="attention heads do not divide 16"):
+        shapes(attention_head_dim=3)
+    with pytest.raises(UserError, match="expected one number, or 2"):
+        shapes(attention_head_dim=(1, 2, 4))
+    with pytest.raises(UserError, match="down_block_types"):
+        shapes(down_block_types=("DownBlock2D", "AttnDownBlock2D"))
+    with pytest.raises(UserError, match="mid_block_type='Middle'"):
+        shapes(mid_block_type="Middle")

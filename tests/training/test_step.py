@@ -1,0 +1,163 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gen_jax.common.errors import UserError
+from gen_jax.parallel import sharding
+from gen_jax.parallel.mesh import make_mesh
+from gen_jax.training import optim, rngs
+from gen_jax.training import state as state_lib
+from gen_jax.training.step import make_train_step
+from tests.training.toy import ToyTask, batch_at
+
+FSDP = ((".*", "fsdp"),)
+TENSOR = (("layers_0/kernel", "tensor(1)"), ("layers_2/kernel", "tensor(0)"), (".*", "fsdp"))
+
+
+def run_steps(task, mesh_shape, devices, count=5, rules=FSDP, parts=1, batches=batch_at):
+    mesh = make_mesh(mesh_shape, jax.devices()[:devices])
+    config = {"learning_rate": 0.05, "schedule": "constant", "weight_decay": 0.1}
+    optimizers = {g: optim.make_optimizer(config, 10) for g in task.losses()}
+    state = state_lib.create_state(task, optimizers, ("model",), mesh, rules, seed=0)
+    step = jax.jit(make_train_step(task, optimizers, accumulation_steps=parts, ema=0.9))
+    metrics = []
+    for i in range(count):
+        rows = {k: v for k, v in batches(i).items() if k != "index"}
+        batch = jax.device_put(rows, sharding.batch_sharding(mesh))
+        state, m = step(state, batch, {}, rngs.root_key(0))
+        metrics.append(jax.device_get(m))
+    return state, metrics
+
+
+def leaves(tree):
+    return [np.asarray(x) for x in jax.tree.leaves(tree)]
+
+
+def test_loss_falls_and_average_lags():
+    state, metrics = run_steps(ToyTask(), {}, 1, count=30)
+    assert metrics[-1]["model/loss"] < 0.3 * metrics[0]["model/loss"]
+    assert int(state.step) == 30 and int(state.extra["seen"]) == 30
+    moved = [np.abs(a - b).max() for a, b in zip(leaves(state.params), leaves(state.ema))]
+    assert max(moved) > 1e-3
+
+
+@pytest.mark.parametrize(
+    "shape,rules",
+    [({"fsdp": 8}, FSDP), ({"replica": 2, "fsdp": 2, "tensor": 2}, TENSOR), ({"replica": 8}, FSDP)],
+)
+@pytest.mark.parametrize("parts", [1, 2])
+def test_sharded_equals_one_device(shape, rules, parts):
+    task = ToyTask(two_groups=True, noise=0.1)
+    one, m1 = run_steps(task, {}, 1, parts=parts)
+    many, m8 = run_steps(task, shape, 8, rules=rules, parts=parts)
+    for a, b in zip(leaves(one), leaves(many)):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        [m["model/loss"] for m in m1], [m["model/loss"] for m in m8], rtol=1e-5
+    )
+
+
+def test_leaves_are_really_split():
+    task = ToyTask()
+    state, _ = run_steps(task, {"fsdp": 2, "tensor": 4}, 8, count=1, rules=TENSOR)
+    kernel = state.params["model"]["layers_0"]["kernel"]
+    assert kernel.sharding.shard_shape(kernel.shape) == (8, 16)  # 16 x 64 over fsdp and tensor
+    moments = [
+        x
+        for p, x in jax.tree_util.tree_leaves_with_path(state.opt_state)
+        if "layers_0/kernel" in sharding.path_name(p)
+    ]
+    assert len(moments) == 2
+    assert all(x.sharding.shard_shape(x.shape) == (8, 16) for x in moments)
+
+
+def test_accumulation_equals_the_whole_batch():
+    one, m1 = run_steps(ToyTask(), {}, 1, parts=1)
+    four, m4 = run_steps(ToyTask(), {}, 1, parts=4)
+    for a, b in zip(leaves(one.params), leaves(four.params)):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(m1[0]["model/loss"], m4[0]["model/loss"], rtol=1e-5)
+
+
+def test_second_group_sees_the_first_ones_update():
+    state, _ = run_steps(ToyTask(two_groups=True), {}, 1, count=3)
+    assert abs(float(state.params["disc"]["guess"][0])) > 0
+
+
+def test_nonfinite_step_changes_nothing_but_the_count():
+    def poisoned(step):
+        batch = batch_at(step)
+        if step == 2:
+            batch["x"] = batch["x"] * np.nan
+        return batch
+
+    task = ToyTask(two_groups=True)
+    before, _ = run_steps(task, {}, 1, count=2, batches=poisoned)
+    after, metrics = run_steps(task, {}, 1, count=3, batches=poisoned)
+    assert [float(m["nonfinite"]) for m in metrics] == [0, 0, 1]
+    assert int(after.step) == 3
+    for a, b in zip(leaves(before.replace(step=0)), leaves(after.replace(step=0))):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_streams_are_named_and_never_repeat():
+    root = rngs.root_key(3)
+    a = rngs.stream_keys(root, ("t", "noise"), 5)
+    b = rngs.stream_keys(root, ("noise", "t"), 5)
+    c = rngs.stream_keys(root, ("t", "noise"), 6)
+    data = lambda k: tuple(np.asarray(jax.random.key_data(k)))  # noqa: E731
+    assert data(a["t"]) == data(b["t"])
+    assert len({data(x[n]) for x in (a, c) for n in ("t", "noise")}) == 4
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "lion"])
+def test_optimizers_fit(name):
+    task = ToyTask()
+    optimizer = optim.make_optimizer(
+        {"name": name, "learning_rate": 0.01, "schedule": "constant", "warmup_steps": 2}, 100
+    )
+    mesh = make_mesh({"fsdp": 4}, jax.devices()[:4])
+    state = state_lib.create_state(task, {"model": optimizer}, (), mesh, FSDP, seed=0)
+    step = jax.jit(make_train_step(task, {"model": optimizer}))
+    losses = []
+    for i in range(60):
+        rows = {k: v for k, v in batch_at(i).items() if k != "index"}
+        state, m = step(state, rows, {}, rngs.root_key(0))
+        losses.append(float(m["model/loss"]))
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+
+
+def test_schedules():
+    c = {"learning_rate": 1.0, "warmup_steps": 10, "end_factor": 0.1}
+    cosine = optim.make_schedule({**c, "schedule": "cosine"}, 110)
+    linear = optim.make_schedule({**c, "schedule": "linear"}, 110)
+    constant = optim.make_schedule({**c, "schedule": "constant"}, 110)
+    for f in (cosine, linear, constant):
+        assert 0 < float(f(0)) < float(f(5)) < float(f(10)) == pytest.approx(1.0)
+    assert float(constant(110)) == pytest.approx(1.0)
+    assert float(cosine(60)) == pytest.approx(0.55) == float(linear(60))
+    assert float(cosine(110)) == pytest.approx(0.1) == float(linear(110))
+
+
+def test_freeze_and_decay_masks():
+    params = {"a": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}, "b": {"kernel": jnp.ones(2)}}
+    optimizer = optim.make_optimizer(
+        {"learning_rate": 0.1, "schedule": "constant", "weight_decay": 0.5, "freeze": "^b/"}, 10
+    )
+    updates, _ = optimizer.update(
+        jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params
+    )
+    new = optax.apply_updates(params, updates)
+    assert float(new["a"]["kernel"][0, 0]) == pytest.approx(0.95)
+    assert float(new["a"]["bias"][0]) == 1.0 and float(new["b"]["kernel"][0]) == 1.0
+
+
+@pytest.mark.parametrize(
+    "config,word",
+    [({"lr": 1.0}, "lr"), ({"name": "sgd"}, "sgd"), ({"schedule": "step"}, "step")],
+)
+def test_mistakes_are_named(config, word):
+    with pytest.raises(UserError, match=word):
+        optim.make_optimizer(config, 10)
