@@ -37,9 +37,7 @@ def get_config(arg=None):
                 num_layers=2,
                 num_heads=4,
             ),
-            process=dict(
-                schedule="flow", prediction_type="flow", timestep_sampling="logit_normal"
-            ),
+            process=dict(schedule="flow", prediction_type="flow", timestep_sampling="logit_normal"),
             cond_dropout=0.1,
             sampler="dpmpp_2m",
             num_inference_steps=20,
@@ -52,7 +50,7 @@ def get_config(arg=None):
             first_stage=dict(count=256, batch_size=64, prefix="vae"),
         )
         if arg.vae == "train":
-            config.requires.vae = vae.get_config(f"data={arg.data}")
+            config.requires.vae = vae.get_config(f"data={arg.data},debug={arg.debug}")
         else:
             config.frozen.vae = arg.vae or "package:vae_tiny"
     config.training.update(num_steps=2500, batch_size=32, ema=0.998)
@@ -101,7 +99,7 @@ def _debug(config):
     config.task.text_encoder.update(
         vocab_size=300, max_length=8, hidden_size=16, num_layers=1, num_heads=2
     )
-    config.data.update(image_size=16, num=64, vocab_size=300, max_length=8)
+    config.data.update(image_size=16, num=256, vocab_size=300, max_length=8)
     config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2)
     config.optimizer.model.warmup_steps = 1
     if "prompt_accuracy" in config.evaluators:

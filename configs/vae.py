@@ -21,7 +21,7 @@ def get_config(arg=None):
         config.task = dict(
             name="vae",
             autoencoder=dict(
-                name="patch", channels=128, encoder_layers=2, decoder_layers=4, latent_channels=4
+                name="patch", channels=96, encoder_layers=1, decoder_layers=3, latent_channels=4
             ),
             discriminator=None,
             image_size=64,
@@ -36,7 +36,7 @@ def get_config(arg=None):
         config.evaluators = dict(reconstruction=dict(split="val", count=256, batch_size=64))
     config.data.crop_scale = (0.7, 1.0)
     config.training.update(
-        num_steps=2400, batch_size=32, ema=0.995, best_metric="vae/psnr", best_mode="max"
+        num_steps=3000, batch_size=16, ema=0.995, best_metric="vae/psnr", best_mode="max"
     )
     config.optimizer.model.update(learning_rate=2e-3, warmup_steps=50, clip_norm=1.0)
     common.set_data(config, arg.data)
@@ -73,7 +73,7 @@ def _debug(config):
     config.task.autoencoder = dict(
         name="patch", channels=8, encoder_layers=1, decoder_layers=1, latent_channels=4
     )
-    config.data.update(image_size=16, num=64)
+    config.data.update(image_size=16, num=256)
     config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2)
     config.optimizer.model.warmup_steps = 1
     config.evaluators.reconstruction.update(count=16, batch_size=8)

@@ -1,8 +1,9 @@
-"""How every door runs: fast `--help`, and one line instead of a stack trace for a user's mistake."""
+"""How every door runs: fast `--help`, and one line instead of a stack trace."""
 
 import errno
 import inspect
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -38,6 +39,8 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     Args:
       main: the door. It does its heavy imports inside, so that `--help` is quick.
     """
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... --help | head` is no error
     module = inspect.getmodule(main)
     if any(a.lstrip("-").split("=")[0] in ("help", "h", "helpfull") for a in sys.argv[1:]):
         _print_help(module)
@@ -80,7 +83,8 @@ def _parse() -> list[str]:
 def _quiet_logs() -> None:
     logging.use_absl_handler()
     if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)
+        # Libraries warn of what is none of the user's business; we print what is.
+        logging.set_verbosity(logging.ERROR)
 
 
 def _die(message: str, code: int = 2) -> None:

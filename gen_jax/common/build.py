@@ -38,9 +38,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     return cls(**{k: _dtype(v) if k == "dtype" else v for k, v in values.items()})
 
 
-def by_name(
-    table: Mapping[str, type], config: Mapping[str, Any], where: str
-) -> Any:
+def by_name(table: Mapping[str, type], config: Mapping[str, Any], where: str) -> Any:
     """Builds the class that `config["name"]` names in `table` from the other keys.
 
     Raises:

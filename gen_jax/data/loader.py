@@ -43,6 +43,13 @@ def _stack(examples: Sequence[dict[str, Any]], indices: np.ndarray) -> Batch:
     return batch
 
 
+class _Failure:
+    """An error on its way from a thread: Grain would write remarks into its message."""
+
+    def __init__(self, error: Exception):
+        self.error = error
+
+
 class _Batches:
     """Random access to this process's batches by local step; what Grain prefetches from."""
 
@@ -57,7 +64,13 @@ class _Batches:
     def __len__(self) -> int:
         return max(0, self._steps - self._start)
 
-    def __getitem__(self, local_step: int) -> Batch:
+    def __getitem__(self, local_step: int) -> Batch | _Failure:
+        try:
+            return self._batch(local_step)
+        except Exception as error:
+            return _Failure(error)
+
+    def _batch(self, local_step: int) -> Batch:
         size = len(self._reader)
         step = self._start + int(local_step)
         positions = order.rows_of_process(step, self._batch_size, *self._process)
@@ -126,6 +139,8 @@ class Loader:
         if self._iterator is None:
             self._iterator = iter(self._grain)
         batch = next(self._iterator)
+        if isinstance(batch, _Failure):
+            raise batch.error
         self._left -= 1
         self.step += 1
         return batch

@@ -13,6 +13,7 @@ from jaxtyping import Int64
 
 _ROUNDS = 6
 _MASK = np.uint64(0xFFFFFFFFFFFFFFFF)
+_STEP = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
@@ -24,11 +25,11 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 def _round_keys(seed: int, epochs: np.ndarray) -> list[np.ndarray]:
     """One key a round for each epoch in `epochs`."""
-    base = _mix(np.uint64(seed & int(_MASK)) + np.uint64(0x9E3779B97F4A7C15))
+    base = _mix(np.array([seed & int(_MASK)], np.uint64) + _STEP)
     key = _mix(epochs.astype(np.uint64) ^ base)
     keys = []
     for number in range(_ROUNDS):
-        key = _mix(key + np.uint64(0x9E3779B97F4A7C15) + np.uint64(number))
+        key = _mix(key + _STEP + np.uint64(number))
         keys.append(key)
     return keys
 

@@ -97,37 +97,54 @@ def find_duplicates(looks: Sequence[Look | None]) -> dict[int, tuple[int, str]]:
       index -> (index of the one that is kept, DUPLICATE or NEAR_DUPLICATE).
     """
     first_of: dict[str, int] = {}
-    buckets: tuple[dict[int, list[int]], ...] = tuple(defaultdict(list) for _ in range(_BANDS))
+    index = _NearIndex(len(looks))
     found: dict[int, tuple[int, str]] = {}
-    for index, look in enumerate(looks):
+    for number, look in enumerate(looks):
         if look is None:
             continue
         if look.sha256 in first_of:
-            found[index] = (first_of[look.sha256], DUPLICATE)
+            found[number] = (first_of[look.sha256], DUPLICATE)
             continue
-        first_of[look.sha256] = index
+        first_of[look.sha256] = number
         if look.phash is None:
             continue
-        bands = [(look.phash >> (16 * band)) & 0xFFFF for band in range(_BANDS)]
-        twin = _nearest(look, looks, buckets, bands)
-        if twin is not None:
-            found[index] = (twin, NEAR_DUPLICATE)
-            continue
-        for bucket, band in zip(buckets, bands, strict=True):
-            bucket[band].append(index)
+        twin = index.nearest(look)
+        if twin is None:
+            index.add(number, look)
+        else:
+            found[number] = (twin, NEAR_DUPLICATE)
     return found
 
 
-def _nearest(look: Look, looks, buckets, bands) -> int | None:
-    """The earliest kept image that `look` nearly repeats."""
-    thumb = np.frombuffer(look.thumb, np.uint8).astype(np.int16)
-    seen: set[int] = set()
-    for bucket, band in zip(buckets, bands, strict=True):
-        seen.update(bucket.get(band, ())[-_MAX_CANDIDATES:])
-    for other in sorted(seen):
-        if (look.phash ^ looks[other].phash).bit_count() > _MAX_BITS:
-            continue
-        theirs = np.frombuffer(looks[other].thumb, np.uint8).astype(np.int16)
-        if float(np.abs(thumb - theirs).mean()) <= _MAX_THUMB:
-            return other
-    return None
+class _NearIndex:
+    """Images by the bands of their perceptual hashes."""
+
+    def __init__(self, size: int):
+        self._hashes = np.zeros(size, np.uint64)
+        self._thumbs = np.zeros((size, _THUMB * _THUMB * 3), np.uint8)
+        self._buckets: list[dict[int, list[int]]] = [defaultdict(list) for _ in range(_BANDS)]
+
+    @staticmethod
+    def _bands(phash: int) -> list[int]:
+        return [(phash >> (16 * band)) & 0xFFFF for band in range(_BANDS)]
+
+    def add(self, number: int, look: Look) -> None:
+        self._hashes[number] = look.phash
+        self._thumbs[number] = np.frombuffer(look.thumb, np.uint8)
+        for bucket, band in zip(self._buckets, self._bands(look.phash), strict=True):
+            bucket[band].append(number)
+
+    def nearest(self, look: Look) -> int | None:
+        """The earliest image that `look` nearly repeats."""
+        near: set[int] = set()
+        for bucket, band in zip(self._buckets, self._bands(look.phash), strict=True):
+            near.update(bucket.get(band, ())[-_MAX_CANDIDATES:])
+        if not near:
+            return None
+        numbers = np.fromiter(near, np.int64, len(near))
+        bits = np.bitwise_count(self._hashes[numbers] ^ np.uint64(look.phash))
+        numbers = np.sort(numbers[bits <= _MAX_BITS])
+        thumb = np.frombuffer(look.thumb, np.uint8).astype(np.int16)
+        away = np.abs(self._thumbs[numbers] - thumb).mean(axis=1)
+        alike = numbers[away <= _MAX_THUMB]
+        return int(alike[0]) if alike.size else None

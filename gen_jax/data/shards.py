@@ -153,7 +153,7 @@ class ShardedRecords:
                     if held != self._counts[shard]:
                         raise UserError(
                             f"{path}: holds {held} records where {self._counts[shard]} were "
-                            "written; it is truncated: restore it or run prepare again"
+                            "written; it is damaged: restore it from a copy or run prepare again"
                         )
                     self._readers[shard] = reader
         return reader

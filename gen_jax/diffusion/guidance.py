@@ -76,10 +76,16 @@ def guided_batched(
         scale: as in `combine`.
         rescale: as in `combine`.
     """
-    both = jax.tree.map(lambda c, u: jnp.concatenate([c, u]), cond, uncond)
+
+    # Each pair side by side, so that a batch split over devices stays where it is.
+    def paired(a, b):
+        return jnp.stack([a, b], axis=1).reshape(2 * a.shape[0], *a.shape[1:])
+
+    both = jax.tree.map(paired, cond, uncond)
 
     def denoise_both(x_t, t):
-        out = denoise(jnp.concatenate([x_t, x_t]), jnp.concatenate([t, t]), both)
-        return combine(*jnp.split(out, 2), scale, rescale)
+        out = denoise(paired(x_t, x_t), paired(t, t), both)
+        out = out.reshape(-1, 2, *out.shape[1:])
+        return combine(out[:, 0], out[:, 1], scale, rescale)
 
     return denoise_both

@@ -19,7 +19,7 @@ from gen_jax.encoders.diffusers_config import (
     same_model,
     to_json,
 )
-from gen_jax.encoders.weights import DIFFUSERS, flax_from_torch, torch_from_flax
+from gen_jax.encoders.weights import DIFFUSERS, flax_from_torch, torch_views
 
 STEM = "diffusion_pytorch_model"
 CONFIG = "config.json"
@@ -117,7 +117,7 @@ def save_diffusers(
       UserError: the folder holds other weight files, which would be mixed with the new.
     """
     folder = pathlib.Path(folder)
-    state = torch_from_flax(params)
+    state = torch_views(params)
     source = module.source
     config = _config_bytes(module, source)
     if dtype is not None or source is None or not _covers(source, state):
@@ -151,7 +151,10 @@ def _weight_files(
         index = folder / f"{STEM}.safetensors.index{infix}.json"
         if index.exists():
             text = index.read_bytes()
-            shards = sorted(set(json.loads(text)["weight_map"].values()))
+            try:
+                shards = sorted(set(json.loads(text)["weight_map"].values()))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise UserError(f"{index}: no index of weight files: get it again") from None
             return (index.name, text), [folder / s for s in shards]
     for pickle in sorted(folder.glob(f"{STEM}*.bin")):
         st.refuse_pickle(pickle)

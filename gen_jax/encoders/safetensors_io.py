@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -145,7 +146,7 @@ def write_safetensors(
     with open(path, "wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         for entry in entries:
-            array = np.ascontiguousarray(tensor(entry), dtype=entry.dtype)
+            array = np.asarray(tensor(entry), dtype=entry.dtype, order="C")
             if array.shape != entry.shape:
                 raise ValueError(f"{entry.name}: shape {array.shape}, header {entry.shape}")
             file.write(array.reshape(-1).view(np.uint8).data)
@@ -159,7 +160,7 @@ def replacing(folder: pathlib.Path, names: Iterable[str]):
     by a rename, in the order of `names`. After an error nothing is left and nothing changed.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.parent / f".{folder.name}.tmp-{os.getpid()}"
+    temporary = folder.parent / f".{folder.name}.tmp-{os.getpid()}-{time.time_ns()}"
     temporary.mkdir()
     try:
         yield temporary

@@ -17,7 +17,14 @@ import numpy as np
 from gen_jax.common.errors import UserError
 from gen_jax.encoders.safetensors_io import load_safetensors
 
-__all__ = ["DIFFUSERS", "Port", "flax_from_torch", "load_safetensors", "torch_from_flax"]
+__all__ = [
+    "DIFFUSERS",
+    "Port",
+    "flax_from_torch",
+    "load_safetensors",
+    "torch_from_flax",
+    "torch_views",
+]
 
 _WEIGHT_LEAVES = ("kernel", "scale", "embedding")
 _SHOWN = 6  # names in an error message before "and N more"
@@ -122,12 +129,15 @@ def torch_from_flax(params: Mapping[str, Any], port: Port = DIFFUSERS) -> dict[s
 
     The inverse of `flax_from_torch`, in the current spelling of the keys.
     """
+    return {k: np.ascontiguousarray(v) for k, v in torch_views(params, port).items()}
+
+
+def torch_views(params: Mapping[str, Any], port: Port = DIFFUSERS) -> dict[str, np.ndarray]:
+    """As `torch_from_flax`, but views of the parameters: no memory, and not contiguous."""
     state = {}
     for path, leaf in _leaves(params):
-        key = port.key(path)
-        value = np.asarray(leaf)
-        axes = _torch_axes(path, value.ndim, _stored(port, key))
-        state[key] = np.ascontiguousarray(value.transpose(axes))
+        key, value = port.key(path), np.asarray(leaf)
+        state[key] = value.transpose(_torch_axes(path, value.ndim, _stored(port, key)))
     return state
 
 

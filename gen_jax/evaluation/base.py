@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from gen_jax.common.errors import UserError
 from gen_jax.parallel import distributed, sharding
 
 
@@ -71,6 +72,12 @@ class Predictor:
         key = jax.random.fold_in(self._root, call)
         rngs = {n: jax.random.fold_in(key, i) for i, n in enumerate(self.task.rng_streams)}
         if name not in self._compiled:
+            known = self.task.predict_fns()
+            if name not in known:
+                raise UserError(
+                    f"config.evaluators: one of them needs the predict function {name!r}, but "
+                    f"{type(self.task).__name__} has {', '.join(known)}"
+                )
             self._compiled[name] = jax.jit(self.task.predict_fns()[name])
         out = self._compiled[name](self.variables, arrays, rngs, self.frozen)
         return {k: v[:count] for k, v in distributed.to_host(dict(out)).items()}

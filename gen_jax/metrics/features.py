@@ -36,7 +36,9 @@ def _kernels(seed: int):
     return tuple(kernels)
 
 
-def random_conv_features(images: Float[Array, "b h w 3"], seed: int = 0) -> Float[Array, "b d"]:
+def random_conv_features(
+    images: Float[Array | np.ndarray, "b h w 3"], seed: int = 0
+) -> Float[Array, "b d"]:
     """Mean and log standard deviation over the image, at three stages of random filters.
 
     Args:
@@ -48,7 +50,7 @@ def random_conv_features(images: Float[Array, "b h w 3"], seed: int = 0) -> Floa
     """
     if min(images.shape[1:3]) < _SMALLEST_SIDE:
         raise UserError(f"images of {images.shape[1:3]}: expected at least 8 pixels a side")
-    x, pooled = images.astype(jnp.float32) * 2 - 1, []
+    x, pooled = jnp.asarray(images, jnp.float32) * 2 - 1, []
     for kernel in _kernels(seed):
         x = jax.lax.conv_general_dilated(
             x,

@@ -28,16 +28,16 @@ def frechet_distance(a: moments.Moments, b: moments.Moments) -> float:
 
 
 def frechet(
-    x: Float[np.ndarray, "n d"] | Float[Array, "n d"],
-    y: Float[np.ndarray, "m d"] | Float[Array, "m d"],
+    x: Float[Array | np.ndarray, "n d"],
+    y: Float[Array | np.ndarray, "m d"],
 ) -> float:
     """The Frechet distance of two arrays of features, in squared units of the features."""
     return frechet_distance(moments.of(x), moments.of(y))
 
 
 def frechet_interval(
-    x: Float[np.ndarray, "n d"] | Float[Array, "n d"],
-    y: Float[np.ndarray, "m d"] | Float[Array, "m d"],
+    x: Float[Array | np.ndarray, "n d"],
+    y: Float[Array | np.ndarray, "m d"],
     num_resamples: int = 100,
     level: float = 0.95,
     seed: int = 0,

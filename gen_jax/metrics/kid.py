@@ -12,8 +12,8 @@ def _kernel(x, y):
 
 
 def mmd2(
-    x: Float[np.ndarray, "n d"] | Float[Array, "n d"],
-    y: Float[np.ndarray, "m d"] | Float[Array, "m d"],
+    x: Float[Array | np.ndarray, "n d"],
+    y: Float[Array | np.ndarray, "m d"],
 ) -> float:
     """The unbiased squared MMD under k(a, b) = (a.b / d + 1)^3; negative by chance near 0.
 
@@ -30,8 +30,8 @@ def mmd2(
 
 
 def kernel_distance(
-    x: Float[np.ndarray, "n d"] | Float[Array, "n d"],
-    y: Float[np.ndarray, "m d"] | Float[Array, "m d"],
+    x: Float[Array | np.ndarray, "n d"],
+    y: Float[Array | np.ndarray, "m d"],
     num_subsets: int = 100,
     subset_size: int = 1000,
     level: float = 0.95,

@@ -36,7 +36,7 @@ def empty(dim: int) -> Moments:
     return Moments(0, np.zeros(dim), np.zeros((dim, dim)))
 
 
-def of(features: Float[np.ndarray, "n d"] | Float[Array, "n d"]) -> Moments:
+def of(features: Float[Array | np.ndarray, "n d"]) -> Moments:
     """The moments of the rows of one array."""
     rows = np.asarray(features, np.float64)
     if not len(rows):

@@ -41,8 +41,8 @@ def _squared_radii(x, nearest_k):
 
 
 def prdc(
-    real: Float[np.ndarray, "n d"] | Float[Array, "n d"],
-    fake: Float[np.ndarray, "m d"] | Float[Array, "m d"],
+    real: Float[Array | np.ndarray, "n d"],
+    fake: Float[Array | np.ndarray, "m d"],
     nearest_k: int = 5,
 ) -> PRDC:
     """Compares generated features with real ones.

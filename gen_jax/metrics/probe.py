@@ -46,7 +46,7 @@ class LinearProbe:
     temperature: float
     left_out_accuracy: float
 
-    def __call__(self, features: Float[np.ndarray, "n d"] | Float[Array, "n d"]) -> Prediction:
+    def __call__(self, features: Float[Array | np.ndarray, "n d"]) -> Prediction:
         """Label and confidence of each row."""
         rows = (np.asarray(features, np.float64) - self.mean) / self.scale
         probability = _softmax(self.temperature * (rows @ self.weights + self.bias))
@@ -60,8 +60,8 @@ def _softmax(scores):
 
 
 def fit_linear_probe(
-    features: Float[np.ndarray, "n d"] | Float[Array, "n d"],
-    labels: Integer[np.ndarray, "n"] | Integer[Array, "n"],
+    features: Float[Array | np.ndarray, "n d"],
+    labels: Integer[Array | np.ndarray, "n"],
 ) -> LinearProbe:
     """Ridge regression of one-hot labels on standardised features, in closed form.
 

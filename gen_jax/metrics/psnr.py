@@ -1,18 +1,21 @@
 """Pixel errors of a batch: mean squared error and peak signal-to-noise ratio."""
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 
-def mse(x: Float[Array, "b h w c"], y: Float[Array, "b h w c"]) -> Float[Array, "b"]:
+def mse(
+    x: Float[Array | np.ndarray, "b h w c"], y: Float[Array | np.ndarray, "b h w c"]
+) -> Float[Array, "b"]:
     """Mean squared error of each image, in squared units of the images."""
-    difference = x.astype(jnp.float32) - y.astype(jnp.float32)
+    difference = jnp.asarray(x, jnp.float32) - jnp.asarray(y, jnp.float32)
     return jnp.mean(difference**2, axis=(1, 2, 3))
 
 
 def psnr(
-    x: Float[Array, "b h w c"],
-    y: Float[Array, "b h w c"],
+    x: Float[Array | np.ndarray, "b h w c"],
+    y: Float[Array | np.ndarray, "b h w c"],
     data_range: float | int = 1.0,
 ) -> Float[Array, "b"]:
     """Peak signal-to-noise ratio of each image in dB: 10 log10(data_range^2 / mse).

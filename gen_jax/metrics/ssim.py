@@ -12,8 +12,8 @@ _UNIFORM_SIZE = 7
 
 
 def ssim(
-    x: Float[Array, "b h w c"],
-    y: Float[Array, "b h w c"],
+    x: Float[Array | np.ndarray, "b h w c"],
+    y: Float[Array | np.ndarray, "b h w c"],
     data_range: float | int = 1.0,
     window: str = "gaussian",
 ) -> Float[Array, "b"]:
@@ -44,7 +44,7 @@ def ssim(
         raise UserError(f"images of {x.shape[1:3]}: expected at least {len(weights)} pixels a side")
     weights = jnp.asarray(weights / weights.sum(), jnp.float32)
 
-    x, y = x.astype(jnp.float32), y.astype(jnp.float32)
+    x, y = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
     # Covariances do not change with an offset, and float32 keeps more of them near zero.
     offset = jnp.mean(x, axis=(1, 2), keepdims=True)
     x, y = x - offset, y - offset

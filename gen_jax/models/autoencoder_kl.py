@@ -30,7 +30,7 @@ class _Common:
     dtype: Any
 
     def resnet(self, features: int, name: str) -> nn.Module:
-        cls = nn.remat(ResnetBlock2D, static_argnums=(3,)) if self.remat else ResnetBlock2D
+        cls = nn.remat(ResnetBlock2D) if self.remat else ResnetBlock2D
         return cls(
             features,
             norm_num_groups=self.norm_num_groups,

@@ -37,9 +37,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def path_name(path: tuple[Any, ...]) -> str:
     """`params/unet/conv_in/kernel` for a path of `jax.tree_util`."""
-    return "/".join(
-        str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path
-    )
+    return "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)
 
 
 def shard_tree(tree: Any, rules: Rules, mesh: Mesh) -> Any:

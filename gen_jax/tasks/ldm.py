@@ -129,7 +129,11 @@ class LDMTask:
         return {"model": self._loss}
 
     def predict_fns(self):
-        return {"generate": self._generate, "error_by_time": self._error_by_time}
+        return {
+            "generate": self._generate,
+            "error_by_time": self._error_by_time,
+            "reconstruct": self._reconstruct,
+        }
 
     def empty_text(self, batch_size: int) -> tuple[jax.Array, jax.Array]:
         """Tokens and mask of the empty prompt, `[b, n]` each."""
@@ -190,6 +194,13 @@ class LDMTask:
 
         return {"mse": jax.lax.map(at, jnp.arange(self.num_time_bins)).T}
 
+    def _reconstruct(self, variables, batch, rngs, frozen):
+        """Images through the autoencoder and back."""
+        x = first_stage.to_signed(batch["image"])
+        z = first_stage.encode(self.autoencoder, frozen["vae"], x, None)
+        y = first_stage.decode(self.autoencoder, frozen["vae"], z)
+        return {"image": first_stage.to_pixels(y)}
+
     def _generate(self, variables, batch, rngs, frozen):
         """Samples images.
 
@@ -227,7 +238,7 @@ class LDMTask:
             self.process,
             self.num_inference_steps,
             self.sampler,
-            rng=rngs["noise_steps"] if "noise_steps" in rngs else rngs["noise"],
+            rng=jax.random.fold_in(rngs["noise"], 1),
         )
         image = first_stage.decode(self.autoencoder, frozen["vae"], z)
         return {"image": first_stage.to_pixels(image), "latent": z}

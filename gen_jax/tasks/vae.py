@@ -156,11 +156,8 @@ class VAETask:
         }
 
     def _reconstruct(self, variables, batch, rngs, frozen):
-        stage = self.as_frozen(variables)
-        z = first_stage.encode(
-            self.autoencoder, stage, first_stage.to_signed(batch["image"]), None
-        )
-        return {"image": first_stage.to_pixels(first_stage.decode(self.autoencoder, stage, z))}
+        latent = self._encode(variables, batch, rngs, frozen)
+        return self._decode(variables, latent, rngs, frozen)
 
     def _encode(self, variables, batch, rngs, frozen):
         x = first_stage.to_signed(batch["image"])

@@ -117,9 +117,7 @@ class Checkpointer:
         """
         _with_place_errors(self._folder, self._manager.wait_until_finished)
         if jax.process_index() == 0:
-            _with_place_errors(
-                self._folder, lambda: self._seals.write(self._manager.all_steps())
-            )
+            _with_place_errors(self._folder, lambda: self._seals.write(self._manager.all_steps()))
 
     def restore_latest(self, abstract: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
         """The newest undamaged state with its meta, or None where nothing was saved yet.

@@ -191,9 +191,7 @@ def _train(run, saver, optimizers, ema_groups, abstract):
 
     line = progress.ProgressLine(run.name, s.num_steps, start)
     speed = Throughput(s.batch_size, flops)
-    schedules = {
-        g: optim.make_schedule(run.optimizer.get(g, {}), s.num_steps) for g in optimizers
-    }
+    schedules = {g: optim.make_schedule(run.optimizer.get(g, {}), s.num_steps) for g in optimizers}
     guard = _NonFinite(s.max_nonfinite, saver, run.keys)
     pending = collections.deque()
     last_eval: dict[str, float] = {}

@@ -55,9 +55,7 @@ def make_schedule(config: Mapping[str, Any], num_steps: int) -> Callable[[Any], 
         "cosine": lambda: optax.cosine_decay_schedule(peak, rest, alpha=c["end_factor"]),
     }
     if c["schedule"] not in after:
-        raise UserError(
-            f"config.optimizer.schedule: {c['schedule']!r} is none of {sorted(after)}"
-        )
+        raise UserError(f"config.optimizer.schedule: {c['schedule']!r} is none of {sorted(after)}")
     if not c["warmup_steps"]:
         return after[c["schedule"]]()
     # Starts above zero, so that the first step is not lost.

@@ -78,9 +78,7 @@ def _gradients(loss_fn, group, params, extra, batch, keys, frozen, parts):
     """Loss, gradients, metrics and new extra, averaged over `parts` slices of the batch."""
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
     if parts == 1:
-        (loss, (metrics, extra)), grads = grad_fn(
-            params[group], params, extra, batch, keys, frozen
-        )
+        (loss, (metrics, extra)), grads = grad_fn(params[group], params, extra, batch, keys, frozen)
         return loss, grads, metrics, extra
 
     # Every parts-th example goes to the same slice: no row leaves its device.
@@ -98,8 +96,6 @@ def _gradients(loss_fn, group, params, extra, batch, keys, frozen, parts):
         return (jax.tree.map(jnp.add, grads, new), extra), (loss, metrics)
 
     zeros = jax.tree.map(jnp.zeros_like, params[group])
-    (grads, extra), (loss, metrics) = jax.lax.scan(
-        one, (zeros, extra), (jnp.arange(parts), sliced)
-    )
+    (grads, extra), (loss, metrics) = jax.lax.scan(one, (zeros, extra), (jnp.arange(parts), sliced))
     grads = jax.tree.map(lambda g: g / parts, grads)
     return loss.mean(), grads, jax.tree.map(lambda m: m.mean(0), metrics), extra

@@ -13,10 +13,12 @@ from gen_jax.diffusion.schedules import expand, tables
 MU, S = 0.7, 0.4
 
 
-def gaussian_denoiser(process):
+def gaussian_denoiser(process, whole_times=True):
     """The exact output for data ~ N(MU, S^2)."""
 
     def denoise(x, t):
+        if whole_times and not process.is_flow:
+            t = t.astype(jnp.int32)  # compiles in half the time
         alpha, sigma = expand(process.alpha(t), x.ndim), expand(process.sigma(t), x.ndim)
         x_0 = MU + alpha * S**2 / (alpha**2 * S**2 + sigma**2) * (x - alpha * MU)
         eps = (x - alpha * x_0) / sigma
@@ -69,7 +71,7 @@ def test_order_of_convergence():
     def error_of(sampler, num_steps):
         even = np.linspace(log_ratio[-1], log_ratio[0], num_steps + 1)[:-1]
         x = sample(
-            gaussian_denoiser(process),
+            gaussian_denoiser(process, whole_times=False),
             jnp.asarray(x_T, jnp.float32),
             process,
             num_steps,

@@ -42,6 +42,22 @@ def test_one_call_on_both_is_two_calls(scale, rescale):
     np.testing.assert_allclose(one, two, atol=1e-5, rtol=1e-5)
 
 
+def test_one_call_on_both_keeps_a_sharded_batch_in_place():
+    """No collective: each device holds both halves of its own samples."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    split = jax.NamedSharding(mesh, jax.P("data"))
+    x = jax.device_put(jnp.ones((16, 4, 4, 2)), split)
+    t, bias = (jax.device_put(v, split) for v in (jnp.ones(16), jnp.ones((16, 2))))
+
+    def run(x, t, bias):
+        return guided_batched(model, {"bias": bias}, {"bias": 0 * bias}, 3.0, 0.5)(x, t)
+
+    program = jax.jit(run).lower(x, t, bias).compile()
+    assert program.output_shardings.is_equivalent_to(split, x.ndim)
+    text = program.as_text()
+    assert not any(op in text for op in ("all-gather", "all-to-all", "collective-permute"))
+
+
 def test_full_rescale_has_the_conditional_outputs_contrast():
     out = guided(denoise_cond, denoise_uncond, 9.0, 1.0)(X, T)
     expected = np.asarray(denoise_cond(X, T)).std((1, 2, 3))

@@ -115,7 +115,7 @@ def test_reads_what_the_library_writes(tmp_path):
     state = {
         "half": np.array([1.5, -2], np.float16),
         "brain": np.array([[1.5, -2]], ml_dtypes.bfloat16),
-        "full": np.float32(3.25).reshape(()),
+        "full": np.array(3.25, np.float32),
         "ids": np.arange(5),
         "empty": np.zeros((0, 3), np.float32),
     }
@@ -223,12 +223,12 @@ def test_a_dense_layer_may_be_stored_as_a_convolution(tmp_path):
 def test_files_that_are_no_weights_are_refused_by_name(tmp_path):
     for name in ("diffusion_pytorch_model.bin", "x.pt", "x.ckpt"):
         (tmp_path / name).write_bytes(b"\x80\x02")
-        with pytest.raises(UserError, match="convert them to .safetensors"):
+        with pytest.raises(UserError, match=r"convert them to \.safetensors"):
             load_safetensors(tmp_path / name)
         with pytest.raises(UserError, match="pickled"):
             load_diffusers(tmp_path / name)
     (tmp_path / "config.json").write_text('{"_class_name": "AutoencoderTiny"}')
-    with pytest.raises(UserError, match="model.bin: pickled"):
+    with pytest.raises(UserError, match=r"model\.bin: pickled"):
         load_diffusers(tmp_path)
     os.remove(tmp_path / "diffusion_pytorch_model.bin")
     with pytest.raises(UserError, match=f"no {WEIGHTS}"):
@@ -237,7 +237,7 @@ def test_files_that_are_no_weights_are_refused_by_name(tmp_path):
         load_safetensors(tmp_path / "none.safetensors")
     for content in (b"", b"abc", b"\xff" * 80, (8).to_bytes(8, "little") + b"[1, 2]  "):
         (tmp_path / "bad.safetensors").write_bytes(content)
-        with pytest.raises(UserError, match="bad.safetensors"):
+        with pytest.raises(UserError, match=r"bad\.safetensors"):
             load_safetensors(tmp_path / "bad.safetensors")
 
 
@@ -246,6 +246,17 @@ def test_a_file_cut_short_is_refused(tmp_path):
     whole = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(whole[:-100])
     with pytest.raises(UserError, match="cut short"):
+        load_diffusers(folder)
+
+
+def test_a_broken_index_and_a_missing_shard_are_named(tmp_path):
+    folder = unpack("unet_sharded", tmp_path)
+    shard = sorted(folder.glob("*-of-*"))[1]
+    shard.unlink()
+    with pytest.raises(UserError, match=f"{shard.name}: no such file"):
+        load_diffusers(folder)
+    (folder / f"{WEIGHTS}.index.json").write_text("[]")
+    with pytest.raises(UserError, match=r"index\.json: no index of weight files"):
         load_diffusers(folder)
 
 

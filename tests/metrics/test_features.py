@@ -13,17 +13,18 @@ from gen_jax.metrics.frechet import frechet
 from gen_jax.metrics.kid import mmd2
 
 
-def crops(count=400, size=24):
+def crops(count=240, size=16):
     random, photo = np.random.RandomState(0), skimage.data.astronaut()
     corners = random.randint(0, 512 - size, (count, 2))
     return np.stack([photo[i : i + size, j : j + size] for i, j in corners]) / 255.0
 
 
-EXTRACT = jax.jit(random_conv_features, static_argnames="seed")
+RECORDED = [0.0819198, -0.7509266, 0.1054767, -1.7859735, 0.0312895, -1.5651820]
+EXTRACT = jax.jit(random_conv_features)
 
 
-def features(images, seed=0):
-    return np.asarray(EXTRACT(jnp.asarray(images, jnp.float32), seed=seed))
+def features(images):
+    return np.asarray(EXTRACT(jnp.asarray(images, jnp.float32)))
 
 
 def test_values_never_change():
@@ -33,15 +34,11 @@ def test_values_never_change():
     assert got.shape == (1, DIM) == (1, 256)
     np.testing.assert_allclose(got[0, [0, 24, 48, 88, 128, 255]], RECORDED, atol=1e-5)
     np.testing.assert_array_equal(got, features(image))
-    assert np.abs(got - features(image, seed=1)).max() > 0.1
 
 
-RECORDED = [0.0] * 6
-
-
-def test_a_batch_is_each_image_alone():
-    x = crops(3)
-    np.testing.assert_allclose(features(x)[1:2], features(x[1:2]), atol=1e-5)
+def test_an_images_features_do_not_depend_on_its_batch():
+    x = crops()
+    np.testing.assert_allclose(features(x)[::-1], features(x[::-1]), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -55,9 +52,10 @@ def test_a_batch_is_each_image_alone():
 )
 def test_distances_grow_as_images_get_worse(worsen):
     x = crops()
-    half, other = features(x[::2]), x[1::2]
+    real = features(x)[: len(x) // 2]
+    fakes = [features(worsen(x, s))[len(x) // 2 :] for s in (0.0, 0.1, 0.2, 0.4)]
     for distance in (frechet, mmd2):
-        values = [distance(half, features(worsen(other, s))) for s in (0.0, 0.1, 0.2, 0.4)]
+        values = [distance(real, fake) for fake in fakes]
         assert values == sorted(values), values
 
 

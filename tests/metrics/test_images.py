@@ -81,6 +81,13 @@ def test_luma_is_scikit_images_and_in_studio_range():
     np.testing.assert_allclose(ends.ravel() * 255, [16, 235], atol=1e-4)
 
 
+def test_numpy_images_will_do():
+    np.testing.assert_allclose(psnr(PHOTO[None], NOISY[None]), psnr(batch(PHOTO), batch(NOISY)))
+    np.testing.assert_allclose(
+        eager_ssim(PHOTO[None], NOISY[None])[0], ssim(batch(PHOTO), batch(NOISY))[0], rtol=1e-5
+    )
+
+
 def test_crop_border():
     x = batch(PHOTO)
     np.testing.assert_array_equal(crop_border(x, 4), x[:, 4:-4, 4:-4])

@@ -39,39 +39,35 @@ def test_parameter_count_is_stable_diffusions():
     )
 
 
+# As small as it gets with all its kinds of parts: the time goes into compiling.
+SMALL = presets.TINY_VAE | {"block_out_channels": (8, 16)}
+
+
 def test_call_samples_with_a_key_and_is_the_mean_without():
-    model = AutoencoderKL(**presets.TINY_VAE)
+    model = AutoencoderKL(**SMALL)
     variables = filled(model)
+    # The log variance reaches both ends of what is let through.
+    variables["params"]["quant_conv"]["bias"][4:] = [1e3, -1e3, 0, 0]
     x = jnp.ones((1, 8, 8, 3)) * 0.3
-    mean, logvar = model.apply(variables, x, method="encode")
-    assert mean.shape == logvar.shape == (1, 2, 2, 4)
-    plain, again, _ = model.apply(variables, x)
-    np.testing.assert_array_equal(mean, again)
-    np.testing.assert_allclose(
-        plain, model.apply(variables, mean, method="decode"), rtol=1e-5, atol=1e-5
-    )
-    drawn, _, _ = model.apply(variables, x, jax.random.key(1))
+    apply = jax.jit(model.apply)
+    plain, mean, logvar = apply(variables, x)
+    assert mean.shape == logvar.shape == (1, 4, 4, 4)
+    np.testing.assert_array_equal(logvar[0, 0, 0, :2], [20, -30])
+    drawn, again, _ = apply(variables, x, jax.random.key(1))
+    np.testing.assert_allclose(mean, again, rtol=1e-5, atol=1e-5)
+    decode = jax.jit(lambda z: model.apply(variables, z, method="decode"))
+    np.testing.assert_allclose(plain, decode(mean), rtol=1e-4, atol=1e-4)
     z = sample_latents(jax.random.key(1), mean, logvar)
-    np.testing.assert_allclose(
-        drawn, model.apply(variables, z, method="decode"), rtol=1e-5, atol=1e-5
-    )
-    assert not np.allclose(plain, drawn)
-
-
-def test_log_variance_is_clipped():
-    model = AutoencoderKL(**presets.TINY_VAE)
-    variables = filled(model)
-    variables["params"]["quant_conv"]["bias"][4:] = [1e3, -1e3, 1e3, -1e3]
-    _, logvar = model.apply(variables, jnp.zeros((1, 4, 4, 3)), method="encode")
-    np.testing.assert_array_equal(logvar[0, 0, 0], [20, -30, 20, -30])
+    np.testing.assert_allclose(drawn, decode(z), rtol=1e-3, atol=1e-3)
+    assert not np.allclose(plain, drawn, atol=1e-2)
 
 
 def test_remat_and_bf16():
     x = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 8, 8, 3)), jnp.float32)
-    variables = filled(AutoencoderKL(**presets.TINY_VAE))
+    variables = filled(AutoencoderKL(**SMALL))
 
     def value_and_grad(**fields):
-        model = AutoencoderKL(**presets.TINY_VAE, **fields)
+        model = AutoencoderKL(**SMALL, **fields)
 
         def loss(params):
             y, mean, logvar = model.apply({"params": params}, x)
@@ -82,16 +78,13 @@ def test_remat_and_bf16():
 
     y, grads = value_and_grad()
     y_remat, grads_remat = value_and_grad(remat=True)
-    y_bf16, grads_bf16 = value_and_grad(dtype=jnp.bfloat16)
+    y_bf16, _, _ = jax.jit(AutoencoderKL(**SMALL, dtype="bfloat16").apply)(variables, x)
     np.testing.assert_allclose(y, y_remat, rtol=1e-5, atol=1e-5)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), grads, grads_remat
-    )
+    for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(grads_remat)):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
     assert all(np.isfinite(g).all() and np.any(g) for g in jax.tree.leaves(grads))
     assert y_bf16.dtype == jnp.float32
     assert 0 < relative_error(y_bf16, y) < 0.1
-    for g in jax.tree.leaves(grads_bf16):
-        assert g.dtype == jnp.float32 and np.isfinite(g).all()
 
 
 def test_scaling_is_undone():

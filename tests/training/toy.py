@@ -40,8 +40,11 @@ class ToyTask:
         return groups
 
     def predict_fns(self):
-        return {"predict": lambda v, b, r, f: {"y": self._net().apply(
-            {"params": v["params"]["model"]}, b["x"])}}
+        return {
+            "predict": lambda v, b, r, f: {
+                "y": self._net().apply({"params": v["params"]["model"]}, b["x"])
+            }
+        }
 
     def _model(self, params, everything, extra, batch, rngs, frozen):
         out = self._net().apply({"params": params}, batch["x"])

@@ -34,9 +34,7 @@ def columns_of(where: str, features: Any) -> mapping.Columns:
         images=[name for name, kind in kinds.items() if kind == "Image"],
         texts=[name for name in features if is_text(name)],
         labels={
-            name: features[name].names or ()
-            for name, kind in kinds.items()
-            if kind == "ClassLabel"
+            name: features[name].names or () for name, kind in kinds.items() if kind == "ClassLabel"
         },
     )
 

@@ -42,21 +42,21 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
 # Name -> (x, y) of the middle of the place.
 POSITIONS: dict[str, tuple[float, float]] = {
     "center": (0.5, 0.5),
-    "left": (0.27, 0.5),
-    "right": (0.73, 0.5),
-    "top": (0.5, 0.27),
-    "bottom": (0.5, 0.73),
-    "top left": (0.27, 0.27),
-    "top right": (0.73, 0.27),
-    "bottom left": (0.27, 0.73),
-    "bottom right": (0.73, 0.73),
+    "left": (0.28, 0.5),
+    "right": (0.72, 0.5),
+    "top": (0.5, 0.28),
+    "bottom": (0.5, 0.72),
+    "top left": (0.28, 0.28),
+    "top right": (0.72, 0.28),
+    "bottom left": (0.28, 0.72),
+    "bottom right": (0.72, 0.72),
 }
 
 # Radii by size name. Sizes are only spoken of where there is one object, so "medium" has no word.
 RADII: dict[str, tuple[float, float]] = {
     "small": (0.1, 0.125),
     "medium": (0.13, 0.16),
-    "large": (0.18, 0.205),
+    "large": (0.175, 0.2),
 }
 
 # Pairs that no training scene holds: every shape once and every colour once, so
@@ -125,7 +125,7 @@ def _group(rng: np.random.Generator, pair) -> list[Scene]:
     count = _choose(rng, (2, 3))
     model = _object(rng, pair, "medium", 0.5, 0.5, None)
     # Far enough apart that points of stars never touch, and inside the frame.
-    gap, edge = 2.5 * model["r"], 1.22 * model["r"]
+    gap, edge = 2.5 * model["r"], 1.22 * model["r"] + 0.016
     while True:
         spots = rng.uniform(edge, 1.0 - edge, size=(count, 2))
         away = np.linalg.norm(spots[:, None] - spots[None, :], axis=-1)

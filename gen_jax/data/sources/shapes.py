@@ -13,6 +13,7 @@ import numpy as np
 from gen_jax.data.sources import shape_scene
 from gen_jax.data.sources.base import Description, RawImage
 from gen_jax.data.sources.shape_draw import draw
+from gen_jax.data.sources.shape_read import read_scene, score
 from gen_jax.data.sources.shape_scene import BACKGROUNDS, COLORS, HELDOUT, SHAPES, random_scene
 from gen_jax.data.sources.shape_text import Prompt, caption, captions, describe, prompts
 
@@ -29,6 +30,8 @@ __all__ = [
     "draw",
     "prompts",
     "random_scene",
+    "read_scene",
+    "score",
 ]
 
 HELDOUT_SPLIT = "heldout"

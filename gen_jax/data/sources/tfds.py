@@ -23,10 +23,11 @@ _VERSION = re.compile(r"\d+\.[\d*]+\.[\d*]+")
 
 def parse(text: str) -> tuple[str, str]:
     """NAME[:VERSION][:SPLIT] -> (name with version, split, "train" by default)."""
-    parts = text.split(":")
-    if len(parts) > 1 and not _VERSION.fullmatch(parts[-1]):
-        return ":".join(parts[:-1]), parts[-1]
-    return text, "train"
+    slices = text.find("[")  # "train[:10%]" has a colon of its own
+    colon = text.rfind(":", 0, slices if slices >= 0 else len(text))
+    if colon < 0 or _VERSION.fullmatch(text[colon + 1 :]):
+        return text, "train"
+    return text[:colon], text[colon + 1 :]
 
 
 def columns_of(where: str, features: Any) -> mapping.Columns:
@@ -70,7 +71,7 @@ class TfdsSource:
         Raises:
           UserError: there is no such data set or split, or it holds no images.
         """
-        self.name = f"tfds:{pathlib.PurePath(where).name}"
+        self.name = f"tfds:{where}"
         self._where, self._split, self._data_dir = where, split, data_dir
         self._source = None
         self._open()
@@ -102,8 +103,11 @@ class TfdsSource:
             raise
         except Exception as error:  # TFDS raises dozens of types, with long messages
             reason = " ".join(str(error).split())[:160]
-            raise UserError(f"tfds:{self._where}:{self._split}: cannot be read: {reason}") from error
+            raise UserError(
+                f"tfds:{self._where}:{self._split}: cannot be read: {reason}"
+            ) from error
         self._columns = columns
+        self.name = f"tfds:{builder.name}"
         self._version = str(builder.version)
 
     def __len__(self) -> int:

@@ -1,0 +1,45 @@
+"""Writes a run's weights for others to use.
+
+    python -m gen_jax.export --run=runs/vae --format=safetensors --out=release/vae
+    python -m gen_jax.export --run=runs/ldm --format=diffusers --out=release/ldm
+
+`safetensors` gives a folder that every door takes as --run: config.json, model.safetensors and
+the tokenizer. `diffusers` gives folders `vae` and `unet` as diffusers reads them, for the
+architectures that it has.
+"""
+
+import pathlib
+
+from absl import flags
+
+from gen_jax.common import app
+from gen_jax.common.errors import UserError
+
+_RUN = flags.DEFINE_string("run", None, "Run directory.")
+_OUT = flags.DEFINE_string("out", None, "Folder to write; must not hold another export.")
+_FORMAT = flags.DEFINE_enum("format", "safetensors", ["safetensors", "diffusers"], "What to write.")
+_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "Of the stored weights.")
+_STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")
+
+
+def main(_) -> None:
+    """Reads the run and writes."""
+    if not _RUN.value or not _OUT.value:
+        raise UserError("--run and --out are needed, see --help")
+    from gen_jax.runs import export, layout, reader
+
+    model = reader.load(_RUN.value, _STEP.value)
+    out = pathlib.Path(_OUT.value)
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"--out={out}: is not empty; name a new folder")
+    out = layout.make(out)
+    if _FORMAT.value == "safetensors":
+        export.to_safetensors(model, out, _DTYPE.value)
+    else:
+        export.to_diffusers(model, out, _DTYPE.value)
+    for path in sorted(p for p in out.rglob("*") if p.is_file()):
+        print(f"{path.stat().st_size / 2**20:8.2f} MiB  {path}")
+
+
+if __name__ == "__main__":
+    app.run(main)

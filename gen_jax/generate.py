@@ -1,0 +1,120 @@
+"""Generates images from prompts with a trained run.
+
+    python -m gen_jax.generate --run=runs/ldm --prompt="a cat" --num=8 --seed=0 --out=out
+    python -m gen_jax.generate --run=runs/ldm --prompt="a cat" --interpolate=1,2 --frames=16 \\
+        --out=out
+
+Writes a PNG and a manifest (JSON) for each picture, and grid.png. A picture depends on its
+seed, its prompt and the settings alone, however many are made at once.
+"""
+
+import hashlib
+import json
+import pathlib
+
+from absl import flags
+
+from gen_jax.common import app
+from gen_jax.common.errors import UserError
+
+_RUN = flags.DEFINE_string("run", None, "Run directory of a text-to-image model.")
+_PROMPT = flags.DEFINE_multi_string("prompt", [], "Text; may be given several times.")
+_NEGATIVE = flags.DEFINE_string("negative", "", "Text to keep away from (needs guidance).")
+_NUM = flags.DEFINE_integer("num", 4, "Pictures a prompt.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the first picture; the next ones count up.")
+_OUT = flags.DEFINE_string("out", None, "Folder to write to.")
+_SAMPLER = flags.DEFINE_string(
+    "sampler", None, "ddpm, ddim, euler, heun, dpmpp_2m or unipc; the run's own by default."
+)
+_STEPS = flags.DEFINE_integer("steps", None, "Sampling steps; the run's own by default.")
+_GUIDANCE = flags.DEFINE_float("guidance", None, "Guidance scale, 1 for none.")
+_RESCALE = flags.DEFINE_float("rescale", None, "Share of the contrast put back, 0 to 1.")
+_BATCH = flags.DEFINE_integer("batch", 16, "Pictures at once.")
+_INTERPOLATE = flags.DEFINE_string("interpolate", None, "SEED_A,SEED_B: a row from one to another.")
+_FRAMES = flags.DEFINE_integer("frames", 16, "Pictures of the interpolation.")
+_STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")
+
+
+def _check() -> None:
+    for name, holder in (("run", _RUN), ("out", _OUT)):
+        if not holder.value:
+            raise UserError(f"--{name} is missing; see --help")
+    if not _PROMPT.value:
+        raise UserError('--prompt is missing: say what to generate, such as --prompt="a cat"')
+    for name, holder in (("num", _NUM), ("batch", _BATCH), ("frames", _FRAMES)):
+        if holder.value < 1:
+            raise UserError(f"--{name}={holder.value}: expected at least 1")
+    if _SEED.value < 0:
+        raise UserError(f"--seed={_SEED.value}: expected 0 or more")
+
+
+def _ends() -> tuple[int, int]:
+    try:
+        first, second = (int(s) for s in _INTERPOLATE.value.split(","))
+    except ValueError as error:
+        raise UserError(
+            f"--interpolate={_INTERPOLATE.value}: expected two seeds, such as --interpolate=1,2"
+        ) from error
+    return first, second
+
+
+def main(_) -> None:
+    """Reads the run, samples and writes."""
+    _check()
+    ends = _ends() if _INTERPOLATE.value else None
+    import numpy as np
+
+    from gen_jax.common import pictures
+    from gen_jax.pipelines import generation
+    from gen_jax.runs import layout, manifest, reader
+
+    model = reader.load(_RUN.value, _STEP.value)
+    pipe = generation.TextToImage(
+        model,
+        sampler=_SAMPLER.value,
+        num_inference_steps=_STEPS.value,
+        guidance_scale=_GUIDANCE.value,
+        guidance_rescale=_RESCALE.value,
+    )
+    for text in pipe.truncated([*_PROMPT.value, _NEGATIVE.value]):
+        print(
+            f"note: the prompt {text[:40]!r}... is longer than the "
+            f"{pipe.task.text_encoder.max_length} tokens that the model reads; the rest is ignored"
+        )
+    if ends:
+        prompts = [p for p in _PROMPT.value for _ in range(_FRAMES.value)]
+        path = generation.slerp(*pipe.noise(ends), _FRAMES.value)
+        x_T = np.concatenate([path] * len(_PROMPT.value))
+        seeds = [ends[0]] * len(prompts)
+    else:
+        prompts = [p for p in _PROMPT.value for _ in range(_NUM.value)]
+        seeds = [_SEED.value + i for i in range(len(prompts))]
+        x_T = None
+    request = generation.Request(prompts, seeds, _NEGATIVE.value, x_T)
+    out = layout.make(_OUT.value)
+    images = pipe(request, _BATCH.value)
+
+    facts = {
+        "run": str(model.path),
+        "checkpoint_step": model.step,
+        "weights_sha256": model.digest,
+        "negative_prompt": _NEGATIVE.value,
+        **pipe.settings,
+        "environment": manifest.environment(),
+    }
+    for index, (image, prompt, seed) in enumerate(zip(images, prompts, seeds)):
+        name = out / f"{index:05d}.png"
+        pictures.save(name, image)
+        extra = {"prompt": prompt, "seed": seed, "index": index}
+        if ends:
+            extra |= {"interpolate": list(ends), "frame": index % _FRAMES.value}
+        extra["sha256"] = hashlib.sha256(name.read_bytes()).hexdigest()
+        layout.write_text(name.with_suffix(".json"), json.dumps({**extra, **facts}, indent=2))
+    columns = _FRAMES.value if ends else (_NUM.value if len(_PROMPT.value) > 1 else None)
+    pictures.save(out / "grid.png", pictures.grid(images, prompts, columns=columns))
+    print(f"wrote {len(images)} pictures with manifests to {out}")
+    print(f"grid  {pathlib.Path(out) / 'grid.png'}")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,147 @@
+"""From prompts to images with a trained run."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gen_jax.common.errors import UserError
+from gen_jax.data.tokenizer import Tokenizer
+from gen_jax.diffusion.samplers import SAMPLERS
+from gen_jax.runs import layout
+from gen_jax.runs.reader import TrainedModel
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What to generate, one entry a picture.
+
+    Attributes:
+      prompts: texts.
+      seeds: of each picture's noise; a picture depends on its seed and prompt alone.
+      negative: what to keep away from, "" for the empty prompt.
+      x_T: the noise itself `[n, h, w, c]`, instead of the seeds'.
+    """
+
+    prompts: Sequence[str]
+    seeds: Sequence[int]
+    negative: str = ""
+    x_T: np.ndarray | None = None
+
+
+class TextToImage:
+    """A text-to-image run, ready to sample.
+
+    Args:
+      model: a run whose task generates from tokens.
+      sampler: see `diffusion.samplers`; None for the run's own, as for the others.
+      num_inference_steps: its steps.
+      guidance_scale: 1 for none.
+      guidance_rescale: share of the contrast put back.
+
+    Raises:
+      UserError: the run generates nothing, or an option makes no sense.
+    """
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        *,
+        sampler: str | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        guidance_rescale: float | None = None,
+    ):
+        if "generate" not in model.task.predict_fns():
+            raise UserError(
+                f"{model.path}: a {model.config.task.name} run does not generate from prompts; "
+                "name a run of configs/ldm.py"
+            )
+        if sampler is not None and sampler not in SAMPLERS:
+            raise UserError(f"--sampler={sampler}: expected one of {', '.join(SAMPLERS)}")
+        if num_inference_steps is not None and num_inference_steps < 1:
+            raise UserError(f"--steps={num_inference_steps}: expected at least 1")
+        changes = {
+            "sampler": sampler,
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+            "guidance_rescale": guidance_rescale,
+        }
+        changes = {k: v for k, v in changes.items() if v is not None}
+        self.task = dataclasses.replace(model.task, **changes)
+        self._variables = jax.tree.map(jnp.asarray, dict(model.variables))
+        self._frozen = jax.tree.map(jnp.asarray, dict(model.frozen))
+        self._tokenizer = Tokenizer.load(model.path / layout.TOKENIZER)
+        self._generate = jax.jit(self.task.predict_fns()["generate"])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a manifest says of the sampling."""
+        t = self.task
+        return {
+            "sampler": t.sampler,
+            "num_inference_steps": t.num_inference_steps,
+            "guidance_scale": t.guidance_scale,
+            "guidance_rescale": t.guidance_rescale,
+        }
+
+    def noise(self, seeds: Sequence[int]) -> np.ndarray:
+        """x_T of each seed, `[n, h, w, c]`."""
+        shape = self.task.latent_shape
+        keys = jnp.stack([jax.random.key(int(s)) for s in seeds])
+        return np.asarray(jax.vmap(lambda k: jax.random.normal(k, shape))(keys))
+
+    def truncated(self, texts: Sequence[str]) -> list[str]:
+        """The texts that are longer than the model reads."""
+        found = self._tokenizer.encode(list(texts), self.task.text_encoder.max_length)
+        return [t for t, cut in zip(texts, found.truncated) if cut]
+
+    def __call__(self, request: Request, batch_size: int = 16) -> np.ndarray:
+        """Samples.
+
+        Args:
+          request: what to generate.
+          batch_size: pictures at once.
+
+        Returns:
+          uint8 `[n, h, w, 3]`.
+        """
+        count = len(request.prompts)
+        x_T = self.noise(request.seeds) if request.x_T is None else request.x_T
+        batch = {**self._tokens(request.prompts), "x_T": x_T}
+        if request.negative:
+            negative = self._tokens([request.negative])
+            batch["negative_tokens"] = negative["tokens"].repeat(count, 0)
+            batch["negative_mask"] = negative["token_mask"].repeat(count, 0)
+        size = min(batch_size, count)
+        images = []
+        for start in range(0, count, size):
+            part = {k: v[start : start + size] for k, v in batch.items()}
+            missing = size - len(part["tokens"])
+            # A short last part is filled up: one shape compiles once.
+            part = {k: np.concatenate([v, v[:1].repeat(missing, 0)]) for k, v in part.items()}
+            # Samplers that draw noise on the way take it from the first seed of the part.
+            key = jax.random.fold_in(jax.random.key(int(request.seeds[start])), 1)
+            out = self._generate(self._variables, part, {"noise": key}, self._frozen)
+            images.append(np.asarray(out["image"])[: size - missing])
+        return np.concatenate(images)
+
+    def _tokens(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        found = self._tokenizer.encode(list(texts), self.task.text_encoder.max_length)
+        return {"tokens": found.ids, "token_mask": found.mask}
+
+
+def slerp(a: np.ndarray, b: np.ndarray, count: int) -> np.ndarray:
+    """`count` points from a to b on the great circle, `[count, ...]`; both stay Gaussian."""
+    flat_a, flat_b = a.ravel().astype(np.float64), b.ravel().astype(np.float64)
+    cosine = flat_a @ flat_b / (np.linalg.norm(flat_a) * np.linalg.norm(flat_b))
+    angle = np.arccos(np.clip(cosine, -1.0, 1.0))
+    t = np.linspace(0.0, 1.0, count)[:, None]
+    if np.sin(angle) < 1e-6:
+        points = (1 - t) * flat_a + t * flat_b
+    else:
+        points = (np.sin((1 - t) * angle) * flat_a + np.sin(t * angle) * flat_b) / np.sin(angle)
+    return points.reshape(count, *a.shape).astype(np.float32)
