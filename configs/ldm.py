@@ -11,6 +11,7 @@ parameters) and 2 (865,910,724) on your own captioned shards (`data=DIR`). Not y
 """
 
 from configs import common, vae
+from gen_jax.common.errors import UserError
 
 
 def get_config(arg=None):
@@ -21,7 +22,7 @@ def get_config(arg=None):
             name="ldm",
             image_size=64,
             unet=dict(
-                block_out_channels=(64, 128),
+                block_out_channels=(48, 96),
                 down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
                 up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
                 layers_per_block=1,
@@ -33,7 +34,7 @@ def get_config(arg=None):
                 name="compact",
                 vocab_size=1024,
                 max_length=32,
-                hidden_size=128,
+                hidden_size=96,
                 num_layers=2,
                 num_heads=4,
             ),
@@ -52,7 +53,7 @@ def get_config(arg=None):
         if arg.vae == "train":
             config.requires.vae = vae.get_config(f"data={arg.data},debug={arg.debug}")
         else:
-            config.frozen.vae = arg.vae or "package:vae_tiny"
+            config.frozen.vae = arg.vae or "package:vae_photos"
     config.training.update(num_steps=2500, batch_size=32, ema=0.998)
     config.optimizer.model.update(learning_rate=1e-3, warmup_steps=100)
     common.set_data(config, arg.data)
@@ -69,12 +70,22 @@ def _shapes(config):
     # Captions say left and right; a scene is whole only uncropped.
     config.data.update(flip=False, crop_scale=(1.0, 1.0))
     config.training.update(num_steps=8000)
+    with config.unlocked():
+        config.evaluators = dict(
+            shapes_accuracy=dict(count=256, others=128, batch_size=64),
+            **{k: v for k, v in config.evaluators.items() if k != "prompt_accuracy"},
+        )
+        if "vae" in config.frozen and config.frozen.vae == "package:vae_photos":
+            config.frozen.vae = "package:vae_shapes"
 
 
 def _stable_diffusion(config, variant):
     from gen_jax.models import presets
 
-    unet = {"sd15": presets.SD15_UNET, "sd2": presets.SD2_UNET}[variant]
+    sizes = {"sd15": presets.SD15_UNET, "sd2": presets.SD2_UNET}
+    if variant not in sizes:
+        raise UserError(f"variant={variant}: expected tiny, {' or '.join(sizes)}")
+    unet = sizes[variant]
     with config.unlocked():
         config.task.unet = dict(unet, dtype="bfloat16")
     config.task.update(image_size=512)
@@ -104,7 +115,9 @@ def _debug(config):
     config.optimizer.model.warmup_steps = 1
     if "prompt_accuracy" in config.evaluators:
         config.evaluators.prompt_accuracy.update(
-            count=16, batch_size=8, train_count=48, val_count=16, shown=4
+            count=16, batch_size=8, train_count=128, val_count=16, shown=4
         )
+    if "shapes_accuracy" in config.evaluators:
+        config.evaluators.shapes_accuracy.update(count=8, others=8, batch_size=8, shown=4)
     config.evaluators.error_by_time.update(count=16, batch_size=8)
     config.evaluators.first_stage.update(count=16, batch_size=8)

@@ -2,9 +2,10 @@
 
     python -m gen_jax.main --config=configs/vae.py --workdir=runs/vae
 
-Laptop recipe (default): a patchifying autoencoder on crops of the embedded photographs and
-drawn shapes at 64x64, 2 CPU cores. The weights in gen_jax/weights/vae_tiny came from
-`configs/vae.py:long`.
+Laptop recipe (default): a patchifying autoencoder of 0.7M parameters on crops of the embedded
+photographs (`:data=shapes`: of drawn scenes) at 64x64, 2 CPU cores. The weights in
+gen_jax/weights/vae_photos came from `configs/vae.py:long`, those in vae_shapes from
+`configs/vae.py:data=shapes`; their model cards give hours and scores.
 
 `:variant=sd` is the autoencoder of Stable Diffusion 1.x (83,653,863 parameters) with a patch
 discriminator, for 256x256 crops of your own images (`data=DIR`, see gen_jax.prepare); one
@@ -12,6 +13,7 @@ H200 or a TPU v5p slice. Not yet measured.
 """
 
 from configs import common
+from gen_jax.common.errors import UserError
 
 
 def get_config(arg=None):
@@ -26,10 +28,10 @@ def get_config(arg=None):
             discriminator=None,
             image_size=64,
             l1_weight=1.0,
-            l2_weight=0.0,
-            kl_weight=1e-4,
+            l2_weight=1.0,
+            kl_weight=5e-4,
             perceptual="multiscale_gradient",
-            perceptual_weight=0.5,
+            perceptual_weight=0.25,
             adversarial_weight=0.0,
             adversarial_start=0,
         )
@@ -41,9 +43,11 @@ def get_config(arg=None):
     config.optimizer.model.update(learning_rate=2e-3, warmup_steps=50, clip_norm=1.0)
     common.set_data(config, arg.data)
     if arg.long:
-        config.training.update(num_steps=12_000, eval_every=2000, ema=0.999)
+        config.training.update(num_steps=8000, eval_every=1000, ema=0.998)
     if arg.variant == "sd":
         _stable_diffusion(config)
+    elif arg.variant != "patch":
+        raise UserError(f"variant={arg.variant}: expected patch or sd")
     if arg.debug:
         _debug(config)
     return config.lock()

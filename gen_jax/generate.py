@@ -1,7 +1,7 @@
-"""Generates images from prompts with a trained run.
+r"""Generates images from prompts with a trained run.
 
     python -m gen_jax.generate --run=runs/ldm --prompt="a cat" --num=8 --seed=0 --out=out
-    python -m gen_jax.generate --run=runs/ldm --prompt="a cat" --interpolate=1,2 --frames=16 \\
+    python -m gen_jax.generate --run=runs/ldm --prompt="a cat" --interpolate=1,2 --frames=16 \
         --out=out
 
 Writes a PNG and a manifest (JSON) for each picture, and grid.png. A picture depends on its

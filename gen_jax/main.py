@@ -1,7 +1,7 @@
-"""Trains and evaluates a config: from data to weights, samples and a table of metrics.
+r"""Trains and evaluates a config: from data to weights, samples and a table of metrics.
 
     python -m gen_jax.main --config=configs/ldm.py --workdir=runs/ldm
-    python -m gen_jax.main --config=configs/ldm.py:data=shapes --workdir=runs/shapes \\
+    python -m gen_jax.main --config=configs/ldm.py:data=shapes --workdir=runs/shapes \
         --config.training.num_steps=4000
 
 The same command resumes a run that was interrupted. The recipes stand in configs/; any value

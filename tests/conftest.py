@@ -31,3 +31,13 @@ def shared():
     if not path.is_dir():
         pytest.skip("no ../shared/data beside this checkout: nothing real to test against")
     return path
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """A small prepared data set of real photographs, 32 pixels a side."""
+    from gen_jax.data import build
+
+    folder = tmp_path_factory.mktemp("data") / "photos"
+    build.prepare(build.Options(source="photos", out=str(folder), num=192, size=32, workers=1))
+    return folder

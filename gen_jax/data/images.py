@@ -114,12 +114,12 @@ def decode_fast(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     if not data:
         raise ImageError("corrupt", "no image bytes")
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
         raise ImageError("corrupt", str(error)[:120]) from None
     if pixels is None:
         raise ImageError("corrupt", "OpenCV cannot decode it")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
+    return pixels
 
 
 def resize(pixels: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "s s 3"]:

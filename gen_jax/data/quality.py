@@ -10,7 +10,6 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 
-import imagehash
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
@@ -30,8 +29,9 @@ _THUMB = 8
 # Perceptual hashes of 64 bits in 4 bands of 16: two that differ in at most 3 bits
 # agree in a whole band, so only images that share a band need comparing.
 _BANDS, _MAX_BITS = 4, 3
-# Thumbnails must agree too: icons of one outline in two colours hash alike.
-_MAX_THUMB = 6.0  # mean absolute difference, of 255 levels
+# Thumbnails must agree in every block too: playing cards of two suits, or an icon in two
+# colours, hash alike; a photograph that was scaled or compressed again differs by 2 to 8.
+_MAX_THUMB = 14  # largest absolute difference, of 255 levels
 # Comparisons for one image in one band: bounds the work where thousands hash alike.
 _MAX_CANDIDATES = 256
 
@@ -80,6 +80,8 @@ def examine(
     sha256 = pixel_digest(pixels)
     if not near:
         return Look(sha256)
+    import imagehash  # here, because it brings in scipy and is only wanted for this
+
     small = Image.fromarray(pixels).resize((64, 64), Image.Resampling.BOX, reducing_gap=2.0)
     bits = np.asarray(imagehash.phash(small).hash).ravel()
     phash = int.from_bytes(np.packbits(bits).tobytes(), "big")
@@ -145,6 +147,6 @@ class _NearIndex:
         bits = np.bitwise_count(self._hashes[numbers] ^ np.uint64(look.phash))
         numbers = np.sort(numbers[bits <= _MAX_BITS])
         thumb = np.frombuffer(look.thumb, np.uint8).astype(np.int16)
-        away = np.abs(self._thumbs[numbers] - thumb).mean(axis=1)
+        away = np.abs(self._thumbs[numbers] - thumb).max(axis=1)
         alike = numbers[away <= _MAX_THUMB]
         return int(alike[0]) if alike.size else None

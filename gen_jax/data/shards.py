@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import os
 import pathlib
+import resource
 import threading
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -32,6 +33,16 @@ class Written(NamedTuple):
     records: int
     bytes: int
     sha256: str
+
+
+def allow_open_files(count: int) -> None:
+    """Raises this process's limit on open files where `count` more might exceed it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + 512
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def shard_name(split: str, index: int, count: int) -> str:
@@ -164,6 +175,7 @@ class ShardedRecords:
         Raises:
           UserError: one is missing or truncated; the message names it.
         """
+        allow_open_files(len(self._paths))
         for shard in range(len(self._paths)):
             self._reader(shard)
 

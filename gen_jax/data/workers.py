@@ -3,6 +3,7 @@
 import concurrent.futures
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ _context: Any = None
 def _start(context: Any) -> None:
     global _context
     _context = context
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     parent = multiprocessing.parent_process()
     if parent is not None:
         # kill -9 of the parent would leave us waiting for tasks for ever.
@@ -77,8 +79,9 @@ def ordered_map(
                 bar.update(size)
         except concurrent.futures.process.BrokenProcessPool as error:
             raise UserError(
-                "a worker process was killed, most likely for want of memory; "
-                "run the same command again with fewer --workers, finished shards are kept"
+                "a worker process died, most likely for want of memory (or the calling script "
+                "lacks `if __name__ == '__main__':`); run it again with fewer workers, "
+                "finished shards are kept"
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -114,6 +114,9 @@ class Data(Protocol):
     def read(self, split: str, count: int) -> Mapping[str, np.ndarray]:
         """At most `count` decoded, unaugmented examples of a split, the same each time."""
 
+    def records(self, split: str, indices: np.ndarray) -> list[Any]:
+        """Whole records by the `index` that `read` gave."""
+
     def tokenize(self, texts: list[str]) -> Mapping[str, np.ndarray]:
         """Tokens and their mask, `[n, max_length]` each."""
 

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float
 
+from gen_jax.models.layers.norms import GroupNorm
+
 
 class ResidualBlock(nn.Module):
     """Normalise, SiLU, 3x3 convolution, twice; starts as the identity."""
@@ -23,7 +25,7 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         h = x
         for index, init in ((1, nn.initializers.lecun_normal()), (2, nn.initializers.zeros)):
-            h = nn.GroupNorm(self.norm_num_groups, use_fast_variance=False, name=f"norm{index}")(h)
+            h = GroupNorm(self.norm_num_groups, dtype=self.dtype, name=f"norm{index}")(h)
             h = nn.Conv(
                 self.channels, (3, 3), kernel_init=init, dtype=self.dtype, name=f"conv{index}"
             )(nn.silu(h))
@@ -57,14 +59,14 @@ class AutoencoderPatch(nn.Module):
         self.encoder_out = nn.Dense(2 * self.latent_channels, dtype=self.dtype)
         self.decoder_in = nn.Conv(self.channels, (3, 3), dtype=self.dtype)
         self.decoder_blocks = self._blocks(self.decoder_layers)
-        self.decoder_norm = nn.GroupNorm(8, use_fast_variance=False)
+        self.decoder_norm = GroupNorm(8, dtype=self.dtype)
         self.patch_out = nn.Conv(self.in_channels * self.patch_size**2, (3, 3), dtype=self.dtype)
 
     def _blocks(self, count: int) -> Sequence[nn.Module]:
         return [ResidualBlock(self.channels, dtype=self.dtype) for _ in range(count)]
 
     @property
-    def downsampling_factor(self) -> int:
+    def downscale_factor(self) -> int:
         """Image side over latent side."""
         return self.patch_size
 

@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gen_jax.models.layers.norms import GroupNorm
+
 
 class PatchDiscriminator(nn.Module):
     """Strided 4x4 convolutions with group normalisation and leaky ReLU.
@@ -26,6 +28,6 @@ class PatchDiscriminator(nn.Module):
             x = nn.Conv(width, (4, 4), (2, 2), dtype=self.dtype, name=f"conv_{index}")(x)
             if index:
                 # Group instead of batch statistics: the same on any number of devices.
-                x = nn.GroupNorm(8, use_fast_variance=False, name=f"norm_{index}")(x)
+                x = GroupNorm(8, dtype=self.dtype, name=f"norm_{index}")(x)
             x = nn.leaky_relu(x, 0.2)
         return nn.Conv(1, (4, 4), dtype=self.dtype, name="conv_out")(x).astype(jnp.float32)

@@ -163,7 +163,7 @@ def train(run: Run) -> tuple[state_lib.TrainState, dict[str, float]]:
 
 def _train(run, saver, optimizers, ema_groups, abstract):
     s = run.schedule
-    restored = saver.restore_latest(abstract)
+    restored, skipped = saver.restore_latest(abstract), 0
     if restored is None:
         state = state_lib.create_state(
             run.task, optimizers, ema_groups, run.mesh, run.rules, s.seed
@@ -172,6 +172,7 @@ def _train(run, saver, optimizers, ema_groups, abstract):
         _print_overview(state.params)
     else:
         state, meta = restored
+        skipped = meta["skipped_steps"]
         start = int(state.step)
         progress.say(f"{run.name}: resumed from step {start}")
     if start >= s.num_steps:
@@ -192,7 +193,7 @@ def _train(run, saver, optimizers, ema_groups, abstract):
     line = progress.ProgressLine(run.name, s.num_steps, start)
     speed = Throughput(s.batch_size, flops)
     schedules = {g: optim.make_schedule(run.optimizer.get(g, {}), s.num_steps) for g in optimizers}
-    guard = _NonFinite(s.max_nonfinite, saver, run.keys)
+    guard = _NonFinite(s.max_nonfinite, saver, run.keys, skipped)
     pending = collections.deque()
     last_eval: dict[str, float] = {}
     profile = _Profile(run.workdir, start, s.profile_steps)
@@ -282,9 +283,9 @@ def _check_batch(spec, rows) -> None:
 class _NonFinite:
     """Counts skipped steps; too many in a row stop the run."""
 
-    def __init__(self, limit: int, saver: checkpoint.Checkpointer, keys):
+    def __init__(self, limit: int, saver: checkpoint.Checkpointer, keys, total: int):
         self._limit, self._saver, self._keys = limit, saver, keys
-        self._row, self.total = 0, 0
+        self._row, self.total = 0, total
 
     def check(self, step: int, indices: np.ndarray | None, metrics: Mapping[str, Any]) -> None:
         if not float(metrics["nonfinite"]):

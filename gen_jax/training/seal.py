@@ -6,6 +6,7 @@ process that is killed in between leaves a checkpoint without one, which is stil
 """
 
 import concurrent.futures
+import contextlib
 import hashlib
 import json
 import pathlib
@@ -51,10 +52,9 @@ class Seals:
                 self._under_way.append(self._thread.submit(self._seal, step))
 
     def _seal(self, step: int) -> None:
-        try:
+        # Retention may remove the step meanwhile.
+        with contextlib.suppress(FileNotFoundError):
             layout.write_json(self._path(step), _digests(self._folder / str(step)))
-        except FileNotFoundError:
-            pass  # retention removed the step meanwhile
 
     def check(self, step: int) -> None:
         """Raises ValueError where a sealed step is not what it was."""

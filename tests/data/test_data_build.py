@@ -22,7 +22,7 @@ def test_the_number_of_workers_changes_no_byte(tmp_path):
     one, two = _bytes(tmp_path / "one"), _bytes(tmp_path / "two")
     assert one == two
     assert sorted(one)[:2] == ["contact_sheet.png", "dataset.json"]
-    assert len([name for name in one if name.startswith("train-")]) == 4
+    assert len([name for name in one if name.startswith("train-")]) == 5
 
 
 def test_a_finished_set_is_checked_and_left_alone(tmp_path):
@@ -39,7 +39,7 @@ def test_a_damaged_or_missing_shard_alone_is_written_again(tmp_path):
     build.prepare(_options(out))
     expected = _bytes(out)
     times = {p.name: p.stat().st_mtime_ns for p in out.iterdir()}
-    cut, gone = "train-00001-of-00004.arrayrecord", "train-00003-of-00004.arrayrecord"
+    cut, gone = "train-00001-of-00005.arrayrecord", "train-00003-of-00005.arrayrecord"
     (out / cut).write_bytes(expected[cut][:-100])
     (out / gone).unlink()
     build.prepare(_options(out))
@@ -62,7 +62,7 @@ def test_interruption_is_taken_up_where_it_was(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         build.prepare(_options(out))
     assert not (out / dataset.FILE).exists()
-    (out / build.WORK / "train-00002-of-00004.arrayrecord.tmp").write_text("half")
+    (out / build.WORK / "train-00002-of-00005.arrayrecord.tmp").write_text("half")
     del calls[:]
     monkeypatch.setattr(packing, "write_task", lambda c, t: (calls.append(t.name), real(c, t))[1])
     build.prepare(_options(out))

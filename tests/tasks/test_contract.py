@@ -1,0 +1,184 @@
+"""Every stage through the trainer's contract, by its `:debug` config."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import ldm, vae
+from gen_jax.common.build import build
+from gen_jax.parallel import sharding
+from gen_jax.parallel.mesh import make_mesh
+from gen_jax.tasks import TASKS, build_task
+from gen_jax.training import loop, optim, rngs
+from gen_jax.training import state as state_lib
+from gen_jax.training.step import make_train_step
+
+# Each stage's debug config; a stage without one fails `test_every_stage_is_here`.
+DEBUG = {
+    "vae": lambda: vae.get_config("debug"),
+    "ldm": lambda: ldm.get_config("debug,vae=train"),
+}
+FSDP = ((".*", "fsdp"),)
+BATCH = 8
+
+
+def test_every_stage_is_here():
+    assert set(DEBUG) == set(TASKS)
+
+
+class Stage:
+    """A built stage with what its losses need."""
+
+    def __init__(self, name):
+        self.config = DEBUG[name]()
+        tasks, self.frozen = {}, {}
+        for key, needed in self.config.requires.items():
+            tasks[key] = build_task(needed.task.to_dict())
+            params, extra = filled(tasks[key])
+            self.frozen[key] = tasks[key].as_frozen({"params": params, "extra": extra})
+        self.task = build_task(self.config.task.to_dict(), tasks or None)
+        self.optimizers = {
+            g: optim.make_optimizer({"learning_rate": 1e-3, "schedule": "constant"}, 10)
+            for g in self.task.losses()
+        }
+        self._steps = {}
+
+    def batch(self, step=0):
+        rng = np.random.default_rng(step)
+        out = {}
+        for key, spec in self.task.batch_spec().items():
+            shape = (BATCH, *spec.shape)
+            if spec.dtype == jnp.uint8:
+                out[key] = rng.integers(0, 256, shape).astype(np.uint8)
+            elif spec.dtype == jnp.int32:
+                out[key] = rng.integers(0, 200, shape).astype(np.int32)
+            elif spec.dtype == jnp.bool_:
+                out[key] = rng.random(shape) < 0.9
+            else:
+                out[key] = rng.normal(size=shape).astype(np.float32)
+        return out
+
+    def start(self, devices):
+        """A state on so many devices, equal whatever their number."""
+        mesh = make_mesh({"fsdp": devices}, jax.devices()[:devices])
+        abstract = state_lib.abstract_state(self.task, self.optimizers, ("model",), mesh, FSDP)
+        params, extra = filled(self.task)
+        state = state_lib.TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            opt_state={g: o.init(params[g]) for g, o in self.optimizers.items()},
+            ema={"model": params["model"]},
+            extra=extra,
+        )
+        where = jax.tree.map(lambda s: s.sharding, abstract)
+        return jax.device_put(state, where), mesh
+
+    def steps(self, devices, count, state=None, start=0):
+        """Takes some steps; returns the state and the metrics."""
+        fresh, mesh = self.start(devices)
+        state = fresh if state is None else state
+        frozen = jax.device_put(self.frozen, sharding.replicated(mesh))
+        if devices not in self._steps:
+            self._steps[devices] = jax.jit(make_train_step(self.task, self.optimizers, ema=0.9))
+        metrics = []
+        for i in range(start, start + count):
+            batch = jax.device_put(self.batch(i), sharding.batch_sharding(mesh))
+            state, m = self._steps[devices](state, batch, frozen, rngs.root_key(0))
+            metrics.append(jax.device_get(m))
+        return state, metrics
+
+
+def filled(task):
+    """Parameters and extra by shape, filled without compiling the initialisers."""
+    shapes = jax.eval_shape(
+        lambda k: task.init(k, state_lib.zero_batch(task.batch_spec(), 1)), jax.random.key(0)
+    )
+
+    def fill(path, s):
+        name = sharding.path_name(path)
+        if name.split("/")[-1] in ("scale", "latent_var"):
+            return jnp.ones(s.shape, s.dtype)
+        if name.split("/")[-1] in ("updates", "latent_mean", "bias"):
+            return jnp.zeros(s.shape, s.dtype)
+        rng = np.random.default_rng(abs(hash(s.shape)) % 2**32)
+        fan = max(1, int(np.prod(s.shape[:-1])))
+        return jnp.asarray(rng.normal(size=s.shape) / np.sqrt(fan), s.dtype)
+
+    return jax.tree_util.tree_map_with_path(fill, shapes)
+
+
+@functools.cache
+def stage(name):
+    return Stage(name)
+
+
+every_stage = pytest.mark.parametrize("name", sorted(TASKS))
+
+
+@every_stage
+def test_config_fits_the_trainer(name):
+    config = DEBUG[name]()
+    schedule = build(loop.Schedule, config.training.to_dict(), "config.training")
+    schedule.check(make_mesh(config.mesh.to_dict()))
+
+
+@every_stage
+def test_two_steps_change_every_parameter(name):
+    s = stage(name)
+    before, _ = s.start(1)
+    after, metrics = s.steps(1, 2)
+    for m in metrics:
+        assert float(m["nonfinite"]) == 0 and all(np.isfinite(v).all() for v in m.values())
+    flat = jax.tree_util.tree_leaves_with_path(before.params)
+    for (path, a), b in zip(flat, jax.tree.leaves(after.params)):
+        assert np.abs(np.asarray(a) - np.asarray(b)).max() > 0, sharding.path_name(path)
+
+
+@every_stage
+def test_eight_devices_equal_one(name):
+    s = stage(name)
+    one, m1 = s.steps(1, 2)
+    many, m8 = s.steps(8, 2)
+    split = [x for x in jax.tree.leaves(many.params) if not x.sharding.is_fully_replicated]
+    assert split, "no parameter was really split"
+    for a, b in zip(m1, m8):
+        np.testing.assert_allclose(a["model/loss"], b["model/loss"], rtol=1e-5)
+        np.testing.assert_allclose(a["model/grad_norm"], b["model/grad_norm"], rtol=1e-4)
+
+
+@every_stage
+def test_going_on_equals_straight_through(name, tmp_path):
+    from gen_jax.training.checkpoint import Checkpointer
+
+    s = stage(name)
+    straight, want = s.steps(1, 3)
+    half, _ = s.steps(1, 1)
+    saver = Checkpointer(tmp_path)
+    saver.save(half, {}, {})
+    saver.wait()
+    mesh = make_mesh({}, jax.devices()[:1])
+    abstract = state_lib.abstract_state(s.task, s.optimizers, ("model",), mesh, FSDP)
+    restored, _ = saver.restore_latest(abstract)
+    saver.close()
+    rest, have = s.steps(1, 2, state=restored, start=1)
+    assert [m["model/loss"] for m in want[1:]] == [m["model/loss"] for m in have]
+    for a, b in zip(jax.tree.leaves(straight), jax.tree.leaves(rest)):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+@every_stage
+def test_predict_functions_give_what_they_say(name):
+    s = stage(name)
+    params, extra = filled(s.task)
+    batch = {k: jnp.asarray(v) for k, v in s.batch().items()}
+    if name == "vae":
+        batch["latent"] = jnp.zeros((BATCH, 4, 4, 4))
+    keys = {n: jax.random.key(i) for i, n in enumerate(s.task.rng_streams)}
+    for fn_name, fn in s.task.predict_fns().items():
+        out = jax.eval_shape(fn, {"params": params, "extra": extra}, batch, keys, s.frozen)
+        assert all(v.shape[0] == BATCH for v in out.values()), fn_name
+        if "image" in out:
+            assert out["image"].shape == (BATCH, 16, 16, 3) and out["image"].dtype == jnp.uint8

@@ -1,0 +1,91 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import vae
+from gen_jax.common.errors import UserError
+from gen_jax.tasks import build_task, first_stage
+from tests.tasks.test_contract import filled
+
+
+def debug_task(**changes):
+    config = vae.get_config("debug").task.to_dict()
+    return build_task(config | changes)
+
+
+def test_latent_statistics_are_those_of_the_data():
+    """Over a constant stream the running statistics equal the batch's own."""
+    task = debug_task()
+    params, extra = filled(task)
+    rng = np.random.default_rng(0)
+    image = jnp.asarray(rng.integers(0, 256, (8, 16, 16, 3)).astype(np.uint8))
+    loss = jax.jit(task.losses()["model"])
+    keys = {"latent": jax.random.key(0)}
+    for _ in range(5):
+        _, (_, extra) = loss(params["model"], params, extra, {"image": image}, keys, {})
+    mean, logvar = task.autoencoder.apply(
+        {"params": params["model"]}, first_stage.to_signed(image), method="encode"
+    )
+    np.testing.assert_allclose(extra["latent_mean"], mean.mean((0, 1, 2)), rtol=1e-3, atol=1e-5)
+    want = mean.var((0, 1, 2)) + jnp.exp(logvar).mean((0, 1, 2))
+    np.testing.assert_allclose(extra["latent_var"], want, rtol=1e-3)
+    z = first_stage.encode(
+        task.autoencoder,
+        task.as_frozen({"params": params, "extra": extra}),
+        first_stage.to_signed(image),
+        jax.random.key(1),
+    )
+    np.testing.assert_allclose(np.asarray(z).std((0, 1, 2)), 1.0, atol=0.15)
+
+
+def test_discriminator_is_a_second_group_and_sets_in_late():
+    task = debug_task(
+        discriminator={"name": "patch", "channels": 8, "num_layers": 2},
+        adversarial_weight=0.5,
+        adversarial_start=3,
+    )
+    assert list(task.losses()) == ["model", "disc"]
+    params, extra = filled(task)
+    image = jnp.asarray(np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3)), jnp.uint8)
+    keys = {"latent": jax.random.key(0)}
+    model = task.losses()["model"]
+    early, (m, _) = model(params["model"], params, extra, {"image": image}, keys, {})
+    late, _ = model(
+        params["model"], params, extra | {"updates": jnp.int32(3)}, {"image": image}, keys, {}
+    )
+    np.testing.assert_allclose(late - early, 0.5 * m["model/adversarial"], rtol=1e-4)
+    disc = task.losses()["disc"]
+    grads = jax.grad(lambda p: disc(p, params, extra, {"image": image}, keys, {})[0])(
+        params["disc"]
+    )
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
+    assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(grads)) > 0
+
+
+def test_pixels_survive_the_way_to_the_device_and_back():
+    image = jnp.arange(256, dtype=jnp.uint8).reshape(1, 16, 16, 1)
+    np.testing.assert_array_equal(first_stage.to_pixels(first_stage.to_signed(image)), image)
+
+
+@pytest.mark.parametrize(
+    "changes,word",
+    [
+        ({"kl_wight": 1.0}, "kl_wight"),
+        ({"autoencoder": {"name": "vq"}}, "'vq'"),
+        ({"autoencoder": {"name": "patch", "depth": 3}}, "depth"),
+        ({"discriminator": {"name": "stylegan"}}, "stylegan"),
+        ({"perceptual_weight": 1.0, "perceptual": "lpips"}, "lpips"),
+    ],
+)
+def test_mistakes_are_named(changes, word):
+    with pytest.raises(UserError, match=word):
+        debug_task(**changes)
+
+
+def test_tasks_hold_no_arrays():
+    task = debug_task()
+    assert hash(task) == hash(debug_task())
+    assert dataclasses.replace(task, l1_weight=2.0) != task

@@ -1,0 +1,124 @@
+"""Every config builds, every module imports, every door answers quickly."""
+
+import importlib
+import pathlib
+import pkgutil
+import re
+import subprocess
+import sys
+
+import jax
+import ml_collections
+import numpy as np
+import pytest
+
+import gen_jax
+from configs import common, ldm, vae
+from gen_jax.common import config as config_lib
+from gen_jax.common.build import build
+from gen_jax.common.errors import UserError
+from gen_jax.evaluation import build_evaluators
+from gen_jax.tasks import build_task
+from gen_jax.training import loop, optim
+from tests.processes import ROOT, call, environment, one_line_error
+
+VARIANTS = [
+    (vae, ""), (vae, "long"), (vae, "data=shapes"), (vae, "variant=sd"), (vae, "debug"),
+    (ldm, ""), (ldm, "data=shapes"), (ldm, "vae=train"), (ldm, "data=shapes,vae=train"),
+    (ldm, "variant=sd15"), (ldm, "variant=sd2"), (ldm, "debug"), (ldm, "debug,data=shapes"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("module,arg", VARIANTS, ids=lambda v: getattr(v, "__name__", v))
+def test_config_builds(module, arg):
+    config = module.get_config(arg)
+    assert config.is_locked
+    text = config_lib.to_json(config)
+    assert config_lib.to_json(config_lib.from_json(text)) == text, "plain values only"
+    build(loop.Schedule, config.training.to_dict(), "config.training")
+    build_evaluators(config.evaluators.to_dict(), config.task.name)
+    for group in config.optimizer.values():
+        optim.make_optimizer(group.to_dict(), 10)
+    stage = vae.get_config("").task.to_dict()
+    tasks = {"vae": build_task(stage)} if config.task.name == "ldm" else None
+    task = build_task(config.task.to_dict(), tasks)
+    assert set(task.losses()) == set(config.optimizer)
+    # A config read back from a run directory builds the same task.
+    assert build_task(config_lib.from_json(text).task.to_dict(), tasks) == task
+
+
+@pytest.mark.parametrize("module,arg,count", [
+    (ldm, "variant=sd15", 859_520_964), (ldm, "variant=sd2", 865_910_724),
+    (vae, "variant=sd", 83_653_863),
+])  # fmt: skip
+def test_full_sizes_have_the_published_counts(module, arg, count):
+    config = module.get_config(arg)
+    sd_vae = build_task(vae.get_config("variant=sd").task.to_dict())
+    task = build_task(
+        config.task.to_dict(), {"vae": sd_vae} if config.task.name == "ldm" else None
+    )
+    batch = {k: np.zeros((1, *s.shape), s.dtype) for k, s in task.batch_spec().items()}
+    params, _ = jax.eval_shape(task.init, jax.random.key(0), batch)
+    model = params["model"].get("unet", params["model"])
+    assert sum(int(np.prod(x.shape)) for x in jax.tree.leaves(model)) == count
+
+
+def test_arguments_are_checked():
+    assert common.parse_arg("b=2,c", a=1, b=1.5, c=False).to_dict() == {"a": 1, "b": 2.0, "c": True}
+    for arg, word in [("x=1", "'x'"), ("a=one", "int"), ("c=maybe", "bool")]:
+        with pytest.raises(UserError, match=word):
+            common.parse_arg(arg, a=1, c=False)
+    assert isinstance(common.base(), ml_collections.ConfigDict)
+
+
+def test_every_module_imports():
+    names = [m.name for m in pkgutil.walk_packages(gen_jax.__path__, "gen_jax.")]
+    assert len(names) > 50
+    for name in names:
+        importlib.import_module(name)
+
+
+DOORS = sorted(p.stem for p in (ROOT / "gen_jax").glob("*.py") if p.stem != "__init__")
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_help_is_quick_and_complete(door):
+    result = call(door, "--help")
+    assert result.returncode == 0 and "Flags:" in result.stdout and not result.stderr
+    loaded = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", f"gen_jax.{door}", "--help"],
+        cwd=ROOT, env=environment(), capture_output=True, text=True,
+    ).stderr  # fmt: skip
+    heavy = {"jax", "flax", "numpy", "grain", "PIL", "cv2", "orbax", "matplotlib"}
+    imported = {line.split("|")[-1].strip().split(".")[0] for line in loaded.splitlines()}
+    assert not heavy & imported, f"{door} imports {heavy & imported} before its flags are read"
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("arguments", [(), ("--no-such-flag",), ("stray",)])
+def test_mistakes_are_one_line(door, arguments):
+    one_line_error(call(door, *arguments))
+
+
+@pytest.mark.parametrize(
+    "config,word",
+    [("nowhere.py", "no such file"), ("configs/ldm.py:size=3", "'size'"),
+     ("configs/ldm.py:variant=sd9", "sd9")],
+)  # fmt: skip
+def test_config_mistakes_are_one_line(tmp_path, config, word):
+    result = call("main", f"--config={config}", f"--workdir={tmp_path}")
+    assert word in one_line_error(result)
+
+
+def test_there_is_one_loop_and_one_step():
+    sources = {p: p.read_text() for p in pathlib.Path(gen_jax.__path__[0]).rglob("*.py")}
+    steps = [p.name for p, s in sources.items() if re.search(r"def _?train_step\b", s)]
+    assert steps == ["step.py"]
+    optimizers = [p for p, s in sources.items() if "apply_updates" in s]
+    assert [p.name for p in optimizers] == ["step.py"]
+
+
+def test_no_file_is_too_long():
+    long = {p.name: n for p in (ROOT / "gen_jax").rglob("*.py")
+            if (n := len(p.read_text().splitlines())) > 400}  # fmt: skip
+    assert not long

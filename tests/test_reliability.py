@@ -1,0 +1,233 @@
+"""What a run survives: kill -9 at any moment, SIGTERM, other topologies, damage."""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from tests.processes import (
+    call,
+    environment,
+    final_fingerprint,
+    finish,
+    losses,
+    one_line_error,
+    start,
+    start_group,
+)
+
+STEPS = 60
+
+
+def arguments(workdir, photos, steps=STEPS):
+    return [
+        f"--config=tests/tiny_run.py:{steps}",
+        f"--workdir={workdir}",
+        f"--config.data.dir={photos}",
+    ]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, photos):
+    """A run that nothing interrupted: its folder, loss by step and final fingerprint."""
+    workdir = tmp_path_factory.mktemp("straight")
+    result = call("main", *arguments(workdir, photos))
+    assert result.returncode == 0, result.stderr[-2000:]
+    return workdir, losses(workdir), final_fingerprint(workdir)
+
+
+def wait_for_step(workdir, process, at_least=1):
+    """Waits until the run has logged a step, or has ended."""
+    path = workdir / "metrics.jsonl"
+    end = time.monotonic() + 120
+    while time.monotonic() < end and process.poll() is None:
+        if path.exists() and path.read_text().count("\n") >= at_least:
+            return
+        time.sleep(0.005)
+
+
+def kill_and_resume(workdir, photos, kills, seed):
+    """Kills the run with -9 at random moments and lets it end; returns the kills that hit."""
+    rng, hit = random.Random(seed), 0
+    for _ in range(kills):
+        before = (workdir / "metrics.jsonl").read_text().count("\n") if hit else 0
+        process = start("main", *arguments(workdir, photos))
+        wait_for_step(workdir, process, before + 1)
+        time.sleep(rng.uniform(0.0, 0.6))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        hit += process.returncode == -signal.SIGKILL
+        if process.returncode == 0:
+            break
+    result = call("main", *arguments(workdir, photos))
+    assert result.returncode == 0, result.stderr[-2000:]
+    return hit
+
+
+def check_kills(tmp_path, photos, straight, kills, seed):
+    _, want_losses, want = straight
+    hit = kill_and_resume(tmp_path, photos, kills, seed)
+    assert hit >= 1
+    assert final_fingerprint(tmp_path) == want
+    # The same loss at each step means the same batch and the same keys.
+    assert losses(tmp_path) == want_losses
+
+
+def test_kill_at_random_moments(tmp_path, photos, straight):
+    check_kills(tmp_path, photos, straight, kills=5, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 11))
+def test_kill_at_many_random_moments(tmp_path, photos, straight, seed):
+    check_kills(tmp_path, photos, straight, kills=5, seed=seed)
+
+
+def test_sigterm_saves_and_exits_0(tmp_path, photos, straight):
+    process = start("main", *arguments(tmp_path, photos))
+    wait_for_step(tmp_path, process, 5)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err[-2000:]
+    assert "SIGTERM: saved at step" in out
+    result = call("main", *arguments(tmp_path, photos))
+    assert result.returncode == 0 and "resumed from step" in result.stdout
+    assert final_fingerprint(tmp_path) == straight[2]
+    assert losses(tmp_path) == straight[1]
+
+
+def test_damaged_newest_checkpoint_is_passed_over(tmp_path, photos, straight):
+    result = call("main", *arguments(tmp_path, photos))
+    assert result.returncode == 0
+    newest = tmp_path / "checkpoints" / str(STEPS)
+    files = [p for p in newest.rglob("*") if p.is_file() and p.stat().st_size > 64]
+    target = max(files, key=lambda p: p.stat().st_size)
+    data = bytearray(target.read_bytes())
+    data[len(data) // 2] ^= 1
+    target.write_bytes(data)
+    result = call("main", *arguments(tmp_path, photos))
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert f"checkpoint {STEPS} is damaged" in result.stdout
+    assert "resumed from step" in result.stdout
+    assert final_fingerprint(tmp_path) == straight[2]
+
+
+def test_two_processes_equal_one(tmp_path, photos, straight):
+    """And their checkpoint goes on in 1 process, on 8 devices, in 4 processes."""
+    _, want, _ = straight
+    finish(start_group(2, *arguments(tmp_path, photos, 20)))
+    have = losses(tmp_path)
+    assert [have[s] for s in range(1, 21)] == pytest.approx(
+        [want[s] for s in range(1, 21)], rel=1e-5
+    )
+    for config in tmp_path.glob("config.json"):
+        text = config.read_text().replace('"num_steps": 20', f'"num_steps": {STEPS}')
+        config.write_text(text)
+    # 20 to 30 in four processes (stopped), then the rest on 8 devices of one process.
+    group = start_group(4, *arguments(tmp_path, photos))
+    wait_for_step(tmp_path, group[0], 30)
+    for process in group:
+        process.send_signal(signal.SIGTERM)
+    finish(group)
+    middle = len(losses(tmp_path))
+    assert middle >= 25
+    result = call("main", *arguments(tmp_path, photos), env=environment(devices=8))
+    assert result.returncode == 0, result.stderr[-2000:]
+    have = losses(tmp_path)
+    # The cosine schedule depends on num_steps: only the first 20 steps are those of `straight`.
+    assert sorted(have) == list(range(1, STEPS + 1))
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting needs root")
+def test_full_disk(tmp_path, photos):
+    import subprocess
+
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(place)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("this machine does not let us mount a tmpfs")
+    try:
+        result = call("main", *arguments(place / "run", photos))
+        assert "disk is full" in one_line_error(result)
+        kept = [p.name for p in (place / "run" / "checkpoints").iterdir() if p.name.isdigit()]
+        resumed = call("main", *arguments(place / "run", photos))
+        assert "disk is full" in one_line_error(resumed)
+        assert not kept or f"resumed from step {max(map(int, kept))}" in resumed.stdout
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize(
+    "extra,word",
+    [
+        ("--config.training.num_stepz=3", "num_stepz"),
+        ("--config.mesh.fsdp=3", "does not fit the 1 devices"),
+        ("--config.training.batch_size=0", "at least 1"),
+        ("--config.optimizer.model.name=sgd", "sgd"),
+        ("--config.data.dir=/nonexistent", "prepare the data first"),
+        ("--config.data.source=photos", "either an embedded source"),
+        ("--config.sharding.rules=()", "no rule matches"),
+        ("--config.data.max_length=x", "max_length"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, photos, extra, word):
+    result = call("main", *arguments(tmp_path / "run", photos), extra)
+    assert word in one_line_error(result)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_unwritable_workdir(tmp_path, photos):
+    (tmp_path / "file").write_text("")
+    result = call("main", *arguments(tmp_path / "file" / "run", photos))
+    assert "cannot write there" in one_line_error(result)
+
+
+def test_another_runs_workdir_is_refused(photos, straight):
+    workdir = straight[0]
+    result = call("main", *arguments(workdir, photos), "--config.training.seed=7")
+    assert "config.training.seed=0" in one_line_error(result)
+    assert final_fingerprint(workdir) == straight[2]
+
+
+@pytest.mark.parametrize("fault", ["missing", "truncated", "digest"])
+def test_bad_shards_are_named(tmp_path, photos, fault):
+    import shutil
+
+    data = tmp_path / "data"
+    shutil.copytree(photos, data)
+    shard = sorted(data.glob("train-*.arrayrecord"))[0]
+    content = shard.read_bytes()
+    extra = []
+    if fault == "missing":
+        shard.unlink()
+    elif fault == "truncated":
+        shard.write_bytes(content[: len(content) // 2])
+    else:
+        changed = bytearray(content)
+        changed[len(changed) // 3] ^= 1
+        shard.write_bytes(changed)
+        extra = ["--config.data.verify=digest"]
+    result = call("main", *arguments(tmp_path / "run", data), *extra)
+    assert shard.name in one_line_error(result)
+
+
+def test_damaged_records_are_counted_and_skipped(tmp_path, photos):
+    import shutil
+
+    data = tmp_path / "data"
+    shutil.copytree(photos, data)
+    shard = sorted(data.glob("train-*.arrayrecord"))[0]
+    content = bytearray(shard.read_bytes())
+    # The middle of one encoded image: its PNG data no longer decodes.
+    at = content.index(b"IDAT", len(content) // 2) + 40
+    content[at : at + 30] = bytes(30)
+    shard.write_bytes(content)
+    result = call("main", *arguments(tmp_path / "run", data, 30))
+    assert result.returncode == 0, result.stderr[-2000:]
+    strict = call("main", *arguments(tmp_path / "strict", data, 30), "--config.data.max_bad_records=0")
+    assert "bad record" in one_line_error(strict) or "damaged" in one_line_error(strict)
