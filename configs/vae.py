@@ -4,8 +4,8 @@
 
 Laptop recipe (default): a patchifying autoencoder of 0.7M parameters on crops of the embedded
 photographs (`:data=shapes`: of drawn scenes) at 64x64, 2 CPU cores. The weights in
-gen_jax/weights/vae_photos came from `configs/vae.py:long`, those in vae_shapes from
-`configs/vae.py:data=shapes`; their model cards give hours and scores.
+gen_jax/weights/vae_photos and vae_shapes came from these two recipes; their model cards give
+times and scores.
 
 `:variant=sd` is the autoencoder of Stable Diffusion 1.x (83,653,863 parameters) with a patch
 discriminator, for 256x256 crops of your own images (`data=DIR`, see gen_jax.prepare); one
@@ -17,7 +17,7 @@ from gen_jax.common.errors import UserError
 
 
 def get_config(arg=None):
-    arg = common.parse_arg(arg, variant="patch", data="photos", debug=False, long=False)
+    arg = common.parse_arg(arg, variant="patch", data="photos", debug=False)
     config = common.base()
     with config.unlocked():
         config.task = dict(
@@ -38,12 +38,15 @@ def get_config(arg=None):
         config.evaluators = dict(reconstruction=dict(split="val", count=256, batch_size=64))
     config.data.crop_scale = (0.7, 1.0)
     config.training.update(
-        num_steps=3000, batch_size=16, ema=0.995, best_metric="vae/psnr", best_mode="max"
+        num_steps=3000,
+        batch_size=16,
+        ema=0.998,
+        eval_every=1000,
+        best_metric="vae/psnr",
+        best_mode="max",
     )
     config.optimizer.model.update(learning_rate=2e-3, warmup_steps=50, clip_norm=1.0)
     common.set_data(config, arg.data)
-    if arg.long:
-        config.training.update(num_steps=8000, eval_every=1000, ema=0.998)
     if arg.variant == "sd":
         _stable_diffusion(config)
     elif arg.variant != "patch":

@@ -23,7 +23,7 @@ from gen_jax.training import loop, optim
 from tests.processes import ROOT, call, environment, one_line_error
 
 VARIANTS = [
-    (vae, ""), (vae, "long"), (vae, "data=shapes"), (vae, "variant=sd"), (vae, "debug"),
+    (vae, ""), (vae, "data=shapes"), (vae, "variant=sd"), (vae, "debug"),
     (ldm, ""), (ldm, "data=shapes"), (ldm, "vae=train"), (ldm, "data=shapes,vae=train"),
     (ldm, "variant=sd15"), (ldm, "variant=sd2"), (ldm, "debug"), (ldm, "debug,data=shapes"),
 ]  # fmt: skip
