@@ -93,7 +93,10 @@ def _stable_diffusion(config, variant):
         schedule="scaled_linear", prediction_type="v_prediction", timestep_sampling="uniform"
     )
     config.task.text_encoder.update(
-        hidden_size=unet["cross_attention_dim"], num_layers=12, num_heads=12, max_length=77
+        hidden_size=unet["cross_attention_dim"],
+        num_layers=12,
+        num_heads=unet["cross_attention_dim"] // 64,
+        max_length=77,
     )
     config.data.update(image_size=512, max_length=77, cache=False)
     config.training.update(

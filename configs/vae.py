@@ -57,8 +57,10 @@ def get_config(arg=None):
 
 
 def _stable_diffusion(config):
+    from gen_jax.models import presets
+
     with config.unlocked():
-        config.task.autoencoder = dict(name="kl", dtype="bfloat16", remat=True)
+        config.task.autoencoder = dict(presets.SD15_VAE, name="kl", dtype="bfloat16", remat=True)
         config.task.discriminator = dict(name="patch")
         config.optimizer.disc = common.optimizer(learning_rate=4.5e-5, b1=0.5, b2=0.9)
     config.task.update(

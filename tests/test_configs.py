@@ -22,6 +22,7 @@ from gen_jax.tasks import build_task
 from gen_jax.training import loop, optim
 from tests.processes import ROOT, call, environment, one_line_error
 
+DOORS = sorted(p.stem for p in (ROOT / "gen_jax").glob("*.py") if p.stem != "__init__")
 VARIANTS = [
     (vae, ""), (vae, "data=shapes"), (vae, "variant=sd"), (vae, "debug"),
     (ldm, ""), (ldm, "data=shapes"), (ldm, "vae=train"), (ldm, "data=shapes,vae=train"),
@@ -54,9 +55,7 @@ def test_config_builds(module, arg):
 def test_full_sizes_have_the_published_counts(module, arg, count):
     config = module.get_config(arg)
     sd_vae = build_task(vae.get_config("variant=sd").task.to_dict())
-    task = build_task(
-        config.task.to_dict(), {"vae": sd_vae} if config.task.name == "ldm" else None
-    )
+    task = build_task(config.task.to_dict(), {"vae": sd_vae} if config.task.name == "ldm" else None)
     batch = {k: np.zeros((1, *s.shape), s.dtype) for k, s in task.batch_spec().items()}
     params, _ = jax.eval_shape(task.init, jax.random.key(0), batch)
     model = params["model"].get("unet", params["model"])
@@ -74,11 +73,9 @@ def test_arguments_are_checked():
 def test_every_module_imports():
     names = [m.name for m in pkgutil.walk_packages(gen_jax.__path__, "gen_jax.")]
     assert len(names) > 50
-    for name in names:
+    # Doors declare flags, of which a process has one set: test_help_is_quick... runs each.
+    for name in sorted(set(names) - {f"gen_jax.{door}" for door in DOORS}):
         importlib.import_module(name)
-
-
-DOORS = sorted(p.stem for p in (ROOT / "gen_jax").glob("*.py") if p.stem != "__init__")
 
 
 @pytest.mark.parametrize("door", DOORS)

@@ -229,5 +229,7 @@ def test_damaged_records_are_counted_and_skipped(tmp_path, photos):
     shard.write_bytes(content)
     result = call("main", *arguments(tmp_path / "run", data, 30))
     assert result.returncode == 0, result.stderr[-2000:]
-    strict = call("main", *arguments(tmp_path / "strict", data, 30), "--config.data.max_bad_records=0")
+    strict = call(
+        "main", *arguments(tmp_path / "strict", data, 30), "--config.data.max_bad_records=0"
+    )
     assert "bad record" in one_line_error(strict) or "damaged" in one_line_error(strict)

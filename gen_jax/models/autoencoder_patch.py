@@ -4,6 +4,7 @@ Wide layers at low resolution are what a CPU does well; no layer runs at the ima
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -19,7 +20,7 @@ class ResidualBlock(nn.Module):
 
     channels: int
     norm_num_groups: int = 8
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
@@ -51,7 +52,7 @@ class AutoencoderPatch(nn.Module):
     encoder_layers: int = 2
     decoder_layers: int = 4
     latent_channels: int = 4
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
 
     def setup(self):
         self.patch_in = nn.Dense(self.channels, dtype=self.dtype)

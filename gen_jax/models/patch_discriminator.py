@@ -1,5 +1,7 @@
 """PatchGAN discriminator (arXiv 1611.07004): one logit a patch."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -18,7 +20,7 @@ class PatchDiscriminator(nn.Module):
 
     channels: int = 64
     num_layers: int = 3
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b hp wp 1"]:

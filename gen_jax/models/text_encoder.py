@@ -1,5 +1,7 @@
 """A compact transformer over word pieces, trained together with what it conditions."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -9,7 +11,7 @@ class TextBlock(nn.Module):
     """Pre-norm self-attention and MLP (arXiv 2002.04745)."""
 
     num_heads: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
@@ -43,7 +45,7 @@ class CompactTextEncoder(nn.Module):
     hidden_size: int = 128
     num_layers: int = 2
     num_heads: int = 4
-    dtype: jnp.dtype = jnp.float32
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
