@@ -129,15 +129,29 @@ class Run:
         }
 
 
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A finished run.
+
+    Attributes:
+      state: the final state.
+      metrics: what the last evaluation measured.
+      best_step: checkpoint with the best metric.
+      last_step: the newest checkpoint.
+    """
+
+    state: state_lib.TrainState
+    metrics: Mapping[str, float]
+    best_step: int | None
+    last_step: int | None
+
+
 class Preempted(Exception):
     """SIGTERM came: the state is saved and the run may be resumed."""
 
 
-def train(run: Run) -> tuple[state_lib.TrainState, dict[str, float]]:
+def train(run: Run) -> Trained:
     """Trains from the newest checkpoint, or from nothing, to the last step.
-
-    Returns:
-      The final state and what the last evaluation measured.
 
     Raises:
       Preempted: SIGTERM came; everything is saved.
@@ -156,7 +170,8 @@ def train(run: Run) -> tuple[state_lib.TrainState, dict[str, float]]:
         report=progress.say,
     )
     try:
-        return _train(run, saver, optimizers, ema_groups, abstract)
+        state, metrics = _train(run, saver, optimizers, ema_groups, abstract)
+        return Trained(state, metrics, saver.best_step(), saver.latest_step())
     finally:
         saver.close()
 

@@ -19,7 +19,7 @@ from gen_jax.parallel.mesh import make_mesh
 from gen_jax.runs import data as run_data
 from gen_jax.runs import layout, manifest, reader
 from gen_jax.tasks import build_task
-from gen_jax.training import checkpoint, logging, loop
+from gen_jax.training import logging, loop
 from gen_jax.training.progress import say
 
 _KEYS = {
@@ -93,10 +93,10 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
         meta={"data": data.facts()},
         writer=writer,
     )
-    _, metrics = loop.train(train)
+    trained = loop.train(train)
     writer.close()
     if distributed.is_main():
-        _report(config, workdir, metrics, time.monotonic() - began)
+        _report(workdir, trained, time.monotonic() - began)
 
 
 def _with_required(config, workdir: pathlib.Path):
@@ -181,7 +181,7 @@ def _put_frozen(models, mesh, rules):
     )
 
 
-def _report(config, workdir: pathlib.Path, metrics: Mapping[str, float], seconds: float) -> None:
+def _report(workdir: pathlib.Path, trained: loop.Trained, seconds: float) -> None:
     """Writes report.json, done.json and the plots, and prints the table."""
     lines = logging.read_metrics(workdir)
     curves = {}
@@ -191,12 +191,9 @@ def _report(config, workdir: pathlib.Path, metrics: Mapping[str, float], seconds
             curves[key] = tuple(zip(*points))
     if curves:
         pictures.plot_curves(workdir / "metrics.png", curves, "step")
+    metrics = trained.metrics
     layout.write_json(workdir / layout.REPORT, dict(metrics))
-    saver = checkpoint.Checkpointer(
-        workdir, best_metric=config.training.best_metric, best_mode=config.training.best_mode
-    )
-    steps = {"best": saver.best_step(), "last": saver.latest_step()}
-    saver.close()
+    steps = {"best": trained.best_step, "last": trained.last_step}
     layout.write_json(workdir / layout.DONE, {**steps, "seconds": round(seconds, 1)})
 
     width = max((len(k) for k in metrics), default=6)

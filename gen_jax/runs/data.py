@@ -1,0 +1,201 @@
+"""The data of a run: shards found or prepared, the tokenizer, batches, and what evaluators read."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from gen_jax.common.build import build
+from gen_jax.common.errors import UserError
+from gen_jax.data import dataset, loader, schema, transforms
+from gen_jax.data.tokenizer import Tokenizer, train_tokenizer
+from gen_jax.parallel import distributed
+from gen_jax.runs import layout
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """What `config.data` may hold.
+
+    Attributes:
+      source: an embedded source (`photos`, `shapes`), prepared into the run directory; or
+      dir: a folder that `gen_jax.prepare` wrote.
+      num: examples to prepare of an embedded source, 0 for its own default.
+      image_size: side of the square images that the model sees, in pixels.
+      crop_scale: range of a training crop's side as a share of the short side.
+      flip: whether to mirror in training (never where a caption names a side).
+      vocab_size: of the tokenizer that is trained on the captions, at most.
+      max_length: tokens of a caption.
+      num_threads: that read and decode.
+      cache: keep decoded images in memory.
+      max_bad_records: damaged records to put up with.
+      verify: how shards are checked when opened: "size", "digest" or "none".
+    """
+
+    source: str = ""
+    dir: str = ""
+    num: int = 0
+    image_size: int = 64
+    crop_scale: tuple[float, float] = (0.8, 1.0)
+    flip: bool = True
+    vocab_size: int = 1024
+    max_length: int = 32
+    num_threads: int = 4
+    cache: bool = False
+    max_bad_records: int = 10
+    verify: str = "size"
+
+
+class RunData:
+    """Opened data; see `open_data`."""
+
+    def __init__(self, config: DataConfig, folder: pathlib.Path, tokenizer: Tokenizer, seed: int):
+        self._config, self.folder, self._seed = config, folder, seed
+        self.tokenizer = tokenizer
+        self.info = dataset.load(folder)
+        self._train: loader.Loader | None = None
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of a caption."""
+        return self._config.max_length
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens that the tokenizer knows."""
+        return self.tokenizer.vocab_size
+
+    def facts(self) -> dict[str, Any]:
+        """What a manifest says of the data."""
+        return {"fingerprint": self.info.fingerprint, "shards": self.info.digests()}
+
+    def _transform(self, train: bool) -> transforms.Transform:
+        c = self._config
+        return transforms.standard(
+            c.image_size,
+            train=train,
+            tokenizer=self.tokenizer,
+            max_length=c.max_length,
+            scale=c.crop_scale,
+            flip=c.flip,
+        )
+
+    def batches(self, batch_size: int, start_step: int) -> Iterator[dict[str, np.ndarray]]:
+        """This process's rows of the training batches from a step on, without end."""
+        c = self._config
+        self._train = loader.make_loader(
+            self.folder,
+            "train",
+            batch_size=batch_size,
+            seed=self._seed,
+            start_step=start_step,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            transform=self._transform(train=True),
+            num_threads=c.num_threads,
+            max_bad_records=c.max_bad_records,
+            verify=c.verify,
+            cache=c.cache,
+        )
+        return self._train
+
+    def keys(self, indices: np.ndarray) -> list[str]:
+        """Names of the records of a training batch."""
+        return self._train.keys(indices) if self._train is not None else []
+
+    def read(self, split: str, count: int) -> dict[str, np.ndarray]:
+        """The first `count` examples of a split, whole and unaugmented, on every process."""
+        if split not in self.info.splits:
+            raise UserError(
+                f"{self.folder}: no split {split!r}; there are {', '.join(self.info.splits)}"
+            )
+        # A fixed shuffle: shards may be sorted by what they show.
+        total = self.info.num_records(split)
+        count = min(count, total)
+        with loader.make_loader(
+            self.folder,
+            split,
+            batch_size=count,
+            seed=0,
+            transform=self._transform(train=False),
+            num_threads=1,
+            prefetch=1,
+            max_bad_records=self._config.max_bad_records,
+            verify="none",
+        ) as rows:
+            return next(rows)
+
+    def records(self, split: str, indices: np.ndarray) -> list[schema.Record]:
+        """Whole records by the `index` that `read` gave."""
+        with loader.make_loader(self.folder, split, batch_size=1, seed=0, verify="none") as reader:
+            return reader.records(indices)
+
+    def tokenize(self, texts: list[str]) -> dict[str, np.ndarray]:
+        """Tokens and their mask, `[n, max_length]` each."""
+        found = self.tokenizer.encode(texts, self._config.max_length)
+        return {"tokens": found.ids, "token_mask": found.mask}
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Name of each class."""
+        return tuple(self.info.label_names)
+
+    @property
+    def source(self) -> str:
+        """Name of what the data was prepared from."""
+        return self.info.name
+
+    @functools.cached_property
+    def captions(self) -> dict[int, tuple[str, ...]]:
+        """Class -> its captions in the held-out split; empty where there are no classes."""
+        out: dict[int, set[str]] = {}
+        if self.info.label_names and "val" in self.info.splits:
+            with loader.make_loader(
+                self.folder, "val", batch_size=1, seed=0, verify="none"
+            ) as reader:
+                for record in reader.records(range(reader.num_records)):
+                    out.setdefault(record.label, set()).update(record.captions)
+        return {k: tuple(sorted(v)) for k, v in sorted(out.items()) if v and k >= 0}
+
+
+def open_data(config: Mapping[str, Any], workdir: pathlib.Path, seed: int) -> RunData:
+    """Opens the data of a run, preparing an embedded source the first time.
+
+    The tokenizer is trained on the training captions once and kept in the run directory.
+
+    Raises:
+      UserError: neither a source nor a folder is named, or the folder is no prepared data.
+    """
+    c = build(DataConfig, config, "config.data")
+    if bool(c.source) == bool(c.dir):
+        raise UserError(
+            "config.data: name either an embedded source ('photos' or 'shapes') or a dir of "
+            "shards that gen_jax.prepare wrote"
+        )
+    folder = pathlib.Path(c.dir) if c.dir else workdir / "data"
+    if c.source and distributed.is_main():
+        _prepare(c, folder)
+    distributed.barrier("data")
+    path = workdir / layout.TOKENIZER
+    if distributed.is_main() and not path.exists():
+        train_tokenizer(_train_captions(folder), c.vocab_size).save(path)
+    distributed.barrier("tokenizer")
+    return RunData(c, folder, Tokenizer.load(path), seed)
+
+
+def _prepare(c: DataConfig, folder: pathlib.Path) -> None:
+    from gen_jax.data import build as data_build
+
+    options = {"source": c.source, "out": str(folder), "num": c.num or None}
+    data_build.prepare(data_build.Options(**{k: v for k, v in options.items() if v is not None}))
+
+
+def _train_captions(folder: pathlib.Path) -> list[str]:
+    """Each caption of the training split once."""
+    with loader.make_loader(folder, "train", batch_size=1, seed=0, verify="none") as reader:
+        found = {t for r in reader.records(range(reader.num_records)) for t in r.captions}
+    return sorted(found)

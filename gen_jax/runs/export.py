@@ -1,0 +1,60 @@
+"""A trained model as files that others read."""
+
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+
+from gen_jax.common.errors import UserError
+from gen_jax.models.autoencoder_kl import AutoencoderKL
+from gen_jax.models.autoencoder_tiny import AutoencoderTiny
+from gen_jax.runs import layout, weights
+from gen_jax.runs.reader import TrainedModel
+
+# What a folder of weights takes along from its run, where it is there.
+_COMPANIONS = (layout.CONFIG, layout.MANIFEST, layout.REPORT, layout.TOKENIZER)
+
+
+def to_safetensors(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
+    """A folder that `reader.load` takes like a run directory.
+
+    Args:
+      model: what to write.
+      out: an empty folder.
+      dtype: "float32", or "float16" for half the size; statistics stay f32.
+    """
+    half = jax.tree.map(
+        lambda x: x.astype(dtype) if x.dtype == np.float32 else x, model.variables["params"]
+    )
+    weights.save(out / layout.WEIGHTS, {"params": half, "extra": model.variables["extra"]})
+    for name in _COMPANIONS:
+        if (model.path / name).is_file():
+            shutil.copy(model.path / name, out / name)
+
+
+def to_diffusers(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
+    """Folders `vae` and `unet`, each with config.json and its weights, as diffusers reads them.
+
+    Raises:
+      UserError: an architecture that diffusers does not have.
+    """
+    from gen_jax.encoders.diffusers_folder import save_diffusers
+
+    task, params = model.task, model.variables["params"]["model"]
+    parts = {}
+    if hasattr(task, "unet"):
+        parts["unet"] = (task.unet, params["unet"])
+        stage = model.frozen["vae"]
+    else:
+        stage = task.as_frozen(model.variables)
+    if not isinstance(task.autoencoder, AutoencoderKL | AutoencoderTiny):
+        if not parts:
+            raise UserError(
+                f"{model.path}: diffusers has no {type(task.autoencoder).__name__}; "
+                "use --format=safetensors"
+            )
+    else:
+        parts["vae"] = (task.autoencoder, stage["params"])
+    for name, (module, tree) in parts.items():
+        save_diffusers(out / name, module, tree, dtype)

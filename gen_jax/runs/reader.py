@@ -1,0 +1,173 @@
+"""Reads a trained model from a run directory, a packaged model or a diffusers folder."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from gen_jax.common import config as config_lib
+from gen_jax.common.errors import UserError
+from gen_jax.runs import layout, weights
+from gen_jax.tasks import build_task
+
+PACKAGED = pathlib.Path(__file__).resolve().parent.parent / "weights"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedModel:
+    """A task with its weights.
+
+    Attributes:
+      path: where it was read from.
+      config: of the run.
+      task: the task, built.
+      variables: `{"params", "extra"}` as NumPy, averaged parameters where there are some.
+      frozen: parameters of the models it works on.
+      step: training steps taken.
+      digest: SHA-256 of `variables`.
+    """
+
+    path: pathlib.Path
+    config: ml_collections.ConfigDict
+    task: Any
+    variables: Mapping[str, Any]
+    frozen: Mapping[str, Any]
+    step: int
+    digest: str
+
+
+def resolve(source: str) -> pathlib.Path:
+    """The folder that `source` names: a path, or `package:NAME`.
+
+    Raises:
+      UserError: there is none.
+    """
+    if source.startswith("package:"):
+        path = PACKAGED / source.removeprefix("package:")
+        if not path.is_dir():
+            names = sorted(p.name for p in PACKAGED.glob("*") if p.is_dir())
+            raise UserError(f"{source}: no such packaged model; there are {', '.join(names)}")
+        return path
+    path = pathlib.Path(source)
+    if not path.is_dir():
+        raise UserError(f"{source}: no such folder; expected a run directory (--workdir of main)")
+    return path
+
+
+def load(source: str, step: str = "best") -> TrainedModel:
+    """Reads a run.
+
+    Args:
+      source: a run directory, `package:NAME`, or (for an autoencoder) a diffusers folder.
+      step: "best", "last" or a number of steps; a folder with exported weights has but one.
+
+    Raises:
+      UserError: nothing there, damaged, or no finished checkpoint.
+    """
+    path = resolve(source)
+    if not (path / layout.CONFIG).is_file():
+        raise UserError(f"{path}: no {layout.CONFIG}; expected a run directory (--workdir of main)")
+    if "_class_name" in layout.read_json(path / layout.CONFIG, "a config"):
+        return _from_diffusers(path)
+    config = config_lib.from_json((path / layout.CONFIG).read_text())
+    frozen_models = load_frozen(config.get("frozen", {}), path)
+    task = build_task(config.task.to_dict(), {k: m.task for k, m in frozen_models.items()})
+    if (path / layout.WEIGHTS).is_file():
+        variables, at = weights.load(path / layout.WEIGHTS), -1
+        variables.setdefault("extra", {})
+    else:
+        variables, at = _from_checkpoint(path, step)
+    return TrainedModel(
+        path=path,
+        config=config,
+        task=task,
+        variables=variables,
+        frozen={k: m.task.as_frozen(m.variables) for k, m in frozen_models.items()},
+        step=at,
+        digest=weights.digest(variables),
+    )
+
+
+def load_frozen(sources: Mapping[str, str], base: pathlib.Path) -> dict[str, TrainedModel]:
+    """Reads each model that a run works on; a relative path counts from the run directory."""
+    models = {}
+    for name, source in sources.items():
+        if not source.startswith("package:") and not pathlib.Path(source).is_absolute():
+            source = str(base / source)
+        models[name] = load(source)
+    return models
+
+
+def _from_checkpoint(path: pathlib.Path, which: str) -> tuple[dict[str, Any], int]:
+    import jax
+    import orbax.checkpoint as ocp
+
+    folder = path / layout.CHECKPOINTS
+    steps = sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit())
+    if not steps:
+        raise UserError(f"{path}: no finished checkpoint; train it with gen_jax.main first")
+    if which == "best":
+        done = path / layout.DONE
+        step = layout.read_json(done, "best and last step")["best"] if done.exists() else steps[-1]
+        step = step if step in steps else steps[-1]
+    elif which == "last":
+        step = steps[-1]
+    elif which.isdigit() and int(which) in steps:
+        step = int(which)
+    else:
+        raise UserError(f"{path}: no checkpoint {which!r}; there are {steps}, 'best' and 'last'")
+    try:
+        with ocp.PyTreeCheckpointer() as reader:
+            place = folder.absolute() / str(step) / "model"
+            # As NumPy: the devices that wrote it need not be here.
+            shapes = reader.metadata(place).item_metadata.tree
+            how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+            tree = reader.restore(place, restore_args=how)
+    except Exception as error:
+        raise UserError(
+            f"{folder / str(step)}: damaged ({' '.join(str(error).split())[:200]}); "
+            f"choose another of {steps} with --step"
+        ) from error
+    tree = jax.tree.map(np.asarray, tree)
+    params = {**tree["params"], **(tree.get("ema") or {})}
+    return {"params": params, "extra": tree.get("extra") or {}}, step
+
+
+def _from_diffusers(path: pathlib.Path) -> TrainedModel:
+    from gen_jax.encoders.diffusers_folder import load_diffusers
+    from gen_jax.tasks.vae import VAETask
+
+    module, params = load_diffusers(path)
+    if not hasattr(module, "decode"):
+        raise UserError(f"{path}: is a {type(module).__name__}; expected an autoencoder's folder")
+    mean, _ = _latent_shape(module, params)
+    channels = mean.shape[-1]
+    scale = getattr(module, "scaling_factor", None) or 1.0
+    shift = getattr(module, "shift_factor", None) or 0.0
+    extra = {
+        "latent_mean": np.full((channels,), shift, np.float32),
+        "latent_var": np.full((channels,), 1.0 / scale**2, np.float32),
+    }
+    variables = {"params": {"model": params}, "extra": extra}
+    return TrainedModel(
+        path=path,
+        config=ml_collections.ConfigDict(),
+        task=VAETask(autoencoder=module),
+        variables=variables,
+        frozen={},
+        step=-1,
+        digest=weights.digest(variables),
+    )
+
+
+def _latent_shape(module, params):
+    import jax
+    import jax.numpy as jnp
+
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    return jax.eval_shape(
+        lambda p, x: module.apply({"params": p}, x, method="encode"), params, image
+    )

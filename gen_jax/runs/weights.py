@@ -1,0 +1,75 @@
+"""A tree of arrays as one safetensors file, keys being paths."""
+
+import hashlib
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from gen_jax.common.errors import UserError
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, np.ndarray]:
+    """`{"a": {"b": x}}` to `{"a/b": x}`."""
+    out = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            out |= flatten(value, f"{name}/")
+        else:
+            out[name] = np.asarray(value)
+    return out
+
+
+def unflatten(flat: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *parents, last = name.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    return tree
+
+
+def save(path: pathlib.Path, tree: Any, metadata: dict[str, str] | None = None) -> None:
+    """Writes the whole file or nothing."""
+    from safetensors.numpy import save as to_bytes
+
+    flat = {k: np.ascontiguousarray(v) for k, v in sorted(flatten(tree).items())}
+    data = to_bytes(flat, metadata=metadata)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: pathlib.Path) -> dict[str, Any]:
+    """Reads a file that `save` wrote; half-precision weights become f32.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    from safetensors.numpy import load_file
+
+    try:
+        flat = load_file(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; expected weights as safetensors") from error
+    except Exception as error:
+        raise UserError(f"{path}: damaged, not safetensors ({error})") from error
+    return unflatten(
+        {k: v.astype(np.float32) if v.dtype == np.float16 else v for k, v in flat.items()}
+    )
+
+
+def digest(tree: Any) -> str:
+    """SHA-256 over names, shapes, dtypes and bytes."""
+    sha = hashlib.sha256()
+    for name, value in sorted(flatten(tree).items()):
+        sha.update(f"{name} {value.dtype} {value.shape}\n".encode())
+        sha.update(np.ascontiguousarray(value).tobytes())
+    return sha.hexdigest()
