@@ -54,11 +54,14 @@ def get_config(arg=None):
             config.requires.vae = vae.get_config(f"data={arg.data},debug={arg.debug}")
         else:
             config.frozen.vae = arg.vae or "package:vae_photos"
-    config.training.update(num_steps=2500, batch_size=32, ema=0.998)
-    config.optimizer.model.update(learning_rate=1e-3, warmup_steps=100)
+    config.training.update(num_steps=900, batch_size=16, ema=0.99)
+    config.optimizer.model.update(learning_rate=2e-3, warmup_steps=50)
     common.set_data(config, arg.data)
     if arg.data == "shapes":
         _shapes(config)
+    elif arg.data != "photos":
+        # Of your own images no classes are known.
+        _replace_evaluator(config, samples=dict(count=128, batch_size=32))
     if arg.variant != "tiny":
         _stable_diffusion(config, arg.variant)
     if arg.debug:
@@ -70,13 +73,16 @@ def _shapes(config):
     # Captions say left and right; a scene is whole only uncropped.
     config.data.update(flip=False, crop_scale=(1.0, 1.0))
     config.training.update(num_steps=8000)
+    _replace_evaluator(config, shapes_accuracy=dict(count=256, others=128, batch_size=64))
     with config.unlocked():
-        config.evaluators = dict(
-            shapes_accuracy=dict(count=256, others=128, batch_size=64),
-            **{k: v for k, v in config.evaluators.items() if k != "prompt_accuracy"},
-        )
         if "vae" in config.frozen and config.frozen.vae == "package:vae_photos":
             config.frozen.vae = "package:vae_shapes"
+
+
+def _replace_evaluator(config, **evaluators):
+    with config.unlocked():
+        del config.evaluators["prompt_accuracy"]
+        config.evaluators.update(evaluators)
 
 
 def _stable_diffusion(config, variant):
@@ -122,5 +128,7 @@ def _debug(config):
         )
     if "shapes_accuracy" in config.evaluators:
         config.evaluators.shapes_accuracy.update(count=8, others=8, batch_size=8, shown=4)
+    if "samples" in config.evaluators:
+        config.evaluators.samples.update(count=8, batch_size=8, shown=4)
     config.evaluators.error_by_time.update(count=16, batch_size=8)
     config.evaluators.first_stage.update(count=16, batch_size=8)

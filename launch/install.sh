@@ -16,8 +16,11 @@ usage_if_asked "$@"
 [ $# -eq 1 ] || die "name the accelerator: cpu, cuda13 or tpu"
 cd -- "$here/.."
 
-run_or_show python3 -m pip install --quiet --user --upgrade uv
-uv="$(python3 -m site --user-base)/bin/uv"
-run_or_show "$uv" venv --quiet --allow-existing --python 3.12 .venv
-run_or_show "$uv" pip install --quiet --python .venv/bin/python \
+uv=(uv)
+if ! command -v uv >/dev/null; then
+  run_or_show python3 -m pip install --quiet --user --upgrade uv
+  uv=(python3 -m uv)
+fi
+run_or_show "${uv[@]}" venv --quiet --allow-existing --python 3.12 .venv
+run_or_show "${uv[@]}" pip install --quiet --python .venv/bin/python \
   -c constraints.txt -r requirements.txt "jax[$1]"

@@ -15,6 +15,7 @@ EVALUATORS = {
     "reconstruction": "gen_jax.evaluation.reconstruction:Reconstruction",
     "first_stage": "gen_jax.evaluation.first_stage:FirstStage",
     "error_by_time": "gen_jax.evaluation.denoising:ErrorByTime",
+    "samples": "gen_jax.evaluation.samples:Samples",
     "shapes_accuracy": "gen_jax.evaluation.shapes:ShapesAccuracy",
     "prompt_accuracy": "gen_jax.evaluation.prompts:PromptAccuracy",
 }

@@ -180,9 +180,11 @@ def _train(run, saver, optimizers, ema_groups, abstract):
     s = run.schedule
     restored, skipped = saver.restore_latest(abstract), 0
     if restored is None:
+        began = time.perf_counter()
         state = state_lib.create_state(
             run.task, optimizers, ema_groups, run.mesh, run.rules, s.seed
         )
+        progress.say(f"{run.name}: made the parameters in {time.perf_counter() - began:.1f} s")
         start = 0
         _print_overview(state.params)
     else:

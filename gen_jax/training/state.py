@@ -88,6 +88,9 @@ def create_state(task, optimizers, ema_groups, mesh: Mesh, rules, seed: int) -> 
     abstract = abstract_state(task, optimizers, ema_groups, mesh, rules)
     out = jax.tree.map(lambda s: s.sharding, abstract)
     init = jax.jit(_init_fn(task, optimizers, tuple(ema_groups)), out_shardings=out)
+    # It runs once: on a CPU, where optimising takes longer than running, spare the optimiser.
+    cpu = jax.default_backend() == "cpu"
+    options = {"xla_backend_optimization_level": 0} if cpu else {}
     # The stream "init" is not one of the step's streams.
     key = jax.random.fold_in(rngs.root_key(seed), 0x1217)
-    return init(key)
+    return init.lower(key).compile(compiler_options=options)(key)

@@ -1,0 +1,45 @@
+"""Samples from the captions of held-out images, and how far they are from those images."""
+
+import dataclasses
+
+import numpy as np
+
+from gen_jax.common import pictures
+from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.evaluation.prompts import random_features
+from gen_jax.metrics import frechet, kid
+
+# The unbiased kernel distance needs a few rows on each side.
+_LEAST_ROWS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """For data without classes: generates from the first caption of each held-out image.
+
+    Attributes:
+      split: the split to read.
+      count: images at most.
+      batch_size: samples at once.
+      shown: samples in the picture.
+    """
+
+    split: str = "val"
+    count: int = 128
+    batch_size: int = 32
+    shown: int = 36
+
+    def __call__(self, predict: Predictor, data: Data) -> Result:
+        """Metrics `fd` and `kid` over features of an untrained network; picture `samples`."""
+        batch = data.read(self.split, self.count)
+        texts = [(r.captions or ("",))[0] for r in data.records(self.split, batch["index"])]
+        out = predict.batched("generate", data.tokenize(texts), self.batch_size)["image"]
+        metrics = {}
+        if len(out) >= _LEAST_ROWS:
+            real, fake = (
+                random_features(v.astype(np.float32) / 255) for v in (batch["image"], out)
+            )
+            metrics["fd"] = float(frechet.frechet(real, fake))
+            metrics["kid"] = float(kid.kernel_distance(real, fake).value)
+        shown = min(self.shown, len(out))
+        return Result(metrics, {"samples": pictures.grid(out[:shown], texts[:shown])})
