@@ -41,8 +41,8 @@ def get_config(arg=None):
             process=dict(schedule="flow", prediction_type="flow", timestep_sampling="logit_normal"),
             cond_dropout=0.1,
             sampler="dpmpp_2m",
-            num_inference_steps=20,
-            guidance_scale=2.5,
+            num_inference_steps=16,
+            guidance_scale=3.0,
             guidance_rescale=0.0,
         )
         config.evaluators = dict(
@@ -54,7 +54,7 @@ def get_config(arg=None):
             config.requires.vae = vae.get_config(f"data={arg.data},debug={arg.debug}")
         else:
             config.frozen.vae = arg.vae or "package:vae_photos"
-    config.training.update(num_steps=900, batch_size=16, ema=0.99)
+    config.training.update(num_steps=1100, batch_size=16, ema=0.99)
     config.optimizer.model.update(learning_rate=2e-3, warmup_steps=50)
     common.set_data(config, arg.data)
     if arg.data == "shapes":

@@ -60,7 +60,7 @@ elif [ "$gpus" -gt 0 ] && [ "$gpus" -ne "$tasks" ] && [ -z "${JAX_LOCAL_DEVICE_I
 fi
 
 read -r -a srun_flags <<<"${SRUN_FLAGS---gpu-bind=none}"
-# srun no longer takes this over from sbatch by itself (SLURM 22.05).
+# Not every release of srun takes this over from sbatch by itself.
 if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then srun_flags+=("--cpus-per-task=$SLURM_CPUS_PER_TASK"); fi
 command=(srun --kill-on-bad-exit=1 ${srun_flags[@]+"${srun_flags[@]}"}
   "$PYTHON" -m gen_jax.main "$@")

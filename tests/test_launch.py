@@ -83,6 +83,12 @@ def interpreter(tmp_path):
     return stub(tmp_path, "interpreter", body)
 
 
+@pytest.fixture
+def flags(tmp_path):
+    """What main needs."""
+    return ["--config=c", f"--workdir={tmp_path}/a"]
+
+
 def lines_with_jax(output):
     """`JAX_...` lines of the stand-in's output."""
     return dict(re.findall(r"^(JAX_\w+)=(.*)$", output, flags=re.M))
@@ -159,14 +165,11 @@ def test_missing_variable_is_one_line(name, env, word):
 
 
 @pytest.mark.parametrize("mode,code", [("finish", 0), ("stop", 75), ("fail", 3)])
-def test_exit_code(tmp_path, interpreter, mode, code):
-    flags = ["--config=c", f"--workdir={tmp_path}/runs/a"]
+def test_exit_code(tmp_path, interpreter, flags, mode, code):
     result = shell(LAUNCH / "run.sh", *flags, PYTHON=interpreter, MODE=mode)
     assert result.returncode == code
     assert f"started -m gen_jax.main {shlex.join(flags)}" in result.stdout
-    assert lines_with_jax(result.stdout) == {
-        "JAX_COMPILATION_CACHE_DIR": f"{tmp_path}/runs/.jax_cache"
-    }
+    assert lines_with_jax(result.stdout) == {"JAX_COMPILATION_CACHE_DIR": f"{tmp_path}/.jax_cache"}
 
 
 def started(script, *flags, **env):
@@ -183,17 +186,15 @@ def started(script, *flags, **env):
     return process
 
 
-def test_sigterm_is_passed_on(tmp_path, interpreter):
-    flags = ["--config=c", f"--workdir={tmp_path}/a"]
+def test_sigterm_is_passed_on(interpreter, flags):
     process = started(LAUNCH / "run.sh", *flags, PYTHON=interpreter)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 75 and "terminated" in out and "resumes" in err
 
 
-def test_sigterm_before_main_listens(tmp_path):
+def test_sigterm_before_main_listens(tmp_path, flags):
     slow = stub(tmp_path, "slow", "echo started\nexec sleep 20\n")
-    flags = ["--config=c", f"--workdir={tmp_path}/a"]
     process = started(LAUNCH / "run.sh", *flags, PYTHON=slow)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=10)
@@ -209,8 +210,7 @@ def test_real_main_is_found(tmp_path):
 # Processes on one machine.
 
 
-def test_local_processes_find_each_other(tmp_path, interpreter):
-    flags = ["--config=c", f"--workdir={tmp_path}/a"]
+def test_local_processes_find_each_other(tmp_path, interpreter, flags):
     env = {"PROCESSES": 3, "DEVICES": 2, "PYTHON": interpreter, "MODE": "finish"}
     result = shell(LAUNCH / "local_processes.sh", *flags, **env)
     assert result.returncode == 0, result.stderr
@@ -222,17 +222,15 @@ def test_local_processes_find_each_other(tmp_path, interpreter):
     assert all("device_count=2" in log for log in logs)
 
 
-def test_local_processes_stop_when_one_fails(tmp_path):
+def test_local_processes_stop_when_one_fails(tmp_path, flags):
     body = 'if [ "$JAX_PROCESS_ID" = 1 ]; then echo broken; exit 4; fi\nexec sleep 30\n'
-    flags = ["--config=c", f"--workdir={tmp_path}/a"]
     began = time.monotonic()
     result = shell(LAUNCH / "local_processes.sh", *flags, PYTHON=stub(tmp_path, "python", body))
     assert result.returncode == 4 and "broken" in result.stderr
     assert time.monotonic() - began < 10
 
 
-def test_local_processes_pass_sigterm_on(tmp_path, interpreter):
-    flags = ["--config=c", f"--workdir={tmp_path}/a"]
+def test_local_processes_pass_sigterm_on(tmp_path, interpreter, flags):
     process = started(LAUNCH / "local_processes.sh", *flags, PYTHON=interpreter)
     log = tmp_path / "a/logs/process_1.log"
     end = time.monotonic() + 10
@@ -247,7 +245,7 @@ def test_local_processes_pass_sigterm_on(tmp_path, interpreter):
 
 
 @pytest.fixture
-def slurm(tmp_path, interpreter):
+def slurm(tmp_path, interpreter, flags):
     notes = {name: tmp_path / f"{name}.txt" for name in ("srun", "scontrol")}
     stub(
         tmp_path,
@@ -260,7 +258,6 @@ def slurm(tmp_path, interpreter):
     stub(tmp_path, "scontrol", f"""echo "$*" >>'{notes["scontrol"]}'\n""")
 
     def run(mode, **env):
-        flags = ["--config=c", f"--workdir={tmp_path}/runs/a"]
         defaults = {
             "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": interpreter, "MODE": mode,
             "SLURM_JOB_ID": 17, "SLURM_SUBMIT_DIR": ROOT, "SLURM_GPUS_ON_NODE": 4,
@@ -282,8 +279,8 @@ def slurm(tmp_path, interpreter):
 def test_slurm_requeues_what_is_unfinished(slurm, tmp_path, mode, code, requeued):
     result, asked = slurm(mode)
     assert (result.returncode, asked) == (code, requeued), result.stderr
-    flags = (tmp_path / "srun.txt").read_text().split(" -m ")[0].split()[:-1]
-    assert flags == ["--kill-on-bad-exit=1", "--gpu-bind=none", "--cpus-per-task=6"]
+    given = (tmp_path / "srun.txt").read_text().split(" -m ")[0].split()[:-1]
+    assert given == ["--kill-on-bad-exit=1", "--gpu-bind=none", "--cpus-per-task=6"]
     # Nothing that would keep JAX from finding its place and its GPU by SLURM's variables.
     assert set(lines_with_jax(result.stdout)) == {"JAX_COMPILATION_CACHE_DIR"}
 
@@ -317,7 +314,7 @@ def test_slurm_directives():
 
 
 @pytest.mark.parametrize("form", ["10.0.0.{}", "unused:8470:10.0.0.{}"])
-def test_tpu_worker_reads_its_place(tmp_path, interpreter, form):
+def test_tpu_worker_reads_its_place(tmp_path, interpreter, flags, form):
     hosts = ",".join(form.format(i) for i in range(4))
     stub(tmp_path, "curl", f"""
     case "${{@: -1}}" in
@@ -325,7 +322,6 @@ def test_tpu_worker_reads_its_place(tmp_path, interpreter, form):
       *worker-network-endpoints) echo {hosts} ;;
       *) exit 22 ;;
     esac""")  # fmt: skip
-    flags = ["--config=c", f"--workdir={tmp_path}/a"]
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHON": interpreter, "MODE": "finish"}
     result = shell(LAUNCH / "tpu_worker.sh", *flags, **env)
     assert result.returncode == 0, result.stderr
@@ -415,7 +411,8 @@ def skypilot(**env):
 
 
 def test_skypilot_many_nodes():
-    env = {"SKYPILOT_NUM_NODES": 2, "SKYPILOT_NODE_RANK": 1, "SKYPILOT_NODE_IPS": "10.0.0.7\n10.0.0.8"}  # fmt: skip
+    ips = "10.0.0.7\n10.0.0.8"
+    env = {"SKYPILOT_NUM_NODES": 2, "SKYPILOT_NODE_RANK": 1, "SKYPILOT_NODE_IPS": ips}
     task, result = skypilot(FLAGS="--config.training.seed=1 --config.x=2", **env)
     assert result.returncode == 0, result.stderr
     place = {"JAX_COORDINATOR_ADDRESS=10.0.0.7:8482", "JAX_NUM_PROCESSES=2", "JAX_PROCESS_ID=1"}

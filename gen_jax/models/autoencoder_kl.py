@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Key, UInt
 from gen_jax.common.errors import UserError
 from gen_jax.models.layers.activations import get_activation
 from gen_jax.models.layers.attention import SpatialAttention
+from gen_jax.models.layers.conv import Conv
 from gen_jax.models.layers.norms import GroupNorm
 from gen_jax.models.layers.resnet import ResnetBlock2D
 from gen_jax.models.layers.sampling import Downsample2D, Upsample2D
@@ -41,7 +42,7 @@ class _Common:
         )
 
     def conv(self, features: int, size: int, name: str) -> nn.Module:
-        return nn.Conv(features, (size, size), padding=size // 2, dtype=self.dtype, name=name)
+        return Conv(features, (size, size), padding=size // 2, dtype=self.dtype, name=name)
 
 
 class _DownBlock(nn.Module):
@@ -210,9 +211,9 @@ class AutoencoderKL(nn.Module):
         self.encoder = Encoder(2 * self.latent_channels, **shape)
         self.decoder = Decoder(self.out_channels, **shape)
         if self.use_quant_conv:
-            self.quant_conv = nn.Conv(2 * self.latent_channels, (1, 1), dtype=common.dtype)
+            self.quant_conv = Conv(2 * self.latent_channels, (1, 1), dtype=common.dtype)
         if self.use_post_quant_conv:
-            self.post_quant_conv = nn.Conv(self.latent_channels, (1, 1), dtype=common.dtype)
+            self.post_quant_conv = Conv(self.latent_channels, (1, 1), dtype=common.dtype)
 
     @property
     def downscale_factor(self) -> int:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float
 
+from gen_jax.models.layers.conv import Conv
 from gen_jax.models.layers.norms import GroupNorm
 
 
@@ -27,7 +28,7 @@ class ResidualBlock(nn.Module):
         h = x
         for index, init in ((1, nn.initializers.lecun_normal()), (2, nn.initializers.zeros)):
             h = GroupNorm(self.norm_num_groups, dtype=self.dtype, name=f"norm{index}")(h)
-            h = nn.Conv(
+            h = Conv(
                 self.channels, (3, 3), kernel_init=init, dtype=self.dtype, name=f"conv{index}"
             )(nn.silu(h))
         return x + h
@@ -58,10 +59,10 @@ class AutoencoderPatch(nn.Module):
         self.patch_in = nn.Dense(self.channels, dtype=self.dtype)
         self.encoder_blocks = self._blocks(self.encoder_layers)
         self.encoder_out = nn.Dense(2 * self.latent_channels, dtype=self.dtype)
-        self.decoder_in = nn.Conv(self.channels, (3, 3), dtype=self.dtype)
+        self.decoder_in = Conv(self.channels, (3, 3), dtype=self.dtype)
         self.decoder_blocks = self._blocks(self.decoder_layers)
         self.decoder_norm = GroupNorm(8, dtype=self.dtype)
-        self.patch_out = nn.Conv(self.in_channels * self.patch_size**2, (3, 3), dtype=self.dtype)
+        self.patch_out = Conv(self.in_channels * self.patch_size**2, (3, 3), dtype=self.dtype)
 
     def _blocks(self, count: int) -> Sequence[nn.Module]:
         return [ResidualBlock(self.channels, dtype=self.dtype) for _ in range(count)]

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Num
 
 from gen_jax.common.errors import UserError
 from gen_jax.models.layers.activations import get_activation
+from gen_jax.models.layers.conv import Conv
 from gen_jax.models.layers.embeddings import TimestepEmbedding, timestep_embedding
 from gen_jax.models.layers.norms import GroupNorm
 from gen_jax.models.layers.unet_blocks import BlockConfig, DownBlock2D, MidBlock2D, UpBlock2D
@@ -118,7 +119,7 @@ class UNet2DConditionModel(nn.Module):
             temb.astype(dtype)
         )
 
-        x = nn.Conv(channels[0], (3, 3), padding=1, dtype=dtype, name="conv_in")(sample)
+        x = Conv(channels[0], (3, 3), padding=1, dtype=dtype, name="conv_in")(sample)
         skips = [x]
         for i, kind in enumerate(self.down_block_types):
             x, made = DownBlock2D(
@@ -158,7 +159,7 @@ class UNet2DConditionModel(nn.Module):
         x = GroupNorm(self.norm_num_groups, self.norm_eps, dtype, name="conv_norm_out")(x)
         x = get_activation(self.act_fn)(x)
         init = nn.initializers.zeros_init() if self.zero_init else nn.initializers.lecun_normal()
-        x = nn.Conv(
+        x = Conv(
             self.out_channels, (3, 3), padding=1, kernel_init=init, dtype=dtype, name="conv_out"
         )(x)
         return x.astype(jnp.float32)

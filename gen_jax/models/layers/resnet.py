@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gen_jax.models.layers.activations import get_activation
+from gen_jax.models.layers.conv import Conv
 from gen_jax.models.layers.norms import GroupNorm
 
 
@@ -40,7 +41,7 @@ class ResnetBlock2D(nn.Module):
         """Applies the block; without `temb` it has no parameters for the time."""
         act = get_activation(self.act_fn)
         h = GroupNorm(self.norm_num_groups, self.norm_eps, self.dtype, name="norm1")(x)
-        h = nn.Conv(self.features, (3, 3), padding=1, dtype=self.dtype, name="conv1")(act(h))
+        h = Conv(self.features, (3, 3), padding=1, dtype=self.dtype, name="conv1")(act(h))
         if temb is not None:
             shift = nn.Dense(self.features, dtype=self.dtype, name="time_emb_proj")(act(temb))
             h = h + shift[:, None, None, :]
@@ -49,9 +50,9 @@ class ResnetBlock2D(nn.Module):
         if self.dropout:
             h = nn.Dropout(self.dropout, name="dropout")(h, deterministic=deterministic)
         init = nn.initializers.zeros_init() if self.zero_init else nn.initializers.lecun_normal()
-        h = nn.Conv(
+        h = Conv(
             self.features, (3, 3), padding=1, kernel_init=init, dtype=self.dtype, name="conv2"
         )(h)
         if x.shape[-1] != self.features:
-            x = nn.Conv(self.features, (1, 1), dtype=self.dtype, name="conv_shortcut")(x)
+            x = Conv(self.features, (1, 1), dtype=self.dtype, name="conv_shortcut")(x)
         return x.astype(h.dtype) + h

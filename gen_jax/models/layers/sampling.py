@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gen_jax.models.layers.conv import Conv
+
 
 def upsample_nearest(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     """Every pixel twice in each direction: a broadcast and a reshape, no gather."""
@@ -31,7 +33,7 @@ class Downsample2D(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
         pads = ((1, 1), (1, 1)) if self.padding == 1 else ((0, 1), (0, 1))
-        return nn.Conv(
+        return Conv(
             self.features, (3, 3), strides=(2, 2), padding=pads, dtype=self.dtype, name="conv"
         )(x)
 
@@ -59,4 +61,4 @@ class Upsample2D(nn.Module):
         x = upsample_nearest(x)
         if size is not None:
             x = x[:, : size[0], : size[1], :]
-        return nn.Conv(self.features, (3, 3), padding=1, dtype=self.dtype, name="conv")(x)
+        return Conv(self.features, (3, 3), padding=1, dtype=self.dtype, name="conv")(x)
