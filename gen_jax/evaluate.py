@@ -32,8 +32,10 @@ def main(_) -> None:
         raise UserError("--real and --fake belong together: name both folders")
     if _SIZE.value < 16:
         raise UserError(f"--size={_SIZE.value}: expected at least 16 pixels")
+    from gen_jax.parallel import compilation
     from gen_jax.runs import layout
 
+    compilation.keep_compiled()
     if _RUN.value:
         metrics = _evaluate_run()
     else:

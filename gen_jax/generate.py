@@ -65,9 +65,11 @@ def main(_) -> None:
     import numpy as np
 
     from gen_jax.common import pictures
+    from gen_jax.parallel import compilation
     from gen_jax.pipelines import generation
     from gen_jax.runs import layout, manifest, reader
 
+    compilation.keep_compiled()
     model = reader.load(_RUN.value, _STEP.value)
     pipe = generation.TextToImage(
         model,

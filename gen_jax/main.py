@@ -23,11 +23,12 @@ def main(_) -> int:
     config = config_lib.value(_CONFIG)
     if not _WORKDIR.value:
         raise UserError("--workdir is missing: name a folder for the run, such as runs/ldm")
-    from gen_jax.parallel import distributed
+    from gen_jax.parallel import compilation, distributed
     from gen_jax.runs import layout
 
     workdir = layout.make(_WORKDIR.value)
     distributed.initialize()
+    compilation.keep_compiled()
     from gen_jax.training import stage
 
     return stage.run(config, workdir)

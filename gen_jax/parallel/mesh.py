@@ -38,7 +38,23 @@ def make_mesh(shape: Mapping[str, int], devices: Sequence[jax.Device] | None = N
             f"config.mesh {given} does not fit the {len(devices)} devices here: "
             "the sizes must multiply to that number; use -1 for one axis to take what is left"
         )
-    if jax.process_count() > 1 and len(devices) == jax.device_count():
+    if devices[0].platform == "tpu" and len(devices) == jax.device_count():
         # Lets JAX lay the axes along the interconnect.
-        return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
-    return Mesh(np.asarray(devices).reshape(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+        mesh = jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    else:
+        # In the order of processes, so that the last axes stay inside one.
+        devices.sort(key=lambda d: (d.process_index, d.id))
+        grid = np.asarray(devices).reshape(sizes)
+        mesh = Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    _check_processes(mesh, given)
+    return mesh
+
+
+def _check_processes(mesh: Mesh, given: Mapping[str, int]) -> None:
+    """A tensor group reads the same examples, so it must lie inside one process."""
+    owners = np.vectorize(lambda d: d.process_index)(mesh.devices).reshape(-1, mesh.shape["tensor"])
+    if (owners != owners[:, :1]).any():
+        raise UserError(
+            f"config.mesh {given}: the tensor axis spans several processes; make it a divisor of "
+            f"the {len(jax.local_devices())} devices of one process"
+        )

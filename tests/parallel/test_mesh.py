@@ -1,5 +1,6 @@
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from gen_jax.common.errors import UserError
@@ -52,3 +53,20 @@ def test_mistakes():
         spec((64, 64), [(".*", "split")])
     with pytest.raises(UserError, match="cannot be split"):
         spec((64, 63), [(".*", "tensor(1)")])
+
+
+def test_a_tensor_group_must_lie_inside_one_process():
+    from gen_jax.parallel import mesh as mesh_lib
+
+    class Device:
+        def __init__(self, process_index):
+            self.process_index = process_index
+
+    class Stub:
+        def __init__(self, owners):
+            self.shape = {"replica": 1, "fsdp": 2, "tensor": 2}
+            self.devices = np.array([[[Device(o) for o in row] for row in owners]])
+
+    mesh_lib._check_processes(Stub([[0, 0], [1, 1]]), {})
+    with pytest.raises(UserError, match="spans several processes"):
+        mesh_lib._check_processes(Stub([[0, 1], [0, 1]]), {})

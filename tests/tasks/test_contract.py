@@ -140,7 +140,7 @@ def test_two_steps_change_every_parameter(name):
 @every_stage
 def test_eight_devices_equal_one(name):
     s = stage(name)
-    one, m1 = s.steps(1, 2)
+    _, m1 = s.steps(1, 2)
     many, m8 = s.steps(8, 2)
     split = [x for x in jax.tree.leaves(many.params) if not x.sharding.is_fully_replicated]
     assert split, "no parameter was really split"
