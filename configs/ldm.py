@@ -3,8 +3,10 @@
     python -m gen_jax.main --config=configs/ldm.py --workdir=runs/ldm
 
 Laptop recipe (default): a 2M-parameter UNet with rectified flow on 16x16 latents of the
-embedded photographs, 2 CPU cores, behind the packaged autoencoder (`:vae=train` trains one
-first). `:data=shapes` learns the procedural world instead.
+embedded photographs, 2 CPU cores, under 10 minutes, behind the packaged autoencoder; score in
+docs/results.md. `:vae=train` trains the autoencoder first, `:vae=DIR` takes another run's or a
+diffusers folder. `:data=shapes` learns the procedural world and `:data=DIR` your own captioned
+shards; both train their autoencoder first (not yet measured).
 
 `:variant=sd15` and `:variant=sd2` are the UNets of Stable Diffusion 1.5 (859,520,964
 parameters) and 2 (865,910,724) on your own captioned shards (`data=DIR`). Not yet measured.
@@ -50,10 +52,15 @@ def get_config(arg=None):
             error_by_time=dict(count=256, batch_size=64),
             first_stage=dict(count=256, batch_size=64, prefix="vae"),
         )
-        if arg.vae == "train":
-            config.requires.vae = vae.get_config(f"data={arg.data},debug={arg.debug}")
+        packaged = arg.data == "photos" and arg.variant == "tiny"
+        source = arg.vae or ("package:vae_photos" if packaged else "train")
+        if source == "train":
+            kind = "patch" if arg.variant == "tiny" else "sd"
+            config.requires.vae = vae.get_config(
+                f"data={arg.data},debug={arg.debug},variant={kind}"
+            )
         else:
-            config.frozen.vae = arg.vae or "package:vae_photos"
+            config.frozen.vae = source
     config.training.update(num_steps=1100, batch_size=16, ema=0.99)
     config.optimizer.model.update(learning_rate=2e-3, warmup_steps=50)
     common.set_data(config, arg.data)
@@ -74,9 +81,6 @@ def _shapes(config):
     config.data.update(flip=False, crop_scale=(1.0, 1.0))
     config.training.update(num_steps=8000)
     _replace_evaluator(config, shapes_accuracy=dict(count=256, others=128, batch_size=64))
-    with config.unlocked():
-        if "vae" in config.frozen and config.frozen.vae == "package:vae_photos":
-            config.frozen.vae = "package:vae_shapes"
 
 
 def _replace_evaluator(config, **evaluators):

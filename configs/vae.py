@@ -4,8 +4,7 @@
 
 Laptop recipe (default): a patchifying autoencoder of 0.7M parameters on crops of the embedded
 photographs (`:data=shapes`: of drawn scenes) at 64x64, 2 CPU cores. The weights in
-gen_jax/weights/vae_photos and vae_shapes came from these two recipes; their model cards give
-times and scores.
+gen_jax/weights/vae_photos came from it: 18 minutes, 28.8 dB on held-out crops.
 
 `:variant=sd` is the autoencoder of Stable Diffusion 1.x (83,653,863 parameters) with a patch
 discriminator, for 256x256 crops of your own images (`data=DIR`, see gen_jax.prepare); one

@@ -5,7 +5,6 @@ import pytest
 
 from gen_jax.models.layers.conv import Conv, conv3x3
 
-
 SHAPES = [((2, 5, 7, 3), 4), ((1, 1, 1, 2), 2), ((3, 8, 8, 6), 1)]
 
 
