@@ -1,0 +1,247 @@
+"""Train step of our UNet against diffusers' UNet2DConditionModel in PyTorch, eager and compiled.
+
+    python -m benchmarks.train_step --size=tiny --batch=8
+    python -m benchmarks.train_step --size=sd2 --batch=32 --dtype=bfloat16 --steps=300
+
+The same architecture, batch, loss (mean squared error) and AdamW in one run. Prints medians,
+memory and compile time (cold and from the persistent cache), and our time as a share of each
+peer's. Without torch and diffusers only ours is measured. "full recipe" is what the trainer
+really runs: clipping and the moving average besides.
+"""
+
+import argparse
+import dataclasses
+import json
+import resource
+import statistics
+import tempfile
+import time
+
+SIZES = {
+    # A few million parameters: what a laptop trains.
+    "tiny": dict(
+        sample_size=16,
+        block_out_channels=(48, 96),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=96,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    ),
+    "small": dict(
+        sample_size=32,
+        block_out_channels=(64, 128, 256),
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=2,
+        cross_attention_dim=256,
+        attention_head_dim=8,
+    ),
+}
+TOKENS = {"tiny": 32, "small": 77, "sd15": 77, "sd2": 77}
+
+
+def config_of(size: str) -> dict:
+    """UNet fields by name of a size."""
+    if size in SIZES:
+        return SIZES[size]
+    from gen_jax.models import presets
+
+    return {"sd15": presets.SD15_UNET, "sd2": presets.SD2_UNET}[size]
+
+
+def rss_mib() -> float:
+    """Peak resident memory of this process so far, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@dataclasses.dataclass
+class Measured:
+    """One contestant: median seconds a step, compile seconds, peak memory in MiB."""
+
+    name: str
+    step: float
+    compile_cold: float
+    compile_cached: float
+    memory: float
+
+
+def ours(args, full: bool) -> Measured:
+    """Our train step through the trainer's own `make_train_step`."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from gen_jax.common.build import build
+    from gen_jax.models.unet_2d_condition import UNet2DConditionModel
+    from gen_jax.training import optim, rngs
+    from gen_jax.training.state import TrainState
+    from gen_jax.training.step import make_train_step
+
+    jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp())
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    config = config_of(args.size)
+    unet = build(UNet2DConditionModel, {**config, "dtype": args.dtype}, "unet")
+
+    @dataclasses.dataclass(frozen=True)
+    class Task:
+        rng_streams = ()
+
+        def losses(self):
+            return {"model": self.loss}
+
+        def loss(self, params, everything, extra, batch, keys, frozen):
+            out = unet.apply({"params": params}, batch["x"], batch["t"], batch["text"])
+            return ((out - batch["target"]) ** 2).mean(), ({}, extra)
+
+    shape = (args.batch, config["sample_size"], config["sample_size"], 4)
+    rng = np.random.default_rng(0)
+    batch = {
+        "x": jnp.asarray(rng.normal(size=shape), jnp.float32),
+        "target": jnp.asarray(rng.normal(size=shape), jnp.float32),
+        "t": jnp.full((args.batch,), 500.0),
+        "text": jnp.asarray(
+            rng.normal(size=(args.batch, TOKENS[args.size], config["cross_attention_dim"])),
+            jnp.float32,
+        ),
+    }
+    shapes = jax.eval_shape(unet.init, jax.random.key(0), batch["x"], batch["t"], batch["text"])
+    params = {
+        "model": jax.tree.map(
+            lambda s: jnp.asarray(rng.normal(size=s.shape) * 0.02, s.dtype), shapes["params"]
+        )
+    }
+    optimizers = {
+        "model": optim.make_optimizer(
+            {"learning_rate": 1e-4, "schedule": "constant", "clip_norm": 1.0 if full else 0.0}, 10
+        )
+    }
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state={"model": optimizers["model"].init(params["model"])},
+        ema={"model": jax.tree.map(jnp.copy, params["model"])} if full else {},
+        extra={},
+    )
+    step = make_train_step(Task(), optimizers, ema=0.999 if full else 0.0)
+    jitted = jax.jit(step, donate_argnums=0)
+    seconds = []
+    for _ in range(2):  # cold, then from the persistent cache
+        jax.clear_caches()
+        began = time.perf_counter()
+        compiled = jitted.lower(state, batch, {}, rngs.root_key(0)).compile()
+        seconds.append(time.perf_counter() - began)
+    times = []
+    for index in range(args.warmup + args.steps):
+        began = time.perf_counter()
+        state, metrics = compiled(state, batch, {}, rngs.root_key(0))
+        jax.block_until_ready(metrics)
+        if index >= args.warmup:
+            times.append(time.perf_counter() - began)
+    stats = jax.devices()[0].memory_stats() or {}
+    memory = stats.get("peak_bytes_in_use", 0) / 2**20 or rss_mib()
+    name = "gen_jax, full recipe" if full else "gen_jax"
+    return Measured(name, statistics.median(times), *seconds, memory)
+
+
+def theirs(args, compiled: bool) -> Measured:
+    """diffusers' UNet with torch's AdamW."""
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    config = config_of(args.size)
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(**config).to(device)
+    if device == "cuda":
+        unet = unet.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(unet.parameters(), 1e-4, weight_decay=0.0, fused=device == "cuda")
+    side = config["sample_size"]
+    x = torch.randn(args.batch, 4, side, side, device=device)
+    target = torch.randn_like(x)
+    t = torch.full((args.batch,), 500, device=device)
+    text = torch.randn(args.batch, TOKENS[args.size], config["cross_attention_dim"], device=device)
+    forward = torch.compile(unet) if compiled else unet
+    half = args.dtype == "bfloat16"
+
+    def step():
+        with torch.autocast(device, torch.bfloat16, enabled=half):
+            out = forward(x, t, encoder_hidden_states=text).sample
+        loss = ((out.float() - target) ** 2).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    began = time.perf_counter()
+    step()
+    first = time.perf_counter() - began
+    times = []
+    for index in range(args.warmup + args.steps):
+        began = time.perf_counter()
+        step()
+        if index >= args.warmup:
+            times.append(time.perf_counter() - began)
+    memory = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else rss_mib()
+    name = "diffusers, torch.compile" if compiled else "diffusers, eager"
+    return Measured(name, statistics.median(times), first, float("nan"), memory)
+
+
+def isolated(args, who: str) -> Measured:
+    """Measures one contestant in a process of its own, so that memory is its own."""
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "benchmarks.train_step", *sys.argv[1:], f"--only={who}"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=args.timeout)
+    if result.returncode:
+        raise RuntimeError(result.stderr.strip().splitlines()[-1])
+    return Measured(**json.loads(result.stdout.strip().splitlines()[-1]))
+
+
+CONTESTANTS = {
+    "gen_jax": lambda args: ours(args, full=False),
+    "gen_jax_full": lambda args: ours(args, full=True),
+    "eager": lambda args: theirs(args, compiled=False),
+    "compiled": lambda args: theirs(args, compiled=True),
+}
+
+
+def main() -> None:
+    """Runs the contestants one after another and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", default="tiny", choices=sorted(TOKENS))
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--warmup", type=int, default=3)
+    parser.add_argument(
+        "--timeout", type=float, default=600.0, help="seconds a contestant may take"
+    )
+    parser.add_argument("--only", choices=sorted(CONTESTANTS), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.only:
+        print(json.dumps(dataclasses.asdict(CONTESTANTS[args.only](args))))
+        return
+    rows = []
+    for who in CONTESTANTS:
+        try:
+            rows.append(isolated(args, who))
+        except Exception as error:  # a peer that is not installed, or takes too long
+            print(f"{who}: not measured ({str(error)[:160]})")
+    base = rows[0].step
+    print(f"\nUNet {args.size}, batch {args.batch}, {args.dtype}, medians of {args.steps} steps")
+    print(
+        f"{'':<26}{'ms/step':>9}{'images/s':>10}{'compile s':>11}{'cached s':>10}{'MiB':>8}  ours/it"
+    )
+    for r in rows:
+        print(
+            f"{r.name:<26}{1e3 * r.step:>9.1f}{args.batch / r.step:>10.1f}{r.compile_cold:>11.1f}"
+            f"{r.compile_cached:>10.1f}{r.memory:>8.0f}  {base / r.step:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
