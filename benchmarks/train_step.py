@@ -146,7 +146,7 @@ def ours(args, full: bool) -> Measured:
 
 
 def theirs(args, compiled: bool) -> Measured:
-    """diffusers' UNet with torch's AdamW."""
+    """The UNet of diffusers with torch's AdamW."""
     import torch
     from diffusers import UNet2DConditionModel
 
@@ -233,9 +233,8 @@ def main() -> None:
             print(f"{who}: not measured ({str(error)[:160]})")
     base = rows[0].step
     print(f"\nUNet {args.size}, batch {args.batch}, {args.dtype}, medians of {args.steps} steps")
-    print(
-        f"{'':<26}{'ms/step':>9}{'images/s':>10}{'compile s':>11}{'cached s':>10}{'MiB':>8}  ours/it"
-    )
+    heads = f"{'ms/step':>9}{'images/s':>10}{'compile s':>11}{'cached s':>10}{'MiB':>8}  ours/it"
+    print(f"{'':<26}{heads}")
     for r in rows:
         print(
             f"{r.name:<26}{1e3 * r.step:>9.1f}{args.batch / r.step:>10.1f}{r.compile_cold:>11.1f}"

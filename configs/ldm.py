@@ -61,7 +61,7 @@ def get_config(arg=None):
             )
         else:
             config.frozen.vae = source
-    config.training.update(num_steps=1100, batch_size=16, ema=0.99)
+    config.training.update(num_steps=1100, batch_size=16, ema=0.99, checkpoint_every=250)
     config.optimizer.model.update(learning_rate=2e-3, warmup_steps=50)
     common.set_data(config, arg.data)
     if arg.data == "shapes":
@@ -79,7 +79,7 @@ def get_config(arg=None):
 def _shapes(config):
     # Captions say left and right; a scene is whole only uncropped.
     config.data.update(flip=False, crop_scale=(1.0, 1.0))
-    config.training.update(num_steps=8000)
+    config.training.update(num_steps=2400)
     _replace_evaluator(config, shapes_accuracy=dict(count=256, others=128, batch_size=64))
 
 
@@ -124,7 +124,7 @@ def _debug(config):
         vocab_size=300, max_length=8, hidden_size=16, num_layers=1, num_heads=2
     )
     config.data.update(image_size=16, num=256, vocab_size=300, max_length=8)
-    config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2)
+    config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2, checkpoint_every=0)
     config.optimizer.model.warmup_steps = 1
     if "prompt_accuracy" in config.evaluators:
         config.evaluators.prompt_accuracy.update(

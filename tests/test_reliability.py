@@ -136,8 +136,8 @@ def test_two_processes_equal_one(tmp_path, photos, straight):
     result = call("main", *arguments(tmp_path, photos), env=environment(devices=8))
     assert result.returncode == 0, result.stderr[-2000:]
     have = losses(tmp_path)
-    # The cosine schedule depends on num_steps: only the first 20 steps are those of `straight`.
     assert sorted(have) == list(range(1, STEPS + 1))
+    assert list(have.values()) == pytest.approx(list(want.values()), rel=1e-4)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting needs root")

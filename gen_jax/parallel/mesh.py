@@ -50,7 +50,7 @@ def make_mesh(shape: Mapping[str, int], devices: Sequence[jax.Device] | None = N
     return mesh
 
 
-def _check_processes(mesh: Mesh, given: Mapping[str, int]) -> None:
+def _check_processes(mesh, given: Mapping[str, int]) -> None:
     """A tensor group reads the same examples, so it must lie inside one process."""
     owners = np.vectorize(lambda d: d.process_index)(mesh.devices).reshape(-1, mesh.shape["tensor"])
     if (owners != owners[:, :1]).any():

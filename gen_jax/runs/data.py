@@ -11,7 +11,7 @@ import numpy as np
 
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
-from gen_jax.data import dataset, loader, schema, transforms
+from gen_jax.data import dataset, loader, schema, shards, transforms
 from gen_jax.data.tokenizer import Tokenizer, train_tokenizer
 from gen_jax.parallel import distributed
 from gen_jax.runs import layout
@@ -98,7 +98,7 @@ class RunData:
             transform=self._transform(train=True),
             num_threads=c.num_threads,
             max_bad_records=c.max_bad_records,
-            verify=c.verify,
+            verify="none",  # `open_data` has looked
             cache=c.cache,
         )
         return self._train
@@ -157,7 +157,7 @@ class RunData:
             with loader.make_loader(
                 self.folder, "val", batch_size=1, seed=0, verify="none"
             ) as reader:
-                for record in reader.records(range(reader.num_records)):
+                for record in _readable(reader):
                     out.setdefault(record.label, set()).update(record.captions)
         return {k: tuple(sorted(v)) for k, v in sorted(out.items()) if v and k >= 0}
 
@@ -180,6 +180,7 @@ def open_data(config: Mapping[str, Any], workdir: pathlib.Path, seed: int) -> Ru
     if c.source and distributed.is_main():
         _prepare(c, folder)
     distributed.barrier("data")
+    dataset.open_split(folder, "train", c.verify)
     path = workdir / layout.TOKENIZER
     if distributed.is_main() and not path.exists():
         train_tokenizer(_train_captions(folder), c.vocab_size).save(path)
@@ -197,5 +198,14 @@ def _prepare(c: DataConfig, folder: pathlib.Path) -> None:
 def _train_captions(folder: pathlib.Path) -> list[str]:
     """Each caption of the training split once."""
     with loader.make_loader(folder, "train", batch_size=1, seed=0, verify="none") as reader:
-        found = {t for r in reader.records(range(reader.num_records)) for t in r.captions}
+        found = {text for record in _readable(reader) for text in record.captions}
     return sorted(found)
+
+
+def _readable(reader: loader.Loader) -> Iterator[schema.Record]:
+    """All records but the damaged ones, which the training loader counts and reports."""
+    for index in range(reader.num_records):
+        try:
+            yield reader.records([index])[0]
+        except (schema.RecordError, shards.ShardError):
+            continue

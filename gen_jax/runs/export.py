@@ -6,14 +6,15 @@ import shutil
 import jax
 import numpy as np
 
+from gen_jax.common import config as config_lib
 from gen_jax.common.errors import UserError
 from gen_jax.models.autoencoder_kl import AutoencoderKL
 from gen_jax.models.autoencoder_tiny import AutoencoderTiny
-from gen_jax.runs import layout, weights
+from gen_jax.runs import layout, reader, weights
 from gen_jax.runs.reader import TrainedModel
 
 # What a folder of weights takes along from its run, where it is there.
-_COMPANIONS = (layout.CONFIG, layout.MANIFEST, layout.REPORT, layout.TOKENIZER)
+_COMPANIONS = (layout.MANIFEST, layout.REPORT, layout.TOKENIZER)
 
 
 def to_safetensors(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
@@ -31,6 +32,18 @@ def to_safetensors(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
     for name in _COMPANIONS:
         if (model.path / name).is_file():
             shutil.copy(model.path / name, out / name)
+    config = model.config.copy_and_resolve_references()
+    sources = config.get("frozen", {})
+    for name, source in sources.items():
+        if source.startswith("package:"):
+            continue
+        # A model from elsewhere comes along, so that the folder is complete.
+        (out / name).mkdir()
+        frozen = reader.load_frozen({name: source}, model.path)[name]
+        to_safetensors(frozen, out / name, dtype)
+        with config.unlocked():
+            config.frozen[name] = name
+    layout.write_text(out / layout.CONFIG, config_lib.to_json(config) + "\n")
 
 
 def to_diffusers(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:

@@ -212,6 +212,7 @@ def _with_place_errors(folder: pathlib.Path, action: Callable[[], Any]) -> Any:
         text = str(error)
         # TensorStore reports as text what the operating system said.
         for sign, reason in (
+            ("RESOURCE_EXHAUSTED: Error writing", "the disk is full; earlier checkpoints are intact"),
             ("No space left", "the disk is full; free some space, earlier checkpoints are intact"),
             ("Disk quota exceeded", "the disk quota is used up; earlier checkpoints are intact"),
             ("Permission denied", "permission denied; name a --workdir that you may write to"),

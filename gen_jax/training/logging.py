@@ -42,6 +42,12 @@ class MetricWriter:
             for name, number in numbers.items():
                 self._board.add_scalar(name, number, step)
 
+    def rewind(self, step: int) -> None:
+        """Forgets the lines after `step`, which a resumed run is about to write again."""
+        if self._on and self._path.exists():
+            kept = read_metrics(self._path.parent, upto=step)
+            layout.write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+
     def image(self, step: int, name: str, image: np.ndarray) -> pathlib.Path | None:
         """Writes a uint8 picture `[h, w, 3]` as `samples/step_STEP_NAME.png`."""
         if not self._on:
@@ -61,7 +67,7 @@ class MetricWriter:
             self._board.close()
 
 
-def read_metrics(workdir: pathlib.Path, upto: int | None = None) -> list[dict[str, float]]:
+def read_metrics(workdir: pathlib.Path, upto: int | None = None) -> list[dict[str, Any]]:
     """The lines of `metrics.jsonl`; a last line cut by a crash is left out.
 
     Args:

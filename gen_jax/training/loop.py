@@ -191,6 +191,7 @@ def _train(run, saver, optimizers, ema_groups, abstract):
         state, meta = restored
         skipped = meta["skipped_steps"]
         start = int(state.step)
+        run.writer.rewind(start)
         progress.say(f"{run.name}: resumed from step {start}")
     if start >= s.num_steps:
         return state, run.evaluate(state.variables(), start)
@@ -211,7 +212,7 @@ def _train(run, saver, optimizers, ema_groups, abstract):
     speed = Throughput(s.batch_size, flops)
     schedules = {g: optim.make_schedule(run.optimizer.get(g, {}), s.num_steps) for g in optimizers}
     guard = _NonFinite(s.max_nonfinite, saver, run.keys, skipped)
-    pending = collections.deque()
+    pending, window = collections.deque(), []
     last_eval: dict[str, float] = {}
     profile = _Profile(run.workdir, start, s.profile_steps)
     with Preemption() as preemption:
@@ -223,13 +224,15 @@ def _train(run, saver, optimizers, ema_groups, abstract):
                 rows, wait = _next(batches)
                 indices = rows.get("index")
                 batch = distributed.to_global(_wanted(run.task, rows), batch_sharding)
-            if len(pending) > _LAG:
-                guard.check(*pending.popleft())
+            logs = step % s.log_every == 0 or step == s.num_steps
+            while len(pending) > (0 if logs else _LAG):
+                window.append(guard.check(*pending.popleft()))
             speed.step(wait)
             profile.after(step, state)
 
-            if step % s.log_every == 0 or step == s.num_steps:
-                values = {k: float(v) for k, v in jax.device_get(metrics).items()}
+            if logs:
+                values = _means(window)
+                window.clear()
                 values |= {f"{g}/learning_rate": float(f(step)) for g, f in schedules.items()}
                 values |= speed.values() | {"skipped_steps": guard.total}
                 run.writer.scalars(step, values)
@@ -243,7 +246,7 @@ def _train(run, saver, optimizers, ema_groups, abstract):
             every = s.checkpoint_every
             if leaving or at_eval or (every and step % every == 0):
                 while pending:
-                    guard.check(*pending.popleft())
+                    window.append(guard.check(*pending.popleft()))
                 measured = last_eval if at_eval and not leaving else {}
                 saver.save(state, {**run.meta, "skipped_steps": guard.total}, measured)
                 speed.pause()
@@ -304,10 +307,14 @@ class _NonFinite:
         self._limit, self._saver, self._keys = limit, saver, keys
         self._row, self.total = 0, total
 
-    def check(self, step: int, indices: np.ndarray | None, metrics: Mapping[str, Any]) -> None:
-        if not float(metrics["nonfinite"]):
+    def check(
+        self, step: int, indices: np.ndarray | None, metrics: Mapping[str, Any]
+    ) -> dict[str, float]:
+        """Reads a step's metrics from the device and returns them."""
+        values = {k: float(v) for k, v in jax.device_get(metrics).items()}
+        if not values["nonfinite"]:
             self._row = 0
-            return
+            return values
         self._row += 1
         self.total += 1
         names = self._keys(indices) if indices is not None else []
@@ -319,6 +326,14 @@ class _NonFinite:
                 f"{shown}; the last good checkpoint is {self._saver.latest_step()}. Lower "
                 "config.optimizer.model.learning_rate or look at these records"
             )
+        return values
+
+
+def _means(window: list[dict[str, float]]) -> dict[str, float]:
+    """Means over the steps since the last line; a skipped step counts in `nonfinite` alone."""
+    good = [v for v in window if not v["nonfinite"]] or window
+    means = {k: sum(v[k] for v in good) / len(good) for k in good[0]}
+    return means | {"nonfinite": sum(v["nonfinite"] for v in window) / len(window)}
 
 
 class _Profile:

@@ -34,6 +34,8 @@ class Seals:
         self._folder = folder
         self._thread = concurrent.futures.ThreadPoolExecutor(1)
         self._under_way: list[concurrent.futures.Future] = []
+        for left in folder.glob(".*.seal.json.*"):  # by a process that was killed
+            left.unlink(missing_ok=True)
 
     def _path(self, step: int) -> pathlib.Path:
         return self._folder / f"{step}.seal.json"

@@ -140,7 +140,8 @@ def test_best_and_last_are_kept(tmp_path):
         at = at.replace(step=jax.numpy.int32(step))
         saver.save(at, {}, {} if psnr is None else {"vae/psnr": psnr})
     saver.wait()
-    kept = sorted(int(p.name) for p in pathlib.Path(tmp_path, "checkpoints").iterdir())
+    folders = pathlib.Path(tmp_path, "checkpoints").iterdir()
+    kept = sorted(int(p.name) for p in folders if p.is_dir())
     assert kept == [2, 5, 6] and saver.best_step() == 2 and saver.latest_step() == 6
     saver.close()
 

@@ -1,0 +1,134 @@
+"""The doors one after another, as a user goes through them, on a model of debug size."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.processes import call, one_line_error
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished debug run that trained its autoencoder first, and what it printed."""
+    workdir = tmp_path_factory.mktemp("runs") / "ldm"
+    result = call("main", "--config=configs/ldm.py:debug,vae=train", f"--workdir={workdir}")
+    assert result.returncode == 0, result.stderr[-3000:]
+    return workdir, result.stdout
+
+
+def test_main_ends_with_table_report_and_grid(run):
+    workdir, out = run
+    report = json.loads((workdir / "report.json").read_text())
+    assert {
+        "ldm/prompt_accuracy", "ldm/prompt_accuracy_shuffled", "ldm/fd", "vae/psnr",
+    } <= set(report)  # fmt: skip
+    for name, number in report.items():
+        assert f"{number:.4f}" in next(line for line in out.splitlines() if line.startswith(name))
+    grid = next(line for line in out.splitlines()[::-1] if line.startswith("samples")).split()[1]
+    assert Image.open(grid).size[0] > 100
+    manifest = json.loads((workdir / "manifest.json").read_text())
+    assert {"git", "config_sha256", "packages", "mesh", "seed", "data"} <= set(manifest)
+    assert len(manifest["frozen_weights_sha256"]["vae"]) == 64
+    assert (workdir / "vae" / "report.json").exists() and (workdir / "metrics.png").exists()
+
+
+def generate(run, out, *args):
+    result = call("generate", f"--run={run[0]}", f"--out={out}", *args)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+def pixels(path):
+    return np.asarray(Image.open(path))
+
+
+def test_generate_writes_pictures_manifests_and_a_grid(run, tmp_path):
+    out = generate(run, tmp_path / "a", "--prompt=a cat", "--num=3", "--seed=5")
+    assert "grid.png" in out
+    names = sorted(p.name for p in (tmp_path / "a").iterdir())
+    assert names == [f"{i:05d}.{s}" for i in range(3) for s in ("json", "png")] + ["grid.png"]
+    manifest = json.loads((tmp_path / "a" / "00002.json").read_text())
+    assert manifest["prompt"] == "a cat" and manifest["seed"] == 7
+    assert manifest["sampler"] == "dpmpp_2m" and len(manifest["weights_sha256"]) == 64
+
+    # A picture depends on its seed and prompt alone: one at a time, the same.
+    generate(run, tmp_path / "b", "--prompt=a cat", "--num=1", "--seed=7", "--batch=1")
+    a, b = pixels(tmp_path / "a" / "00002.png"), pixels(tmp_path / "b" / "00000.png")
+    assert np.abs(a.astype(int) - b).max() <= 1
+
+
+def test_generate_takes_any_prompt_and_interpolates(run, tmp_path):
+    out = generate(
+        run, tmp_path, f"--prompt={'word ' * 2000}", "--prompt=猫の写真 🐈", "--prompt=",
+        "--negative=text", "--interpolate=1,2", "--frames=3", "--sampler=euler", "--steps=2",
+    )  # fmt: skip
+    assert "longer than the 8 tokens" in out
+    assert len(list(tmp_path.glob("0*.png"))) == 9
+    assert json.loads((tmp_path / "00004.json").read_text())["frame"] == 1
+
+
+def test_export_is_a_run(run, tmp_path):
+    result = call("export", f"--run={run[0]}", f"--out={tmp_path / 'x'}")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert (tmp_path / "x" / "vae" / "model.safetensors").exists()  # its autoencoder came along
+    generate(run, tmp_path / "a", "--prompt=a cat", "--num=1")
+    generate((tmp_path / "x",), tmp_path / "b", "--prompt=a cat", "--num=1")
+    np.testing.assert_array_equal(
+        pixels(tmp_path / "a" / "00000.png"), pixels(tmp_path / "b" / "00000.png")
+    )
+    again = call("export", f"--run={run[0]}", f"--out={tmp_path / 'x'}")
+    assert "not empty" in one_line_error(again)
+
+
+def test_export_of_the_unet_is_a_diffusers_folder(run, tmp_path):
+    result = call("export", f"--run={run[0]}", "--format=diffusers", f"--out={tmp_path / 'd'}")
+    assert result.returncode == 0, result.stderr[-3000:]
+    config = json.loads((tmp_path / "d" / "unet" / "config.json").read_text())
+    assert config["_class_name"] == "UNet2DConditionModel"
+    assert config["block_out_channels"] == [8, 16]
+
+
+def test_evaluate_a_run(run, tmp_path):
+    result = call("evaluate", f"--run={run[0]}", f"--out={tmp_path / 'm.json'}")
+    assert result.returncode == 0, result.stderr[-3000:]
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    report = json.loads((run[0] / "report.json").read_text())
+    assert set(metrics) == set(report)
+    assert metrics["vae/psnr"] == pytest.approx(report["vae/psnr"], abs=1e-3)
+
+
+def test_evaluate_two_folders(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, shift in (("a", 0), ("b", 40)):
+        (tmp_path / name).mkdir()
+        for i in range(12):
+            noise = rng.integers(0, 200, (40, 50, 3)) + shift
+            Image.fromarray(noise.astype(np.uint8)).save(tmp_path / name / f"{i}.png")
+    out = tmp_path / "m.json"
+    found = {}
+    for fake in ("a", "b"):
+        args = (f"--real={tmp_path / 'a'}", f"--fake={tmp_path / fake}", f"--out={out}")
+        result = call("evaluate", *args, "--size=32")
+        assert result.returncode == 0, result.stderr[-3000:]
+        found[fake] = json.loads(out.read_text())
+    assert found["a"]["fd"] == pytest.approx(0.0, abs=1e-6) < found["b"]["fd"]
+    assert found["a"]["ssim"] == pytest.approx(1.0) and found["b"]["psnr"] < 20
+    assert found["b"]["fd_low"] <= found["b"]["fd"] <= found["b"]["fd_high"]
+
+
+@pytest.mark.parametrize(
+    "door,args,word",
+    [
+        ("generate", ("--run=/nowhere", "--prompt=x", "--out=o"), "no such folder"),
+        ("generate", ("--run=tests", "--prompt=x", "--out=o"), "config.json"),
+        ("generate", ("--run=package:none", "--prompt=x", "--out=o"), "vae_photos"),
+        ("generate", ("--run=package:vae_photos", "--prompt=x", "--out=o"), "does not generate"),
+        ("generate", ("--run=x", "--prompt=x", "--out=o", "--interpolate=1"), "two seeds"),
+        ("evaluate", ("--real=tests", "--fake=tests", "--out=o.json"), "holds no image"),
+        ("export", ("--run=/nowhere", "--out=o"), "no such folder"),
+    ],
+)
+def test_mistakes_are_one_line(door, args, word):
+    assert word in one_line_error(call(door, *args))

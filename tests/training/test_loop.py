@@ -1,0 +1,117 @@
+import jax
+import numpy as np
+import pytest
+
+from gen_jax.common.errors import UserError
+from gen_jax.parallel.mesh import make_mesh
+from gen_jax.training import logging, loop
+from tests.training.test_step import FSDP
+from tests.training.toy import ToyTask, batches
+
+
+def make_run(workdir, num_steps=12, source=batches, **changes):
+    schedule = {"batch_size": 16, "log_every": 4, "checkpoint_every": 4, "max_nonfinite": 3}
+    return loop.Run(
+        name="toy",
+        task=ToyTask(),
+        schedule=loop.Schedule(num_steps=num_steps, **(schedule | changes)),
+        optimizer={"model": {"learning_rate": 0.05, "schedule": "constant"}},
+        mesh=make_mesh({}, jax.devices()[:1]),
+        rules=FSDP,
+        workdir=workdir,
+        batches=source,
+        keys=lambda indices: [f"record-{i}" for i in indices],
+        frozen={},
+        evaluate=lambda variables, step: {"toy/score": float(step)},
+        meta={"data": "toy"},
+        writer=logging.MetricWriter(workdir),
+    )
+
+
+def poisoned(steps):
+    """Batches that are not finite at some steps (counted from 0)."""
+
+    def source(start):
+        for step, batch in enumerate(batches(start), start):
+            if step in steps:
+                batch["x"] = batch["x"] * np.nan
+            yield batch
+
+    return source
+
+
+def test_runs_logs_and_reports(tmp_path, capsys):
+    trained = loop.train(make_run(tmp_path, best_metric="toy/score", best_mode="max"))
+    assert trained.metrics == {"toy/score": 12.0}
+    assert trained.best_step == trained.last_step == 12
+    lines = logging.read_metrics(tmp_path)
+    losses = [line["model/loss"] for line in lines if "model/loss" in line]
+    assert len(losses) == 3 and losses[-1] < losses[0]
+    assert {"images_per_second", "step_ms", "data_wait"} <= set(lines[0])
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+    out = capsys.readouterr().out
+    assert "parameters of 'model': 1,153" in out and "images/s" in out and "min left" in out
+
+
+def test_a_finished_run_is_only_evaluated(tmp_path, capsys):
+    loop.train(make_run(tmp_path))
+    before = (tmp_path / "metrics.jsonl").read_text()
+    trained = loop.train(make_run(tmp_path))
+    assert trained.metrics == {"toy/score": 12.0}
+    assert "resumed from step 12" in capsys.readouterr().out
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+def test_lines_after_the_checkpoint_are_written_once(tmp_path):
+    loop.train(make_run(tmp_path, num_steps=8))
+    with (tmp_path / "metrics.jsonl").open("a") as f:
+        f.write('{"step": 9, "time": 0, "model/loss": 1.0}\n{"step": 10, "ti')
+    loop.train(make_run(tmp_path, num_steps=12))
+    steps = [line["step"] for line in logging.read_metrics(tmp_path) if "model/loss" in line]
+    assert steps == [4, 8, 12]
+
+
+def test_nonfinite_steps_are_skipped_and_named(tmp_path, capsys):
+    trained = loop.train(make_run(tmp_path, source=poisoned({5, 9})))
+    out = capsys.readouterr().out
+    assert "step 6: loss or gradient is not finite, skipped (records record-80, record-81" in out
+    assert "step 10:" in out
+    assert logging.read_metrics(tmp_path)[-2]["skipped_steps"] == 2
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(trained.state.params))
+
+
+def test_too_many_nonfinite_steps_stop_the_run(tmp_path):
+    with pytest.raises(UserError) as stop:
+        loop.train(make_run(tmp_path, num_steps=30, source=poisoned(range(9, 30))))
+    text = str(stop.value)
+    assert "step 12: 3 steps in a row" in text
+    assert "record-176" in text and "last good checkpoint is 8" in text
+
+
+@pytest.mark.parametrize(
+    "changes,word",
+    [
+        ({"batch_size": 0}, "at least 1"),
+        ({"accumulation_steps": 3}, "multiple of"),
+        ({"best_mode": "least"}, "best_mode"),
+    ],
+)
+def test_numbers_that_do_not_fit(tmp_path, changes, word):
+    with pytest.raises(UserError, match=word):
+        loop.train(make_run(tmp_path, **changes))
+
+
+def test_data_that_does_not_fit_the_task(tmp_path):
+    def narrow(start):
+        for batch in batches(start):
+            yield batch | {"x": batch["x"][:, :4]}
+
+    with pytest.raises(UserError, match=r"'x' is float32\[4\], but the task reads float32\[16\]"):
+        loop.train(make_run(tmp_path, source=narrow))
+
+
+def test_unknown_parameter_group(tmp_path):
+    run = make_run(tmp_path)
+    run.optimizer = {"generator": {}}
+    with pytest.raises(UserError, match="no parameter group 'generator'"):
+        loop.train(run)
