@@ -39,10 +39,10 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     Args:
       main: the door. It does its heavy imports inside, so that `--help` is quick.
     """
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... --help | head` is no error
     module = inspect.getmodule(main)
     if any(a.lstrip("-").split("=")[0] in ("help", "h", "helpfull") for a in sys.argv[1:]):
+        if hasattr(signal, "SIGPIPE"):
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... --help | head` is no error
         _print_help(module)
         sys.exit(0)
     try:

@@ -67,5 +67,5 @@ def compare_folders(real: str, fake: str, size: int) -> dict[str, float]:
     nearest = min(5, len(a) - 1, len(b) - 1)
     metrics |= prdc.prdc(x, y, nearest)._asdict()
     if real_names == fake_names:
-        metrics |= compare(a, b, 0).metrics
+        metrics |= compare(a, b)
     return {k: float(v) for k, v in metrics.items()}

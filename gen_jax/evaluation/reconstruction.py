@@ -30,16 +30,16 @@ class Reconstruction:
         """Metrics `psnr` (dB), `ssim`; picture `reconstruction`, original beside result."""
         images = data.read(self.split, self.count)["image"]
         out = predict.batched("reconstruct", {"image": images}, self.batch_size)["image"]
-        return compare(images, out, self.shown)
+        shown = min(self.shown, len(images))
+        pairs = np.stack([images[:shown], out[:shown]], 1).reshape(-1, *images.shape[1:])
+        picture = pictures.grid(pairs, columns=8)
+        return Result(compare(images, out), {"reconstruction": picture})
 
 
-def compare(images: np.ndarray, out: np.ndarray, shown: int) -> Result:
-    """PSNR and SSIM of two stacks of uint8 images `[n, h, w, 3]`, and a picture of some pairs."""
+def compare(images: np.ndarray, out: np.ndarray) -> dict[str, float]:
+    """Mean `psnr` and `ssim` of two stacks of uint8 images `[n, h, w, 3]`."""
     a, b = images.astype(np.float32) / 255.0, out.astype(np.float32) / 255.0
-    metrics = {
+    return {
         "psnr": float(np.mean(psnr_lib.psnr(a, b, data_range=1.0))),
         "ssim": float(np.mean(ssim_lib.ssim(a, b, data_range=1.0))),
     }
-    shown = min(shown, len(images))
-    pairs = np.stack([images[:shown], out[:shown]], 1).reshape(-1, *images.shape[1:])
-    return Result(metrics, {"reconstruction": pictures.grid(pairs, columns=8)})

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import pathlib
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,14 @@ from gen_jax.training.state import TrainState
 
 # The state is stored in two items, so that inference reads no optimizer moments.
 MODEL, OPTIMIZER, META = "model", "optimizer", "meta"
+
+
+# Room that a checkpoint needs besides its arrays: metadata, and the file system's blocks.
+_SPARE = 2**20
+
+
+def _split_up(tree: Any) -> bool:
+    return any(not x.sharding.is_fully_replicated for x in jax.tree.leaves(tree))
 
 
 def _split(state: Any) -> dict[str, Any]:
@@ -100,6 +109,7 @@ class Checkpointer:
         self.wait()
         step = int(state.step)
         items = _split(state)
+        self._check_space(items)
         meta = {**meta, "step": step, "fingerprint": fingerprint(items)}
         args = ocp.args.Composite(
             **{k: ocp.args.StandardSave(v) for k, v in items.items()},
@@ -108,6 +118,18 @@ class Checkpointer:
         _with_place_errors(
             self._folder, lambda: self._manager.save(step, args=args, metrics=metrics, force=True)
         )
+
+    def _check_space(self, items: dict[str, Any]) -> None:
+        """Refuses a save for which there is no room, before anything is half written."""
+        need = sum(x.addressable_data(0).nbytes for x in jax.tree.leaves(items))
+        need = int(1.25 * need * max(1, len(jax.local_devices()) if _split_up(items) else 1))
+        need += _SPARE
+        free = shutil.disk_usage(self._folder).free
+        if not _all_agree(free >= need):
+            raise UserError(
+                f"{self._folder}: the disk is full: a checkpoint needs {need / 2**20:.1f} MiB and "
+                f"{free / 2**20:.1f} MiB are free; free some space, earlier checkpoints are intact"
+            )
 
     def wait(self) -> None:
         """Waits until the last save is on disk.
@@ -212,7 +234,10 @@ def _with_place_errors(folder: pathlib.Path, action: Callable[[], Any]) -> Any:
         text = str(error)
         # TensorStore reports as text what the operating system said.
         for sign, reason in (
-            ("RESOURCE_EXHAUSTED: Error writing", "the disk is full; earlier checkpoints are intact"),
+            (
+                "RESOURCE_EXHAUSTED: Error writing",
+                "the disk is full; earlier checkpoints are intact",
+            ),
             ("No space left", "the disk is full; free some space, earlier checkpoints are intact"),
             ("Disk quota exceeded", "the disk quota is used up; earlier checkpoints are intact"),
             ("Permission denied", "permission denied; name a --workdir that you may write to"),
