@@ -153,7 +153,7 @@ class Decoder(nn.Module):
 class AutoencoderKL(nn.Module):
     """diffusers' `AutoencoderKL`, NHWC, images in [-1, 1]; parameter paths are its keys.
 
-    `encode` and `decode` speak raw latents: `gen_jax.models.first_stage` scales them for
+    `encode` and `decode` speak raw latents: `gen_jax.tasks.first_stage` scales them for
     a diffusion model. Parameters are float32, and so are all results.
 
     Attributes:

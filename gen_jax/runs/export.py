@@ -33,14 +33,16 @@ def to_safetensors(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
         if (model.path / name).is_file():
             shutil.copy(model.path / name, out / name)
     config = model.config.copy_and_resolve_references()
-    sources = config.get("frozen", {})
-    for name, source in sources.items():
+    for name, source in config.frozen.to_dict().items():
         if source.startswith("package:"):
             continue
         # A model from elsewhere comes along, so that the folder is complete.
-        (out / name).mkdir()
         frozen = reader.load_frozen({name: source}, model.path)[name]
-        to_safetensors(frozen, out / name, dtype)
+        if len(frozen.config):
+            (out / name).mkdir()
+            to_safetensors(frozen, out / name, dtype)
+        else:  # a diffusers folder
+            shutil.copytree(frozen.path, out / name)
         with config.unlocked():
             config.frozen[name] = name
     layout.write_text(out / layout.CONFIG, config_lib.to_json(config) + "\n")

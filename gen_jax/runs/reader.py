@@ -73,7 +73,7 @@ def load(source: str, step: str = "best") -> TrainedModel:
     if "_class_name" in layout.read_json(path / layout.CONFIG, "a config"):
         return _from_diffusers(path)
     config = config_lib.from_json((path / layout.CONFIG).read_text())
-    frozen_models = load_frozen(config.get("frozen", {}), path)
+    frozen_models = load_frozen(config.frozen.to_dict(), path)
     task = build_task(config.task.to_dict(), {k: m.task for k, m in frozen_models.items()})
     if (path / layout.WEIGHTS).is_file():
         variables, at = weights.load(path / layout.WEIGHTS), -1

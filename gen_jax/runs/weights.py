@@ -37,7 +37,8 @@ def save(path: pathlib.Path, tree: Any, metadata: dict[str, str] | None = None) 
     """Writes the whole file or nothing."""
     from safetensors.numpy import save as to_bytes
 
-    flat = {k: np.ascontiguousarray(v) for k, v in sorted(flatten(tree).items())}
+    # Not `ascontiguousarray`, which gives a scalar a dimension.
+    flat = {k: np.asarray(v, order="C") for k, v in sorted(flatten(tree).items())}
     data = to_bytes(flat, metadata=metadata)
     temporary = path.with_name(f".{path.name}.tmp")
     try:

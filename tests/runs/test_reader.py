@@ -1,0 +1,74 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gen_jax.common.errors import UserError
+from gen_jax.encoders.diffusers_folder import param_shapes, save_diffusers
+from gen_jax.models import presets
+from gen_jax.models.autoencoder_kl import AutoencoderKL
+from gen_jax.models.unet_2d_condition import UNet2DConditionModel
+from gen_jax.runs import reader, weights
+from gen_jax.tasks import first_stage
+
+
+def zeros(module):
+    return jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), param_shapes(module))
+
+
+def test_packaged_autoencoder_restores_a_photograph():
+    """The weights that ship are those that the model card speaks of."""
+    from gen_jax.data.sources.photos import load
+    from gen_jax.metrics import psnr
+
+    model = reader.load("package:vae_photos")
+    photo = load("chelsea.png")[:256, 100:356]
+    small = photo.reshape(64, 4, 64, 4, 3).mean((1, 3)).round().astype(np.uint8)[None]
+    predict = model.task.predict_fns()["reconstruct"]
+    out = jax.jit(lambda v, b: predict(v, b, {}, {}))(model.variables, {"image": small})["image"]
+    assert float(psnr.psnr(small / 255.0, np.asarray(out) / 255.0, 1.0)[0]) > 24.0
+
+
+def test_a_diffusers_autoencoder_is_a_first_stage(tmp_path):
+    module = AutoencoderKL(**presets.TINY_VAE | {"scaling_factor": 0.36, "shift_factor": 0.11})
+    save_diffusers(tmp_path, module, zeros(module))
+    model = reader.load(str(tmp_path))
+    frozen = model.task.as_frozen(model.variables)
+    z = jnp.linspace(-3, 3, 16).reshape(1, 2, 2, 4)
+    np.testing.assert_allclose(first_stage.standardise(z, frozen), (z - 0.11) * 0.36, rtol=1e-5)
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        reader.load(str(tmp_path / "none"))
+    with pytest.raises(UserError, match=r"no config\.json"):
+        reader.load(str(tmp_path))
+    unet = UNet2DConditionModel(**presets.TINY_UNET)
+    save_diffusers(tmp_path, unet, zeros(unet))
+    with pytest.raises(UserError, match="expected an autoencoder"):
+        reader.load(str(tmp_path))
+
+
+def test_weights_file_round_trip_and_damage(tmp_path):
+    tree = {
+        "params": {"a": {"w": np.arange(6.0, dtype=np.float32).reshape(2, 3)}},
+        "n": np.int32(3),
+    }
+    path = tmp_path / "model.safetensors"
+    weights.save(path, tree)
+    back = weights.load(path)
+    np.testing.assert_array_equal(back["params"]["a"]["w"], tree["params"]["a"]["w"])
+    assert weights.digest(back) == weights.digest(tree)
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(UserError, match="damaged"):
+        weights.load(path)
+
+
+def test_report_of_the_packaged_model_is_its_card():
+    folder = reader.resolve("package:vae_photos")
+    report = json.loads((folder / "report.json").read_text())
+    assert f"{report['vae/psnr']:.2f} dB" in (folder / "README.md").read_text()
+    assert sum(p.stat().st_size for p in folder.iterdir()) < 8 * 2**20
