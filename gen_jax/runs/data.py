@@ -191,6 +191,8 @@ def open_data(config: Mapping[str, Any], workdir: pathlib.Path, seed: int) -> Ru
 def _prepare(c: DataConfig, folder: pathlib.Path) -> None:
     from gen_jax.data import build as data_build
 
+    if not (folder / dataset.FILE).exists():
+        print(f"data: preparing {c.source!r} into {folder}", flush=True)
     options = {"source": c.source, "out": str(folder), "num": c.num or None}
     data_build.prepare(data_build.Options(**{k: v for k, v in options.items() if v is not None}))
 
