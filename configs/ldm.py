@@ -3,7 +3,7 @@
     python -m gen_jax.main --config=configs/ldm.py --workdir=runs/ldm
 
 Laptop recipe (default): a 2M-parameter UNet with rectified flow on 16x16 latents of the
-embedded photographs, 2 CPU cores, under 10 minutes, behind the packaged autoencoder; score in
+embedded photographs, 2 CPU cores, 9 to 10 minutes, behind the packaged autoencoder; score in
 docs/results.md. `:vae=train` trains the autoencoder first, `:vae=DIR` takes another run's or a
 diffusers folder. `:data=shapes` learns the procedural world and `:data=DIR` your own captioned
 shards; both train their autoencoder first (not yet measured).
