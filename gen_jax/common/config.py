@@ -1,7 +1,6 @@
 """The `--config=FILE[:ARG]` flag, and a config as plain JSON."""
 
 import hashlib
-import importlib.util
 import json
 import pathlib
 from typing import Any
@@ -41,20 +40,6 @@ def value(flag: flags.FlagHolder) -> ml_collections.ConfigDict:
                 ) from error
             raise UserError(f"--config={path}: {type(error).__name__}: {error}") from error
     return config
-
-
-def load_file(path: str, arg: str = "") -> ml_collections.ConfigDict:
-    """Runs `get_config(arg)` of a config file, as the flag does.
-
-    Raises:
-      UserError: there is no such file.
-    """
-    if not pathlib.Path(path).is_file():
-        raise UserError(f"{path}: no such config; see the recipes in configs/")
-    spec = importlib.util.spec_from_file_location(f"config_{pathlib.Path(path).stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(arg)
 
 
 def to_json(config: ml_collections.ConfigDict | dict[str, Any]) -> str:

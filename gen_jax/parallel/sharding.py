@@ -94,15 +94,3 @@ def _spec(name: str, shape: tuple[int, ...], tactic: str, mesh: Mesh) -> P:
         if free:
             axes[max(free, key=lambda d: shape[d])] = "fsdp"
     return P(*axes)
-
-
-def per_device_bytes(tree: Any) -> int:
-    """Bytes that one device holds of a tree of sharded arrays."""
-    total = 0
-    for leaf in jax.tree.leaves(tree):
-        shard = leaf.sharding.shard_shape(leaf.shape)
-        size = leaf.dtype.itemsize
-        for s in shard:
-            size *= s
-        total += size
-    return total
