@@ -10,10 +10,15 @@ really runs: clipping and the moving average besides.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
+import os
 import resource
+import signal
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 
@@ -56,6 +61,41 @@ def rss_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def jax_memory() -> float:
+    """Peak memory of JAX's device so far, MiB; of this process where the device is the host."""
+    import jax
+
+    stats = jax.devices()[0].memory_stats() or {}
+    return stats.get("peak_bytes_in_use", 0) / 2**20 or rss_mib()
+
+
+def torch_memory() -> float:
+    """The same of torch's."""
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else rss_mib()
+
+
+def torch_device() -> str:
+    """Torch's device, with what XLA does by itself there: TF32, and a search for convolutions."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
+    return "cuda"
+
+
+def kill_group(process: subprocess.Popen | None) -> None:
+    """Ends a process that leads a session, and with it the compilers it started."""
+    if process is None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 @dataclasses.dataclass
 class Measured:
     """One contestant: median seconds a step, compile seconds, peak memory in MiB."""
@@ -75,10 +115,12 @@ def ours(args, full: bool) -> Measured:
 
     from gen_jax.common.build import build
     from gen_jax.models.unet_2d_condition import UNet2DConditionModel
+    from gen_jax.parallel import compilation
     from gen_jax.training import optim, rngs
     from gen_jax.training.state import TrainState
     from gen_jax.training.step import make_train_step
 
+    compilation.tune_cpu()  # as the doors do
     jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp())
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     config = config_of(args.size)
@@ -139,10 +181,8 @@ def ours(args, full: bool) -> Measured:
         jax.block_until_ready(metrics)
         if index >= args.warmup:
             times.append(time.perf_counter() - began)
-    stats = jax.devices()[0].memory_stats() or {}
-    memory = stats.get("peak_bytes_in_use", 0) / 2**20 or rss_mib()
     name = "gen_jax, full recipe" if full else "gen_jax"
-    return Measured(name, statistics.median(times), *seconds, memory)
+    return Measured(name, statistics.median(times), *seconds, jax_memory())
 
 
 def theirs(args, compiled: bool) -> Measured:
@@ -150,7 +190,7 @@ def theirs(args, compiled: bool) -> Measured:
     import torch
     from diffusers import UNet2DConditionModel
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch_device()
     config = config_of(args.size)
     torch.manual_seed(0)
     unet = UNet2DConditionModel(**config).to(device)
@@ -184,21 +224,33 @@ def theirs(args, compiled: bool) -> Measured:
         step()
         if index >= args.warmup:
             times.append(time.perf_counter() - began)
-    memory = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else rss_mib()
     name = "diffusers, torch.compile" if compiled else "diffusers, eager"
-    return Measured(name, statistics.median(times), first, float("nan"), memory)
+    return Measured(name, statistics.median(times), first, float("nan"), torch_memory())
 
 
 def isolated(args, who: str) -> Measured:
     """Measures one contestant in a process of its own, so that memory is its own."""
-    import subprocess
-    import sys
-
     command = [sys.executable, "-m", "benchmarks.train_step", *sys.argv[1:], f"--only={who}"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=args.timeout)
-    if result.returncode:
-        raise RuntimeError(result.stderr.strip().splitlines()[-1])
-    return Measured(**json.loads(result.stdout.strip().splitlines()[-1]))
+    # Caches of compiled code go with the folder. Files rather than pipes: what a killed
+    # process leaves behind would keep a pipe open, and us waiting.
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryFile("w+") as out,
+        tempfile.TemporaryFile("w+") as err,
+    ):
+        env = {**os.environ, "TMPDIR": folder}
+        process = subprocess.Popen(command, stdout=out, stderr=err, env=env, start_new_session=True)
+        try:
+            code = process.wait(args.timeout)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"no result in {args.timeout:g} s") from None
+        finally:
+            kill_group(process)
+        out.seek(0)
+        err.seek(0)
+        if code:
+            raise RuntimeError([f"exit code {code}", *err.read().strip().splitlines()][-1])
+        return Measured(**json.loads(out.read().strip().splitlines()[-1]))
 
 
 CONTESTANTS = {
@@ -229,9 +281,9 @@ def main() -> None:
     for who in CONTESTANTS:
         try:
             rows.append(isolated(args, who))
-        except Exception as error:  # a peer that is not installed, or takes too long
-            print(f"{who}: not measured ({str(error)[:160]})")
-    base = rows[0].step
+        except RuntimeError as error:  # a peer that is not installed, or takes too long
+            print(f"{who}: not measured ({str(error)[:160]})", flush=True)
+    base = next((r.step for r in rows if r.name == "gen_jax"), float("nan"))
     print(f"\nUNet {args.size}, batch {args.batch}, {args.dtype}, medians of {args.steps} steps")
     heads = f"{'ms/step':>9}{'images/s':>10}{'compile s':>11}{'cached s':>10}{'MiB':>8}  ours/it"
     print(f"{'':<26}{heads}")

@@ -52,8 +52,8 @@ def get_config(arg=None):
             error_by_time=dict(count=256, batch_size=64),
             first_stage=dict(count=256, batch_size=64, prefix="vae"),
         )
-        packaged = arg.data == "photos" and arg.variant == "tiny"
-        source = arg.vae or ("package:vae_photos" if packaged else "train")
+        packaged = arg.data in ("photos", "shapes") and arg.variant == "tiny"
+        source = arg.vae or (f"package:vae_{arg.data}" if packaged else "train")
         if source == "train":
             kind = "patch" if arg.variant == "tiny" else "sd"
             config.requires.vae = vae.get_config(
@@ -79,7 +79,7 @@ def get_config(arg=None):
 def _shapes(config):
     # Captions say left and right; a scene is whole only uncropped.
     config.data.update(flip=False, crop_scale=(1.0, 1.0))
-    config.training.update(num_steps=2400)
+    config.training.update(num_steps=3600, checkpoint_every=600)
     _replace_evaluator(config, shapes_accuracy=dict(count=256, others=128, batch_size=64))
 
 

@@ -46,6 +46,11 @@ def get_config(arg=None):
     )
     config.optimizer.model.update(learning_rate=2e-3, warmup_steps=50, clip_norm=1.0)
     common.set_data(config, arg.data)
+    if arg.data == "shapes":
+        # A scene is whole only uncropped, and its shapes are nothing but edges.
+        config.data.update(num=8000, flip=False, crop_scale=(1.0, 1.0))
+        config.task.update(kl_weight=1e-4, perceptual_weight=1.0)
+        config.training.update(num_steps=2500)
     if arg.variant == "sd":
         _stable_diffusion(config)
     elif arg.variant != "patch":

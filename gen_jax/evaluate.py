@@ -35,7 +35,7 @@ def main(_) -> None:
     from gen_jax.parallel import compilation
     from gen_jax.runs import layout
 
-    compilation.keep_compiled()
+    compilation.set_up()
     if _RUN.value:
         metrics = _evaluate_run()
     else:

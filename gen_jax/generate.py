@@ -64,12 +64,12 @@ def main(_) -> None:
     ends = _ends() if _INTERPOLATE.value else None
     import numpy as np
 
-    from gen_jax.common import pictures
+    from gen_jax.common import files, pictures
     from gen_jax.parallel import compilation
     from gen_jax.pipelines import generation
     from gen_jax.runs import layout, manifest, reader
 
-    compilation.keep_compiled()
+    compilation.set_up()
     model = reader.load(_RUN.value, _STEP.value)
     pipe = generation.TextToImage(
         model,
@@ -111,7 +111,7 @@ def main(_) -> None:
         if ends:
             extra |= {"interpolate": list(ends), "frame": index % _FRAMES.value}
         extra["sha256"] = hashlib.sha256(name.read_bytes()).hexdigest()
-        layout.write_text(name.with_suffix(".json"), json.dumps({**extra, **facts}, indent=2))
+        files.write_text(name.with_suffix(".json"), json.dumps({**extra, **facts}, indent=2))
     columns = _FRAMES.value if ends else (_NUM.value if len(_PROMPT.value) > 1 else None)
     pictures.save(out / "grid.png", pictures.grid(images, prompts, columns=columns))
     print(f"wrote {len(images)} pictures with manifests to {out}")

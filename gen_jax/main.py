@@ -28,7 +28,7 @@ def main(_) -> int:
 
     workdir = layout.make(_WORKDIR.value)
     distributed.initialize()
-    compilation.keep_compiled()
+    compilation.set_up()
     from gen_jax.training import stage
 
     return stage.run(config, workdir)

@@ -165,14 +165,21 @@ def test_full_disk(tmp_path, photos):
 @pytest.mark.parametrize(
     "extra,word",
     [
-        ("--config.training.num_stepz=3", "num_stepz"),
+        (
+            "--config.training.num_stepz=3",
+            "error: --config.training.num_stepz=3: the config has no key training.num_stepz; "
+            "did you mean num_steps?",
+        ),
         ("--config.mesh.fsdp=3", "does not fit the 1 devices"),
         ("--config.training.batch_size=0", "at least 1"),
         ("--config.optimizer.model.name=sgd", "sgd"),
         ("--config.data.dir=/nonexistent", "prepare the data first"),
         ("--config.data.source=photos", "either an embedded source"),
         ("--config.sharding.rules=()", "no rule matches"),
-        ("--config.data.max_length=x", "max_length"),
+        (
+            "--config.data.max_length=x",
+            "error: --config.data.max_length=x: expected a whole number; the config has 32",
+        ),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, photos, extra, word):

@@ -46,7 +46,7 @@ def run(main: Callable[[list[str]], int | None]) -> None:
         _print_help(module)
         sys.exit(0)
     try:
-        rest = _parse()
+        rest = flags.FLAGS(sys.argv)
         if len(rest) > 1:
             raise UserError(
                 f"unexpected argument {rest[1]!r}: values are given as --name=value, see --help"
@@ -64,20 +64,6 @@ def run(main: Callable[[list[str]], int | None]) -> None:
         _die(str(known))
     except KeyboardInterrupt:
         _die("interrupted", code=130)
-
-
-def _parse() -> list[str]:
-    try:
-        return flags.FLAGS(sys.argv)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        # ml_collections raises these for `--config.a.b=c` where the config has no such key.
-        given = [a for a in sys.argv[1:] if a.lstrip("-").startswith("config.")]
-        if not given:
-            raise
-        raise UserError(
-            f"{' '.join(given)}: the config has no such key, or the value is of another type "
-            f"({error}); the keys and their types stand in the config file"
-        ) from error
 
 
 def _quiet_logs() -> None:

@@ -3,43 +3,67 @@
 import hashlib
 import json
 import pathlib
+import sys
 from typing import Any
 
 import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from gen_jax.common import overrides
 from gen_jax.common.errors import UserError
 
 
 def define(help_text: str) -> flags.FlagHolder:
-    """Declares `--config=FILE[:ARG]` together with its overrides `--config.key.sub=value`."""
-    return config_flags.DEFINE_config_file("config", None, help_text, lock_config=True)
+    """Declares `--config=FILE[:ARG]` together with its overrides `--config.key.sub=value`.
+
+    Parsing the flag raises UserError where the file cannot be read or gives no ConfigDict, or
+    an override does not fit.
+    """
+    holder = config_flags.DEFINE_config_file("config", None, help_text, lock_config=True)
+    flag = flags.FLAGS["config"]
+    flag.parser = _CheckedParser(flag.parser)
+    return holder
+
+
+class _CheckedParser(flags.ArgumentParser):
+    """The config of a file, once it is known that the overrides fit it."""
+
+    def __init__(self, parser: flags.ArgumentParser):
+        self._parser = parser
+
+    def parse(self, argument: str) -> ml_collections.ConfigDict:
+        config = self._parser.parse(argument)
+        if not isinstance(config, ml_collections.ConfigDict):
+            raise UserError(f"--config={argument}: {_fault(argument, config)}")
+        arguments = flags.FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
+        overrides.check(config, arguments)
+        return config
+
+    def flag_type(self) -> str:
+        return self._parser.flag_type()
+
+
+def _fault(path: str, found: Any) -> str:
+    """Why there is no config in a file."""
+    if not pathlib.Path(path.split(":")[0]).is_file():
+        return "no such file; see the recipes in configs/"
+    try:
+        getattr(found, "task", None)  # config_flags defers what went wrong to the first access
+    except OSError as error:
+        return f"{type(error).__name__}: {error}"
+    return f"its get_config gives a {type(found).__name__}, expected a ConfigDict"
 
 
 def value(flag: flags.FlagHolder) -> ml_collections.ConfigDict:
     """The parsed config.
 
     Raises:
-      UserError: the flag is missing, or the file cannot be read or gives no ConfigDict.
+      UserError: the flag is missing.
     """
-    config = flag.value
-    if config is None:
+    if flag.value is None:
         raise UserError("--config is missing: name a recipe, for example --config=configs/ldm.py")
-    if not isinstance(config, ml_collections.ConfigDict):
-        # config_flags defers what went wrong in the file to the first access.
-        path = config_flags.get_config_filename(flags.FLAGS["config"])
-        try:
-            config.task  # noqa: B018
-        except UserError:
-            raise
-        except Exception as error:
-            if not pathlib.Path(path.split(":")[0]).is_file():
-                raise UserError(
-                    f"--config={path}: no such file; see the recipes in configs/"
-                ) from error
-            raise UserError(f"--config={path}: {type(error).__name__}: {error}") from error
-    return config
+    return flag.value
 
 
 def to_json(config: ml_collections.ConfigDict | dict[str, Any]) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from gen_jax.common import files
+
 _GAP, _TEXT_HEIGHT = 4, 14
 
 
@@ -60,18 +62,14 @@ def _fit(text: str, draw: ImageDraw.ImageDraw, font, width: int) -> str:
 
 def save(path: pathlib.Path, image: np.ndarray) -> None:
     """Writes a PNG whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with files.replacing(path) as temporary:
         Image.fromarray(image).save(temporary, format="PNG")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def plot_curves(
     path: pathlib.Path, curves: dict[str, tuple[Sequence[float], Sequence[float]]], x_label: str
 ) -> None:
-    """Writes line plots, one panel a curve: name -> (x, y)."""
+    """Writes line plots as a PNG, one panel a curve: name -> (x, y)."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -89,5 +87,6 @@ def plot_curves(
         axis.set_title(name, fontsize=9)
         axis.set_xlabel(x_label, fontsize=8)
         axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=100)
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
     plt.close(figure)

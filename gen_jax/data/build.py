@@ -9,6 +9,7 @@ import pathlib
 import shutil
 from collections.abc import Iterator, Sequence
 
+from gen_jax.common import files
 from gen_jax.common.app import place_error
 from gen_jax.common.errors import UserError
 from gen_jax.data import (
@@ -131,9 +132,11 @@ def _claim(out: pathlib.Path, fingerprint: str) -> Iterator[pathlib.Path]:
             raise UserError(
                 f"{out}: holds an unfinished data set of another source or other arguments; {other}"
             )
-        packing.write_json(job, {"fingerprint": fingerprint})
-        for leftover in work.glob("*.tmp"):
-            leftover.unlink()
+        files.write_text(job, json.dumps({"fingerprint": fingerprint}))
+        names = (dataset.FILE, contact_sheet.FILE)
+        for pattern in (f"{WORK}/*.tmp", *(f".{name}.*.tmp" for name in names)):
+            for leftover in out.glob(pattern):  # by a process that was killed
+                leftover.unlink()
         yield work
 
 

@@ -7,6 +7,7 @@ import textwrap
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from gen_jax.common import files
 from gen_jax.data import dataset, images, schema
 
 FILE = "contact_sheet.png"
@@ -59,9 +60,6 @@ def make(data_dir: str | os.PathLike, info: dataset.DatasetInfo) -> Image.Image:
 
 def write(folder: pathlib.Path, info: dataset.DatasetInfo) -> None:
     """Writes contact_sheet.png beside the shards, atomically."""
-    temporary = folder / (FILE + ".tmp")
-    try:
-        make(folder, info).save(temporary, "PNG")
-        os.replace(temporary, folder / FILE)
-    finally:
-        temporary.unlink(missing_ok=True)
+    sheet = make(folder, info)
+    with files.replacing(folder / FILE) as temporary:
+        sheet.save(temporary, "PNG")

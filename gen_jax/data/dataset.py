@@ -6,6 +6,7 @@ import os
 import pathlib
 from typing import Any
 
+from gen_jax.common import files
 from gen_jax.common.errors import UserError
 from gen_jax.data import schema, shards
 
@@ -82,16 +83,7 @@ class DatasetInfo:
 
 def write(folder: pathlib.Path, info: DatasetInfo) -> None:
     """Writes dataset.json atomically: it is the last thing that makes a data set."""
-    temporary = folder / (FILE + ".tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(info.to_json())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, folder / FILE)
-        shards.sync_folder(folder)
-    finally:
-        temporary.unlink(missing_ok=True)
+    files.write_text(folder / FILE, info.to_json())
 
 
 def load(data_dir: str | os.PathLike) -> DatasetInfo:

@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from gen_jax.common import files
 from gen_jax.common.errors import UserError
 from gen_jax.data import dataset, images, plan, quality, schema, shards, statistics
 from gen_jax.data.sources.base import RawImage, Source
@@ -40,16 +40,6 @@ class Task:
 
     name: str
     items: tuple[plan.Item, ...]
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes a small JSON file atomically."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_text(json.dumps(value), encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _pixels(raw: RawImage) -> tuple[np.ndarray, bool]:
@@ -114,5 +104,5 @@ def write_task(context: tuple[Source, Packing], task: Task) -> dict[str, Any]:
     temporary = packing.work / (task.name + ".tmp")
     written = shards.write_shard(packing.folder / task.name, payloads(), temporary)
     entry = dataclasses.asdict(dataset.Shard(task.name, *written, sums=sums[0]))
-    write_json(packing.work / (task.name + ".json"), entry)
+    files.write_text(packing.work / (task.name + ".json"), json.dumps(entry))
     return entry

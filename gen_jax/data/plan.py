@@ -2,11 +2,11 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 from collections import Counter
 from typing import Any
 
+from gen_jax.common import files
 from gen_jax.common.errors import UserError
 from gen_jax.data import images, quality, splits, workers
 from gen_jax.data.sources.base import Source
@@ -72,8 +72,8 @@ def look(context: tuple[Source, Rules], chunk: tuple[int, int]) -> list[dict[str
 def _scan(source: Source, rules: Rules, work: pathlib.Path, processes: int) -> list[dict]:
     """`look` at everything; chunks that an earlier, interrupted run finished are read back."""
     chunks = [(at, min(at + _CHUNK, len(source))) for at in range(0, len(source), _CHUNK)]
-    files = [work / f"scan-{number:06d}.json" for number in range(len(chunks))]
-    todo = [number for number, file in enumerate(files) if not file.exists()]
+    scanned = [work / f"scan-{number:06d}.json" for number in range(len(chunks))]
+    todo = [number for number, file in enumerate(scanned) if not file.exists()]
     tasks = [chunks[number] for number in todo]
     results = workers.ordered_map(
         look,
@@ -85,15 +85,13 @@ def _scan(source: Source, rules: Rules, work: pathlib.Path, processes: int) -> l
     )
     bad = 0
     for number, found in zip(todo, results, strict=True):
-        temporary = files[number].with_suffix(".tmp")
-        temporary.write_text(json.dumps(found), encoding="utf-8")
-        os.replace(temporary, files[number])
+        files.write_text(scanned[number], json.dumps(found))
         bad += sum(entry.get("reason") in quality.DAMAGED for entry in found)
         if 0 <= rules.max_bad < bad:
             break  # no need to read the rest: `_check_budget` will stop
     return [
         entry
-        for file in files
+        for file in scanned
         if file.exists()
         for entry in json.loads(file.read_text(encoding="utf-8"))
     ]

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from array_record.python import array_record_module
 
+from gen_jax.common import files
 from gen_jax.common.errors import UserError
 
 OPTIONS = "group_size:1,uncompressed"
@@ -56,15 +57,6 @@ def digest(path: str | os.PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sync_folder(folder: pathlib.Path) -> None:
-    """Makes renames in a folder survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def write_shard(
     path: pathlib.Path, records: Iterable[bytes], temporary: pathlib.Path | None = None
 ) -> Written:
@@ -73,37 +65,30 @@ def write_shard(
     Args:
       path: its final name; appears only when everything is written.
       records: the payloads, in order.
-      temporary: where it grows, on the same file system; `path` + ".tmp" by default.
+      temporary: where it grows, on the same file system; beside `path` by default.
 
     Raises:
       UserError: the disk is full or the folder cannot be written to. The temporary
         file is gone then, and an older shard of this name untouched.
     """
-    temporary = temporary or path.with_name(path.name + ".tmp")
     count = 0
     try:
-        writer = array_record_module.ArrayRecordWriter(str(temporary), OPTIONS)
-        try:
-            for record in records:
-                writer.write(record)
-                count += 1
-        finally:
-            # On failure as well: the file is open, and close() is where late errors show.
-            writer.close()
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        result = Written(count, temporary.stat().st_size, digest(temporary))
-        os.replace(temporary, path)
-        sync_folder(path.parent)
+        with files.replacing(path, temporary) as growing:
+            writer = array_record_module.ArrayRecordWriter(str(growing), OPTIONS)
+            try:
+                for record in records:
+                    writer.write(record)
+                    count += 1
+            finally:
+                # On failure as well: the file is open, and close() is where late errors show.
+                writer.close()
+            return Written(count, growing.stat().st_size, digest(growing))
     except (RuntimeError, OSError) as error:
         # The writer reports the operating system's errors as RuntimeError with its words.
         reason = str(error).split(";")[0]
         raise UserError(
             f"{path}: cannot write this shard ({reason}); free some space or choose another folder"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return result
 
 
 class ShardedRecords:

@@ -14,6 +14,7 @@ import numpy as np
 import tokenizers
 from jaxtyping import Bool, Int32
 
+from gen_jax.common import files
 from gen_jax.common.errors import UserError
 
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
@@ -82,11 +83,7 @@ class Tokenizer:
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes tokenizer.json atomically."""
-        path = pathlib.Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(self.to_json(), encoding="utf-8")
-        os.replace(temporary, path)
+        files.write_text(path, self.to_json())
 
     @classmethod
     def from_json(cls, text: str) -> "Tokenizer":

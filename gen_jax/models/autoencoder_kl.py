@@ -45,35 +45,24 @@ class _Common:
         return Conv(features, (size, size), padding=size // 2, dtype=self.dtype, name=name)
 
 
-class _DownBlock(nn.Module):
+class _Block(nn.Module):
+    """Residual blocks, then a halving or a doubling of the map, or neither."""
+
     features: int
     num_layers: int
-    downsample: bool
     common: _Common
+    downsample: bool = False
+    upsample: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for i in range(self.num_layers):
             x = self.common.resnet(self.features, f"resnets_{i}")(x)
+        dtype = self.common.dtype
         if self.downsample:
-            x = Downsample2D(
-                self.features, padding=0, dtype=self.common.dtype, name="downsamplers_0"
-            )(x)
-        return x
-
-
-class _UpBlock(nn.Module):
-    features: int
-    num_layers: int
-    upsample: bool
-    common: _Common
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        for i in range(self.num_layers):
-            x = self.common.resnet(self.features, f"resnets_{i}")(x)
+            x = Downsample2D(self.features, padding=0, dtype=dtype, name="downsamplers_0")(x)
         if self.upsample:
-            x = Upsample2D(self.features, dtype=self.common.dtype, name="upsamplers_0")(x)
+            x = Upsample2D(self.features, dtype=dtype, name="upsamplers_0")(x)
         return x
 
 
@@ -112,11 +101,11 @@ class Encoder(nn.Module):
         channels, common = self.block_out_channels, self.common
         x = common.conv(channels[0], 3, "conv_in")(x)
         for i, features in enumerate(channels):
-            x = _DownBlock(
+            x = _Block(
                 features,
                 self.layers_per_block,
+                common,
                 downsample=i < len(channels) - 1,
-                common=common,
                 name=f"down_blocks_{i}",
             )(x)
         x = _MidBlock(channels[-1], self.mid_block_add_attention, common, name="mid_block")(x)
@@ -139,11 +128,11 @@ class Decoder(nn.Module):
         x = common.conv(channels[0], 3, "conv_in")(z)
         x = _MidBlock(channels[0], self.mid_block_add_attention, common, name="mid_block")(x)
         for i, features in enumerate(channels):
-            x = _UpBlock(
+            x = _Block(
                 features,
                 self.layers_per_block + 1,
+                common,
                 upsample=i < len(channels) - 1,
-                common=common,
                 name=f"up_blocks_{i}",
             )(x)
         x = GroupNorm(common.norm_num_groups, _EPS, common.dtype, name="conv_norm_out")(x)

@@ -1,12 +1,33 @@
-"""Compiled programs are kept between runs."""
+"""How programs are compiled: kept between runs, and with the CPU's faster matrix products."""
 
 import os
 import pathlib
 
 import jax
+import jaxlib
+
+# jaxlib 0.10 hands matrix products and convolutions of the CPU to YNNPACK, which runs a UNet's
+# step a quarter slower than XLA's own (docs/results.md); its reductions are the faster ones.
+# A flag that a jaxlib does not know aborts the process, so it is for the version measured.
+_CPU_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
+_CPU_VALUE = "LIBRARY_FUSION_TYPE_REDUCE"
+_CPU_VERSIONS = ("0.10.",)
 
 
-def keep_compiled() -> None:
+def set_up() -> None:
+    """Call once, before the first use of a device."""
+    tune_cpu()
+    _keep_compiled()
+
+
+def tune_cpu() -> None:
+    """Chooses XLA's own matrix products, unless XLA_FLAGS names the flag already."""
+    given = os.environ.get("XLA_FLAGS", "")
+    if jaxlib.__version__.startswith(_CPU_VERSIONS) and _CPU_FLAG not in given:
+        os.environ["XLA_FLAGS"] = f"{given} {_CPU_FLAG}={_CPU_VALUE}".strip()
+
+
+def _keep_compiled() -> None:
     """Turns on JAX's persistent compilation cache.
 
     In `JAX_COMPILATION_CACHE_DIR` where it is set, else in ~/.cache/gen_jax/xla. Only process 0

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from gen_jax.common import config as config_lib
+from gen_jax.common import files
 from gen_jax.common.errors import UserError
 from gen_jax.models.autoencoder_kl import AutoencoderKL
 from gen_jax.models.autoencoder_tiny import AutoencoderTiny
@@ -45,7 +46,7 @@ def to_safetensors(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
             shutil.copytree(frozen.path, out / name)
         with config.unlocked():
             config.frozen[name] = name
-    layout.write_text(out / layout.CONFIG, config_lib.to_json(config) + "\n")
+    files.write_text(out / layout.CONFIG, config_lib.to_json(config) + "\n")
 
 
 def to_diffusers(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:

@@ -6,6 +6,7 @@ import pathlib
 import tempfile
 from typing import Any
 
+from gen_jax.common import files
 from gen_jax.common.errors import UserError
 
 CONFIG = "config.json"
@@ -38,25 +39,9 @@ def make(workdir: str | os.PathLike) -> pathlib.Path:
     return path
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a whole file or nothing: to a temporary name first, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as f:
-            f.write(text)
-            f.flush()
-            os.fsync(f.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """`write_text` of indented JSON."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+    """`files.write_text` of indented JSON."""
+    files.write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def read_json(path: pathlib.Path, what: str) -> Any:

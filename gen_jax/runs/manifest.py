@@ -45,10 +45,13 @@ def run_manifest(
 def _git() -> dict[str, Any]:
     """Commit and whether the tree differs from it; empty where there is no repository."""
     folder = pathlib.Path(__file__).resolve().parent
+
+    def run(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout.strip()
+
     try:
-        run = lambda *a: subprocess.run(  # noqa: E731
-            ["git", "-C", str(folder), *a], capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
         return {"commit": run("rev-parse", "HEAD"), "dirty": bool(run("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return {}

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gen_jax.common import files
 from gen_jax.common.errors import UserError
 
 
@@ -39,13 +40,7 @@ def save(path: pathlib.Path, tree: Any, metadata: dict[str, str] | None = None) 
 
     # Not `ascontiguousarray`, which gives a scalar a dimension.
     flat = {k: np.asarray(v, order="C") for k, v in sorted(flatten(tree).items())}
-    data = to_bytes(flat, metadata=metadata)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    files.write_bytes(path, to_bytes(flat, metadata=metadata))
 
 
 def load(path: pathlib.Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gen_jax.common import files, pictures
 from gen_jax.parallel import distributed
 from gen_jax.runs import layout
 
@@ -46,17 +47,15 @@ class MetricWriter:
         """Forgets the lines after `step`, which a resumed run is about to write again."""
         if self._on and self._path.exists():
             kept = read_metrics(self._path.parent, upto=step)
-            layout.write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+            files.write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def image(self, step: int, name: str, image: np.ndarray) -> pathlib.Path | None:
         """Writes a uint8 picture `[h, w, 3]` as `samples/step_STEP_NAME.png`."""
         if not self._on:
             return None
-        from PIL import Image
-
         self._samples.mkdir(exist_ok=True)
         path = self._samples / f"step_{step:07d}_{name}.png"
-        Image.fromarray(image).save(path)
+        pictures.save(path, image)
         if self._board is not None:
             self._board.add_image(name, image, step, dataformats="HWC")
         return path

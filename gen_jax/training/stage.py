@@ -10,7 +10,7 @@ import jax
 import ml_collections
 
 from gen_jax.common import config as config_lib
-from gen_jax.common import pictures
+from gen_jax.common import files, pictures
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.evaluation import Predictor, build_evaluators, run_all
@@ -142,7 +142,7 @@ def _claim(config, workdir: pathlib.Path) -> None:
                 f"{new!r}; name another folder, or give the old value to resume"
             )
     if distributed.is_main():
-        layout.write_text(path, config_lib.to_json(config) + "\n")
+        files.write_text(path, config_lib.to_json(config) + "\n")
 
 
 def _difference(a: Any, b: Any, prefix: str = "") -> tuple[str, Any, Any] | None:

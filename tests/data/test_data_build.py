@@ -62,7 +62,9 @@ def test_interruption_is_taken_up_where_it_was(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         build.prepare(_options(out))
     assert not (out / dataset.FILE).exists()
+    # What kill -9 leaves behind.
     (out / build.WORK / "train-00002-of-00005.arrayrecord.tmp").write_text("half")
+    (out / ".dataset.json.0123abcd.tmp").write_text("half")
     del calls[:]
     monkeypatch.setattr(packing, "write_task", lambda c, t: (calls.append(t.name), real(c, t))[1])
     build.prepare(_options(out))
@@ -85,7 +87,7 @@ def test_another_data_set_is_refused(tmp_path):
 def test_unfinished_work_of_another_job_and_foreign_shards_are_refused(tmp_path):
     out = tmp_path / "set"
     (out / build.WORK).mkdir(parents=True)
-    packing.write_json(out / build.WORK / "job.json", {"fingerprint": "x"})
+    (out / build.WORK / "job.json").write_text('{"fingerprint": "x"}')
     with pytest.raises(UserError, match="holds an unfinished data set of another source"):
         build.prepare(_options(out))
     other = tmp_path / "foreign"

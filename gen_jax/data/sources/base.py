@@ -1,7 +1,6 @@
 """What `prepare` asks of a source of images."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -71,6 +70,3 @@ class Source(Protocol):
 
     def read(self, index: int) -> RawImage:
         """The example at `index`."""
-
-
-Opener = Callable[..., Source]

@@ -57,6 +57,16 @@ class BlockConfig:
         )
 
 
+def _layer(block: nn.Module, i: int, x, temb, context, mask, deterministic) -> jax.Array:
+    """Residual block `i` of the (compact) `block` and, with heads, a transformer after it."""
+    x = block.config.resnet(block.features, f"resnets_{i}")(x, temb, deterministic)
+    if block.heads:
+        x = block.config.transformer(block.heads, block.transformer_layers, f"attentions_{i}")(
+            x, context, mask
+        )
+    return x
+
+
 class DownBlock2D(nn.Module):
     """Residual blocks, then a halving.
 
@@ -88,11 +98,7 @@ class DownBlock2D(nn.Module):
         """The result, and the maps that the up blocks take up again, first made first."""
         skips = []
         for i in range(self.num_layers):
-            x = self.config.resnet(self.features, f"resnets_{i}")(x, temb, deterministic)
-            if self.heads:
-                x = self.config.transformer(self.heads, self.transformer_layers, f"attentions_{i}")(
-                    x, context, mask
-                )
+            x = _layer(self, i, x, temb, context, mask, deterministic)
             skips.append(x)
         if self.downsample:
             x = Downsample2D(
@@ -122,11 +128,8 @@ class MidBlock2D(nn.Module):
         mask: Bool[Array, "b n"] | None,
         deterministic: bool,
     ) -> Float[Array, "b h w f"]:
-        x = self.config.resnet(self.features, "resnets_0")(x, temb, deterministic)
+        x = _layer(self, 0, x, temb, context, mask, deterministic)
         if self.heads:
-            x = self.config.transformer(self.heads, self.transformer_layers, "attentions_0")(
-                x, context, mask
-            )
             x = self.config.resnet(self.features, "resnets_1")(x, temb, deterministic)
         return x
 
@@ -155,11 +158,7 @@ class UpBlock2D(nn.Module):
         """Uses up `skips` from the last; `size` is what the doubling has to arrive at."""
         for i in range(self.num_layers):
             x = jnp.concatenate([x, skips[-1 - i]], axis=-1)
-            x = self.config.resnet(self.features, f"resnets_{i}")(x, temb, deterministic)
-            if self.heads:
-                x = self.config.transformer(self.heads, self.transformer_layers, f"attentions_{i}")(
-                    x, context, mask
-                )
+            x = _layer(self, i, x, temb, context, mask, deterministic)
         if self.upsample:
             x = Upsample2D(self.features, dtype=self.config.dtype, name="upsamplers_0")(x, size)
         return x

@@ -1,0 +1,69 @@
+"""The benchmarks start, measure and say what they could not measure."""
+
+import argparse
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks import sampling, train_step
+from gen_jax.models import presets
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Runs a benchmark's main with our own contestant alone, and gives what it printed."""
+
+    def run(module, *args):
+        monkeypatch.setattr(module, "CONTESTANTS", {"gen_jax": None})
+        monkeypatch.setattr(sys, "argv", ["benchmark", "--size=tiny", "--batch=1", *args])
+        module.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_sampling_prints_a_table_and_writes_its_numbers(call, tmp_path):
+    file = tmp_path / "numbers.json"
+    out = call(sampling, "--samplers", "euler", "--steps=2", "--repeats=2", f"--out={file}")
+    assert "UNet tiny, batch 1, float32, 2 steps" in out and "\ngen_jax " in out
+    report = json.loads(file.read_text())
+    (row,) = report["rows"]
+    assert len(row["seconds"]) == 2 and 0 < row["median"] < row["first"]
+    assert report["ours_over_fastest"] == {"euler": None}
+
+
+@pytest.mark.slow
+def test_train_step_prints_a_table(call):
+    out = call(train_step, "--steps=1", "--warmup=0")
+    assert out.splitlines()[-1].startswith("gen_jax ") and out.split()[-1] == "1.00"
+
+
+def test_who_takes_too_long_is_named(call, capsys):
+    assert "gen_jax: not measured (no result in 0.1 s)" in call(train_step, "--timeout=0.1")
+    with pytest.raises(SystemExit):
+        call(sampling, "--timeout=0.1")
+    assert "gen_jax: not measured (no answer in 0.1 s)" in capsys.readouterr().out
+
+
+def test_there_is_no_autoencoder_for_the_small_sizes(call, capsys):
+    with pytest.raises(SystemExit):
+        call(sampling, "--decode")
+    assert "no autoencoder of size tiny" in capsys.readouterr().err
+
+
+@pytest.mark.parity
+def test_diffusers_samples_the_same(monkeypatch, tmp_path):
+    pytest.importorskip("diffusers")
+    monkeypatch.setattr(presets, "SD15_UNET", presets.TINY_UNET)
+    monkeypatch.setattr(presets, "SD15_VAE", presets.TINY_VAE)
+    args = argparse.Namespace(
+        size="sd15", batch=2, steps=6, dtype="float32", decode=True, folder=str(tmp_path)
+    )
+    ours, theirs = sampling.ours(args)[0], sampling.theirs(args, compiled=False)[0]
+    for sampler in sampling.SAMPLERS:
+        (z, image), (other_z, other_image) = ours(sampler)(), theirs(sampler)()
+        assert np.abs(z - other_z).max() < 1e-4 * np.abs(z).max()
+        assert z.std() > 0.1 and image.std() > 10
+        assert np.abs(image.astype(int) - other_image).max() <= 1
