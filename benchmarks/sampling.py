@@ -27,6 +27,7 @@ import time
 import numpy as np
 
 from benchmarks import train_step
+from gen_jax.common import memory
 
 SAMPLERS = {"dpmpp_2m": "DPMSolverMultistepScheduler", "euler": "EulerDiscreteScheduler"}
 GUIDANCE = 7.5
@@ -182,6 +183,7 @@ class Contestant:
         # Nothing from the net; caches of compiled code go with the folder; several hold the
         # accelerator at once, so that none may take all of it.
         self.env = {**os.environ, "HF_HUB_OFFLINE": "1", "TMPDIR": args.folder}
+        self.env |= memory.settings(os.environ)  # for all, as our doors give themselves
         self.env["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
         self.process: subprocess.Popen | None = None  # started by the first run
 

@@ -22,6 +22,8 @@ import sys
 import tempfile
 import time
 
+from gen_jax.common import memory
+
 SIZES = {
     # A few million parameters: what a laptop trains.
     "tiny": dict(
@@ -238,7 +240,8 @@ def isolated(args, who: str) -> Measured:
         tempfile.TemporaryFile("w+") as out,
         tempfile.TemporaryFile("w+") as err,
     ):
-        env = {**os.environ, "TMPDIR": folder}
+        # All get the memory settings that our doors give themselves.
+        env = {**os.environ, **memory.settings(os.environ), "TMPDIR": folder}
         process = subprocess.Popen(command, stdout=out, stderr=err, env=env, start_new_session=True)
         try:
             code = process.wait(args.timeout)

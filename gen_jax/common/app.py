@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from absl import flags, logging
 
+from gen_jax.common import memory
 from gen_jax.common.errors import UserError
 
 # What the operating system says when the fault is the place, not the program.
@@ -45,6 +46,7 @@ def run(main: Callable[[list[str]], int | None]) -> None:
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... --help | head` is no error
         _print_help(module)
         sys.exit(0)
+    memory.keep_pages()
     try:
         rest = flags.FLAGS(sys.argv)
         if len(rest) > 1:
