@@ -15,6 +15,7 @@ from gen_jax.common import config as config_lib
 from gen_jax.common.errors import UserError
 
 _CONFIG = config_lib.define("Recipe, FILE or FILE:ARG, for example configs/ldm.py:data=shapes.")
+flags.declare_key_flag("config")  # so that --help lists it
 _WORKDIR = flags.DEFINE_string("workdir", None, "Run directory; made if it is not there.")
 
 

@@ -1,0 +1,72 @@
+"""The notebooks run from their first cell on any machine, and are stored without outputs."""
+
+import json
+import pathlib
+import sys
+
+import pytest
+
+nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed: requirements-dev.txt")
+
+import nbformat  # noqa: E402
+from jupyter_client.kernelspec import KernelSpecManager  # noqa: E402
+from jupyter_client.manager import AsyncKernelManager  # noqa: E402
+
+from tests.processes import ROOT, environment  # noqa: E402
+
+NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
+
+
+def read(path: pathlib.Path) -> nbformat.NotebookNode:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def execute(notebook: nbformat.NotebookNode, folder: pathlib.Path) -> None:
+    """Runs every cell with this interpreter in `colabs/`, where Jupyter starts; outputs go in."""
+    specs, temporary = folder / "kernels", folder / "tmp"
+    temporary.mkdir()
+    (specs / "here").mkdir(parents=True)
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {"argv": command, "display_name": "here", "language": "python"}
+    (specs / "here" / "kernel.json").write_text(json.dumps(spec))
+    manager = AsyncKernelManager(
+        kernel_name="here",
+        kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(specs)]),
+        connection_file=str(folder / "connection.json"),
+    )
+    client = nbclient.NotebookClient(
+        notebook,
+        km=manager,
+        timeout=900,
+        resources={"metadata": {"path": str(ROOT / "colabs")}},
+    )
+    client.execute(env=environment(TMPDIR=str(temporary), IPYTHONDIR=str(folder / "ipython")))
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_stored_without_outputs(path):
+    for cell in code_cells(read(path)):
+        assert cell.outputs == [] and cell.execution_count is None, cell.source[:80]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_runs_from_the_first_cell(path, tmp_path):
+    notebook = read(path)
+    execute(notebook, tmp_path)  # raises at the first cell that fails
+    cells = code_cells(notebook)
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert not [o for o in outputs if o.output_type == "error"]
+    assert all(cell.execution_count for cell in cells)
+    assert "CpuDevice" in "".join(o.text for o in cells[0].outputs if o.output_type == "stream")
+    images = [o.data["image/png"] for o in outputs if "image/png" in o.get("data", {})]
+    assert len(images) >= 4
