@@ -59,6 +59,7 @@ def test_stored_without_outputs(path):
         assert cell.outputs == [] and cell.execution_count is None, cell.source[:80]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs_from_the_first_cell(path, tmp_path):
     notebook = read(path)
