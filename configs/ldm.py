@@ -2,11 +2,12 @@
 
     python -m gen_jax.main --config=configs/ldm.py --workdir=runs/ldm
 
-Laptop recipe (default): a 2M-parameter UNet with rectified flow on 16x16 latents of the
-embedded photographs, 2 CPU cores, 9 to 10 minutes, behind the packaged autoencoder; score in
+Laptop recipe (default): a 2.6M-parameter UNet with rectified flow on 16x16 latents of the
+embedded photographs, 2 CPU cores, under 10 minutes, behind the packaged autoencoder; score in
 docs/results.md. `:vae=train` trains the autoencoder first, `:vae=DIR` takes another run's or a
-diffusers folder. `:data=shapes` learns the procedural world and `:data=DIR` your own captioned
-shards; both train their autoencoder first (not yet measured).
+diffusers folder. `:data=shapes` learns the procedural world behind its own packaged autoencoder,
+about 25 minutes; it does not hear its text well enough yet. `:data=DIR` takes your own captioned
+shards and trains an autoencoder of them first.
 
 `:variant=sd15` and `:variant=sd2` are the UNets of Stable Diffusion 1.5 (859,520,964
 parameters) and 2 (865,910,724) on your own captioned shards (`data=DIR`). Not yet measured.
@@ -66,7 +67,7 @@ def get_config(arg=None):
             )
         else:
             config.frozen.vae = source
-    config.training.update(num_steps=1300, batch_size=16, ema=0.99, checkpoint_every=250)
+    config.training.update(num_steps=1100, batch_size=16, ema=0.99, checkpoint_every=250)
     config.optimizer.model.update(learning_rate=2e-3, warmup_steps=50)
     common.set_data(config, arg.data)
     if arg.data == "shapes":
