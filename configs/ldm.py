@@ -31,6 +31,8 @@ def get_config(arg=None):
                 layers_per_block=1,
                 attention_head_dim=4,
                 norm_num_groups=16,
+                class_embed_type="projection",
+                resnet_time_scale_shift="scale_shift",
                 dtype="float32",
             ),
             text_encoder=dict(
@@ -52,6 +54,7 @@ def get_config(arg=None):
             num_inference_steps=16,
             guidance_scale=3.0,
             guidance_rescale=0.0,
+            coordinates=True,
         )
         config.evaluators = dict(
             prompt_accuracy=dict(count=128, batch_size=64),
@@ -88,7 +91,7 @@ def _shapes(config):
     # Flat scenes show their layout through almost any noise: what the text decides is decided
     # at times that are seldom drawn otherwise.
     config.task.process.update(timestep_sampling="uniform", shift=3.0)
-    config.training.update(num_steps=4500, checkpoint_every=500)
+    config.training.update(num_steps=3400, checkpoint_every=500)
     _replace_evaluator(config, shapes_accuracy=dict(count=256, others=128, batch_size=64))
 
 
@@ -107,7 +110,7 @@ def _stable_diffusion(config, variant):
     unet = sizes[variant]
     with config.unlocked():
         config.task.unet = dict(unet, dtype="bfloat16")
-    config.task.update(image_size=512)
+    config.task.update(image_size=512, coordinates=False)
     config.task.process.update(
         schedule="scaled_linear", prediction_type="v_prediction", timestep_sampling="uniform"
     )

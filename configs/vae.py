@@ -51,7 +51,7 @@ def get_config(arg=None):
         # A scene is whole only uncropped, and its shapes are nothing but edges.
         config.data.update(num=8000, flip=False, crop_scale=(1.0, 1.0))
         config.task.update(kl_weight=1e-4, perceptual_weight=1.0)
-        config.training.update(num_steps=2500)
+        config.training.update(num_steps=3000)
     if arg.variant == "sd":
         _stable_diffusion(config)
     elif arg.variant != "patch":

@@ -42,10 +42,8 @@ _ONLY: dict[str, dict[str, Any]] = {
         "encoder_hid_dim_type": None,
         "num_attention_heads": None,
         "dual_cross_attention": False,
-        "class_embed_type": None,
         "class_embeddings_concat": False,
         "num_class_embeds": None,
-        "projection_class_embeddings_input_dim": None,
         "addition_embed_type": None,
         "addition_embed_type_num_heads": _ANY,
         "addition_time_embed_dim": None,
@@ -53,7 +51,6 @@ _ONLY: dict[str, dict[str, Any]] = {
         "cross_attention_norm": None,
         # The logits are float32 here in any case.
         "upcast_attention": _ANY,
-        "resnet_time_scale_shift": "default",
         "resnet_skip_time_act": False,
         "resnet_out_scale_factor": 1,
         "time_embedding_type": "positional",

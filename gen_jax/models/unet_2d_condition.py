@@ -48,6 +48,10 @@ class UNet2DConditionModel(nn.Module):
       attention_head_dim: the NUMBER of heads, or one a level: diffusers' configs carry the
         wrong name since their beginning (8 for SD 1, (5, 10, 20, 20) for SD 2).
       use_linear_projection: dense layers around the transformers (SD 2).
+      class_embed_type: None, or "projection" for a vector (`class_labels`, of
+        `projection_class_embeddings_input_dim` numbers) that joins the time embedding.
+      resnet_time_scale_shift: "default" adds the time embedding in residual blocks,
+        "scale_shift" modulates the second norm with it (arXiv:2105.05233).
       zero_init: residual branches and the output start at zero; has no part in a loaded model.
       remat: recompute residual blocks and transformers in the backward pass.
       attention_implementation: None, "xla" or "cudnn" for `jax.nn.dot_product_attention`.
@@ -74,6 +78,9 @@ class UNet2DConditionModel(nn.Module):
     transformer_layers_per_block: int | tuple[int, ...] = 1
     attention_head_dim: int | tuple[int, ...] = 8
     use_linear_projection: bool = False
+    class_embed_type: str | None = None
+    projection_class_embeddings_input_dim: int | None = None
+    resnet_time_scale_shift: str = "default"
     zero_init: bool = True
     remat: bool = False
     attention_implementation: str | None = None
@@ -87,6 +94,7 @@ class UNet2DConditionModel(nn.Module):
         timesteps: Num[Array, "b"],
         encoder_hidden_states: Float[Array, "b n d"],
         encoder_attention_mask: Bool[Array, "b n"] | None = None,
+        class_labels: Float[Array, "b e"] | None = None,
         deterministic: bool = True,
     ) -> Float[Array, "b h w c_out"]:
         """Predicts eps, v or x0, whichever it was trained for.
@@ -96,10 +104,11 @@ class UNet2DConditionModel(nn.Module):
           timesteps: one a sample, whole or fractional.
           encoder_hidden_states: text states; `d` is `cross_attention_dim`.
           encoder_attention_mask: True where a text state takes part; None for all.
+          class_labels: the vector that `class_embed_type="projection"` asks for.
           deterministic: False applies dropout (needs the rng stream "dropout").
         """
         levels = len(self.block_out_channels)
-        self._check(sample, encoder_hidden_states)
+        self._check(sample, encoder_hidden_states, class_labels)
         config = self._block_config()
         dtype, channels = config.dtype, self.block_out_channels
         heads = _per_level(self.attention_head_dim, levels, "attention_head_dim")
@@ -118,6 +127,10 @@ class UNet2DConditionModel(nn.Module):
         temb = TimestepEmbedding(4 * channels[0], self.act_fn, dtype, name="time_embedding")(
             temb.astype(dtype)
         )
+        if self.class_embed_type is not None:
+            temb += TimestepEmbedding(4 * channels[0], dtype=dtype, name="class_embedding")(
+                class_labels.astype(dtype)
+            )
 
         x = Conv(channels[0], (3, 3), padding=1, dtype=dtype, name="conv_in")(sample)
         skips = [x]
@@ -164,13 +177,16 @@ class UNet2DConditionModel(nn.Module):
         )(x)
         return x.astype(jnp.float32)
 
-    def example_inputs(self, batch_size: int = 1) -> tuple[jax.Array, ...]:
+    def example_inputs(self, batch_size: int = 1) -> tuple[jax.Array | None, ...]:
         """Zeros of the smallest shapes that `init` takes."""
         size = 2 ** (len(self.block_out_channels) - 1)
         return (
             jnp.zeros((batch_size, size, size, self.in_channels)),
             jnp.zeros((batch_size,), jnp.int32),
             jnp.zeros((batch_size, 1, self.cross_attention_dim)),
+            None,
+            self.class_embed_type
+            and jnp.zeros((batch_size, self.projection_class_embeddings_input_dim)),
         )
 
     def _block_config(self) -> BlockConfig:
@@ -181,13 +197,14 @@ class UNet2DConditionModel(nn.Module):
             dropout=float(self.dropout),
             use_linear_projection=self.use_linear_projection,
             downsample_padding=self.downsample_padding,
+            time_scale_shift=self.resnet_time_scale_shift == "scale_shift",
             zero_init=self.zero_init,
             remat=self.remat,
             attention_implementation=self.attention_implementation,
             dtype=jnp.dtype(self.dtype),
         )
 
-    def _check(self, sample: jax.Array, context: jax.Array) -> None:
+    def _check(self, sample: jax.Array, context: jax.Array, class_labels: jax.Array | None) -> None:
         """Says what is wrong with a config or an input before XLA says it badly."""
         levels = len(self.block_out_channels)
         for field, prefix in (("down_block_types", "Down"), ("up_block_types", "Up")):
@@ -202,6 +219,23 @@ class UNet2DConditionModel(nn.Module):
             raise UserError(
                 f"UNet2DConditionModel.mid_block_type={self.mid_block_type!r}: expected "
                 "UNetMidBlock2DCrossAttn, UNetMidBlock2D or None"
+            )
+        if self.class_embed_type not in (None, "projection"):
+            raise UserError(
+                f"UNet2DConditionModel.class_embed_type={self.class_embed_type!r}: expected "
+                "projection or None"
+            )
+        if self.resnet_time_scale_shift not in ("default", "scale_shift"):
+            raise UserError(
+                "UNet2DConditionModel.resnet_time_scale_shift="
+                f"{self.resnet_time_scale_shift!r}: expected default or scale_shift"
+            )
+        expected = self.class_embed_type and self.projection_class_embeddings_input_dim
+        given = None if class_labels is None else class_labels.shape[-1]
+        if given != expected:
+            raise UserError(
+                f"the UNet's class_labels have {given} features: with class_embed_type="
+                f"{self.class_embed_type!r} projection_class_embeddings_input_dim={expected}"
             )
         if sample.shape[-1] != self.in_channels:
             raise UserError(

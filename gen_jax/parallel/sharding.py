@@ -8,7 +8,6 @@ Models carry no sharding. A rule's tactic is one of
 """
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,7 +16,8 @@ from jax.sharding import PartitionSpec as P
 
 from gen_jax.common.errors import UserError
 
-Rules = Sequence[tuple[str, str]]
+# Pairs of a pattern and a tactic; of no fixed type, for they come from a command line.
+Rules = Any
 
 # An array smaller than this is not worth splitting: the gather costs more than it saves.
 MIN_SIZE_TO_SPLIT = 2**10
@@ -48,7 +48,7 @@ def shard_tree(tree: Any, rules: Rules, mesh: Mesh) -> Any:
     Raises:
       UserError: a leaf that no rule matches, or a rule that cannot be carried out.
     """
-    compiled = [(re.compile(pattern), tactic) for pattern, tactic in rules]
+    compiled = _compiled(rules)
 
     def one(path, leaf):
         name = path_name(path)
@@ -63,6 +63,19 @@ def shard_tree(tree: Any, rules: Rules, mesh: Mesh) -> Any:
         )
 
     return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def _compiled(rules: Rules) -> list[tuple[re.Pattern, str]]:
+    """The rules with their patterns read; a mistake in them is named."""
+    try:
+        return [(re.compile(pattern), tactic) for pattern, tactic in rules]
+    except re.error as e:
+        raise UserError(f"config.sharding.rules: {e.pattern!r} is no pattern: {e}") from e
+    except (TypeError, ValueError) as e:
+        raise UserError(
+            f"config.sharding.rules={rules!r}: expected pairs of a regular expression and a "
+            "tactic, for example (('.*', 'fsdp'),)"
+        ) from e
 
 
 def _spec(name: str, shape: tuple[int, ...], tactic: str, mesh: Mesh) -> P:

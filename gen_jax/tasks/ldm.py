@@ -1,6 +1,7 @@
 """The latent diffusion stage: a text-conditioned UNet behind a frozen autoencoder."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,6 +40,8 @@ class LDMTask:
       num_inference_steps: its steps.
       guidance_scale: its guidance, 1 for none.
       guidance_rescale: share of the contrast put back (arXiv 2305.08891).
+      coordinates: give the UNet each position's place as two more channels. Convolutions find
+        out late where they are (arXiv 1807.03247), and until then "top left" means nothing.
     """
 
     unet: UNet2DConditionModel
@@ -53,6 +56,7 @@ class LDMTask:
     num_inference_steps: int = 20
     guidance_scale: float = 3.0
     guidance_rescale: float = 0.0
+    coordinates: bool = False
 
     rng_streams = ("latent", "t", "noise", "drop_text", "dropout")
 
@@ -83,13 +87,16 @@ class LDMTask:
         )
         latent_shape = tuple(mean.shape[1:])
         text_encoder = by_name(TEXT_ENCODERS, values["text_encoder"], "config.task.text_encoder")
+        extra = 2 * bool(values.get("coordinates", False))
         unet = {
             "sample_size": latent_shape[0],
-            "in_channels": latent_shape[2],
+            "in_channels": latent_shape[2] + extra,
             "out_channels": latent_shape[2],
             "cross_attention_dim": text_encoder.hidden_size,
             **values["unet"],
         }
+        if unet.get("class_embed_type") is not None:
+            unet.setdefault("projection_class_embeddings_input_dim", text_encoder.hidden_size)
         if unet["cross_attention_dim"] != text_encoder.hidden_size:
             raise UserError(
                 f"config.task.unet.cross_attention_dim={unet['cross_attention_dim']} must be "
@@ -120,9 +127,10 @@ class LDMTask:
     def init(self, rng, batch):
         text_key, unet_key = jax.random.split(rng)
         tokens, mask = batch["tokens"], batch["token_mask"]
-        states, text = self.text_encoder.init_with_output(text_key, tokens, mask)
+        text = self.text_encoder.init(text_key, tokens, mask)
+        cond = self._text({"text_encoder": text["params"]}, tokens, mask)
         z = jnp.zeros((tokens.shape[0], *self.latent_shape))
-        unet = self.unet.init(unet_key, z, jnp.zeros(tokens.shape[:1]), states, mask)
+        unet = self.unet.init(unet_key, self._placed(z), jnp.zeros(tokens.shape[:1]), **cond)
         return {"model": {"unet": unet["params"], "text_encoder": text["params"]}}, {}
 
     def losses(self):
@@ -145,14 +153,29 @@ class LDMTask:
             jnp.broadcast_to(mask[None], (batch_size, length)),
         )
 
-    def _denoise(self, params, x_t, t, tokens, mask):
+    def _text(self, params, tokens, mask) -> dict[str, jax.Array]:
+        """What the UNet is told: a state a token and, where it takes one, their sum."""
         states = self.text_encoder.apply({"params": params["text_encoder"]}, tokens, mask)
-        return self._unet(params, x_t, t, states, mask)
+        cond = {"encoder_hidden_states": states, "encoder_attention_mask": mask}
+        if self.unet.class_embed_type is not None:
+            # Over the root of their number: a word weighs the same in a long caption.
+            total = (states * mask[:, :, None]).sum(axis=1)
+            count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
+            cond["class_labels"] = total / jnp.sqrt(count)
+        return cond
 
-    def _unet(self, params, x_t, t, states, mask, rngs=None):
-        return self.unet.apply(
-            {"params": params["unet"]}, x_t, self.process.model_time(t), states, mask, rngs=rngs
-        )
+    def _unet(self, params, x_t, t, cond, dropout=None):
+        rngs = {} if dropout is None else {"deterministic": False, "rngs": {"dropout": dropout}}
+        time = self.process.model_time(t)
+        return self.unet.apply({"params": params["unet"]}, self._placed(x_t), time, **cond, **rngs)
+
+    def _placed(self, x_t):
+        """Latents with their coordinates, of unit variance, where the UNet is given them."""
+        if not self.coordinates:
+            return x_t
+        rows, columns = (math.sqrt(3) * jnp.linspace(-1, 1, side) for side in x_t.shape[1:3])
+        grid = jnp.stack(jnp.meshgrid(rows, columns, indexing="ij"), axis=-1)
+        return jnp.concatenate([x_t, jnp.broadcast_to(grid, (len(x_t), *grid.shape))], axis=-1)
 
     def _loss(self, params, everything, extra, batch, rngs, frozen):
         x = first_stage.to_signed(batch["image"])
@@ -167,7 +190,7 @@ class LDMTask:
         mask = jnp.where(drop, empty_mask, batch["token_mask"])
 
         x_t = self.process.add_noise(x_0, eps, t)
-        output = self._denoise(params, x_t, t, tokens, mask)
+        output = self._unet(params, x_t, t, self._text(params, tokens, mask), rngs["dropout"])
         target = self.process.target(x_0, eps, t)
         error = ((output - target) ** 2).mean(axis=(1, 2, 3))
         loss = (error * self.process.loss_weight(t)).mean()
@@ -178,9 +201,7 @@ class LDMTask:
         x = first_stage.to_signed(batch["image"])
         x_0 = first_stage.encode(self.autoencoder, frozen["vae"], x, None)
         params = variables["params"]["model"]
-        states = self.text_encoder.apply(
-            {"params": params["text_encoder"]}, batch["tokens"], batch["token_mask"]
-        )
+        cond = self._text(params, batch["tokens"], batch["token_mask"])
 
         def at(index):
             share = (index + 0.5) / self.num_time_bins
@@ -189,7 +210,7 @@ class LDMTask:
                 t = jnp.round(t * (self.process.num_train_timesteps - 1)).astype(jnp.int32)
             eps = jax.random.normal(jax.random.fold_in(rngs["noise"], index), x_0.shape)
             x_t = self.process.add_noise(x_0, eps, t)
-            output = self._unet(params, x_t, t, states, batch["token_mask"])
+            output = self._unet(params, x_t, t, cond)
             return ((output - self.process.target(x_0, eps, t)) ** 2).mean(axis=(1, 2, 3))
 
         return {"mse": jax.lax.map(at, jnp.arange(self.num_time_bins)).T}
@@ -214,20 +235,18 @@ class LDMTask:
         if x_T is None:
             x_T = jax.random.normal(rngs["noise"], (count, *self.latent_shape))
 
-        def states_of(tokens, mask):
-            encoded = self.text_encoder.apply({"params": params["text_encoder"]}, tokens, mask)
-            return {"states": encoded, "mask": mask}
-
         def denoise(x_t, t, cond):
-            return self._unet(params, x_t, t, cond["states"], cond["mask"])
+            return self._unet(params, x_t, t, cond)
 
-        cond = states_of(tokens, mask)
+        cond = self._text(params, tokens, mask)
         if self.guidance_scale == 1.0:
             fn = lambda x_t, t: denoise(x_t, t, cond)  # noqa: E731
         else:
             empty = self.empty_text(count)
-            negative = states_of(
-                batch.get("negative_tokens", empty[0]), batch.get("negative_mask", empty[1])
+            negative = self._text(
+                params,
+                batch.get("negative_tokens", empty[0]),
+                batch.get("negative_mask", empty[1]),
             )
             fn = guidance.guided_batched(
                 denoise, cond, negative, self.guidance_scale, self.guidance_rescale

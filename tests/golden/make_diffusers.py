@@ -92,6 +92,21 @@ UNETS = {
         size=(6, 10),
         times=(0.25, 731.5),
     ),
+    # A vector beside the states, and the time as scale and shift.
+    "vector": dict(
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        cross_attention_dim=6,
+        attention_head_dim=2,
+        class_embed_type="projection",
+        projection_class_embeddings_input_dim=10,
+        resnet_time_scale_shift="scale_shift",
+        size=(6, 4),
+        times=(5, 700),
+    ),
 }
 
 TINIES = {
@@ -179,17 +194,20 @@ def unet_case(cls, name: str, case: dict) -> dict[str, np.ndarray]:
     x = noise(f"{name}.x", (2, *case["size"], case.get("in_channels", 4)))
     context = noise(f"{name}.context", (2, 5, case["cross_attention_dim"]))
     mask = np.array(case.get("mask", np.ones((2, 5))), bool)
+    vector = noise(f"{name}.vector", (2, case.get("projection_class_embeddings_input_dim", 0)))
     out = model(
         nchw(x),
         torch.tensor(case["times"]),
         torch.from_numpy(context),
         encoder_attention_mask=torch.from_numpy(mask) if "mask" in case else None,
+        class_labels=torch.from_numpy(vector) if vector.size else None,
     ).sample
     return {
         "keys": np.array(json.dumps(shapes)),
         "x": x,
         "context": context,
         "mask": mask,
+        "vector": vector,
         "out": nhwc(out),
     }
 

@@ -25,6 +25,7 @@ def test_equals_diffusers(name):
         jnp.asarray(UNETS[name]["times"]),
         golden["context"],
         golden["mask"] if "mask" in UNETS[name] else None,
+        golden["vector"] if golden["vector"].size else None,
     )
     assert relative_error(out, golden["out"]) < 1e-4
     keys = {k: v.shape for k, v in torch_from_flax(variables["params"]).items()}
@@ -133,5 +134,11 @@ def test_mistakes_are_named():
         shapes(attention_head_dim=(1, 2, 4))
     with pytest.raises(UserError, match="down_block_types"):
         shapes(down_block_types=("DownBlock2D", "AttnDownBlock2D"))
+    with pytest.raises(UserError, match="class_labels have None features"):
+        shapes(class_embed_type="projection", projection_class_embeddings_input_dim=7)
+    with pytest.raises(UserError, match="expected projection or None"):
+        shapes(class_embed_type="timestep")
+    with pytest.raises(UserError, match="expected default or scale_shift"):
+        shapes(resnet_time_scale_shift="ada_group")
     with pytest.raises(UserError, match="mid_block_type='Middle'"):
         shapes(mid_block_type="Middle")

@@ -53,6 +53,10 @@ def test_mistakes():
         spec((64, 64), [(".*", "split")])
     with pytest.raises(UserError, match="cannot be split"):
         spec((64, 63), [(".*", "tensor(1)")])
+    with pytest.raises(UserError, match="is no pattern"):
+        spec((64, 64), [("(", "fsdp")])
+    with pytest.raises(UserError, match="expected pairs of a regular expression and a tactic"):
+        spec((64, 64), "(")
 
 
 def test_a_tensor_group_must_lie_inside_one_process():

@@ -12,12 +12,13 @@ from gen_jax.models.layers.norms import GroupNorm
 
 
 class ResnetBlock2D(nn.Module):
-    """Norm, activation, 3x3 convolution, twice; the time is added in between.
+    """Norm, activation, 3x3 convolution, twice; the time is told in between.
 
     Attributes:
       features: channels of the result; the skip gets a 1x1 convolution where they change.
       norm_num_groups, norm_eps: of both group norms.
       act_fn: activation's name.
+      time_scale_shift: the time scales and shifts the second norm, and is not just added.
       dropout: rate before the second convolution.
       zero_init: start the second convolution at zero, so that the block starts as identity.
       dtype: compute dtype.
@@ -28,6 +29,7 @@ class ResnetBlock2D(nn.Module):
     norm_eps: float = 1e-6
     act_fn: str = "silu"
     dropout: float = 0.0
+    time_scale_shift: bool = False
     zero_init: bool = False
     dtype: Any = jnp.float32
 
@@ -42,10 +44,17 @@ class ResnetBlock2D(nn.Module):
         act = get_activation(self.act_fn)
         h = GroupNorm(self.norm_num_groups, self.norm_eps, self.dtype, name="norm1")(x)
         h = Conv(self.features, (3, 3), padding=1, dtype=self.dtype, name="conv1")(act(h))
+        told = None
         if temb is not None:
-            shift = nn.Dense(self.features, dtype=self.dtype, name="time_emb_proj")(act(temb))
-            h = h + shift[:, None, None, :]
+            width = (2 if self.time_scale_shift else 1) * self.features
+            told = nn.Dense(width, dtype=self.dtype, name="time_emb_proj")(act(temb))
+            told = told[:, None, None, :]
+        if told is not None and not self.time_scale_shift:
+            h = h + told
         h = GroupNorm(self.norm_num_groups, self.norm_eps, self.dtype, name="norm2")(h)
+        if told is not None and self.time_scale_shift:
+            scale, shift = jnp.split(told, 2, axis=-1)
+            h = h * (1 + scale) + shift
         h = act(h)
         if self.dropout:
             h = nn.Dropout(self.dropout, name="dropout")(h, deterministic=deterministic)

@@ -23,6 +23,7 @@ class BlockConfig:
     dropout: float = 0.0
     use_linear_projection: bool = False
     downsample_padding: int = 1
+    time_scale_shift: bool = False
     zero_init: bool = True
     remat: bool = False
     attention_implementation: str | None = None
@@ -37,6 +38,7 @@ class BlockConfig:
             norm_eps=self.norm_eps,
             act_fn=self.act_fn,
             dropout=self.dropout,
+            time_scale_shift=self.time_scale_shift,
             zero_init=self.zero_init,
             dtype=self.dtype,
             name=name,

@@ -1,0 +1,79 @@
+"""What the latent diffusion task tells its UNet."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import ldm
+from gen_jax.tasks import build_task
+from gen_jax.tasks.ldm import LDMTask
+
+
+@pytest.fixture(scope="module")
+def task():
+    config = ldm.get_config("debug,vae=train")
+    vae = build_task(config.requires.vae.task.to_dict())
+    return build_task(config.task.to_dict(), {"vae": vae})
+
+
+def text(task):
+    length = task.text_encoder.max_length
+    tokens = np.arange(2 * length, dtype=np.int32).reshape(2, length)
+    mask = np.arange(length)[None] < np.array([[3], [length]])
+    return jnp.asarray(tokens), jnp.asarray(mask)
+
+
+def test_padding_is_not_in_the_pooled_text(task):
+    tokens, mask = text(task)
+    params = {"text_encoder": task.text_encoder.init(jax.random.key(0), tokens, mask)["params"]}
+    pooled = task._text(params, tokens, mask)["class_labels"]
+    other = task._text(params, jnp.where(mask, tokens, 7), mask)["class_labels"]
+    np.testing.assert_allclose(pooled, other, atol=1e-5)
+    heard = task._text(params, jnp.where(mask, 7, tokens), mask)["class_labels"]
+    assert (np.abs(heard - pooled).max(axis=1) > 0.1).all()
+    nothing = task._text(params, tokens, jnp.zeros_like(mask))["class_labels"]
+    assert np.isfinite(nothing).all()
+
+
+def test_the_unet_is_told_where_each_position_is(task):
+    z = jnp.full((2, 4, 6, 4), 5.0)
+    placed = task._placed(z)
+    np.testing.assert_array_equal(placed[..., :4], z)
+    rows, columns = placed[0, ..., 4], placed[0, ..., 5]
+    edge = 3**0.5
+    np.testing.assert_allclose(rows[:, 0], np.linspace(-edge, edge, 4), rtol=1e-6)
+    np.testing.assert_allclose(columns[0], np.linspace(-edge, edge, 6), rtol=1e-6)
+    assert np.ptp(rows, axis=1).max() == 0 and np.ptp(columns, axis=0).max() == 0
+    assert task.unet.in_channels == task.latent_shape[2] + 2
+
+
+def test_stable_diffusion_sizes_are_told_nothing_more():
+    for variant in ("sd15", "sd2"):
+        config = ldm.get_config(f"variant={variant},data=somewhere")
+        assert not config.task.coordinates
+        assert "class_embed_type" not in config.task.unet
+
+
+def test_dropout_of_the_unet_is_applied_in_training_alone(task):
+    import dataclasses
+
+    dropped: LDMTask = dataclasses.replace(task, unet=task.unet.clone(dropout=0.9))
+    shapes = jax.eval_shape(
+        lambda: dropped.init(
+            jax.random.key(0),
+            {k: jnp.zeros((2, *s.shape), s.dtype) for k, s in dropped.batch_spec().items()},
+        )
+    )[0]["model"]
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda s: jnp.asarray(0.1 * rng.normal(size=s.shape), s.dtype), shapes)
+    x, t = jnp.ones((2, *task.latent_shape)), jnp.full((2,), 0.5)
+
+    @jax.jit
+    def outputs(key):
+        cond = dropped._text(params, *text(dropped))
+        return dropped._unet(params, x, t, cond, key), dropped._unet(params, x, t, cond)
+
+    (first, still), (second, still_again) = outputs(jax.random.key(0)), outputs(jax.random.key(1))
+    np.testing.assert_array_equal(still, still_again)
+    assert np.abs(first - second).max() > 1e-3
