@@ -5,7 +5,7 @@
 Laptop recipe (default): a patchifying autoencoder of 0.7M parameters on crops of the embedded
 photographs (`:data=shapes`: of drawn scenes) at 64x64, 2 CPU cores. The weights in
 gen_jax/weights came from it: vae_photos in 18 minutes, 28.8 dB on held-out crops; vae_shapes in
-11 minutes, 31.2 dB on held-out scenes.
+11 minutes, 31.5 dB on held-out scenes.
 
 `:variant=sd` is the autoencoder of Stable Diffusion 1.x (83,653,863 parameters) with a patch
 discriminator, for 256x256 crops of your own images (`data=DIR`, see gen_jax.prepare); one

@@ -124,13 +124,13 @@ class UNet2DConditionModel(nn.Module):
             flip_sin_to_cos=self.flip_sin_to_cos,
             freq_shift=float(self.freq_shift),
         )
-        temb = TimestepEmbedding(4 * channels[0], self.act_fn, dtype, name="time_embedding")(
+        temb = TimestepEmbedding(4 * channels[0], self.act_fn, dtype=dtype, name="time_embedding")(
             temb.astype(dtype)
         )
         if self.class_embed_type is not None:
-            temb += TimestepEmbedding(4 * channels[0], dtype=dtype, name="class_embedding")(
-                class_labels.astype(dtype)
-            )
+            temb += TimestepEmbedding(
+                4 * channels[0], zero_init=self.zero_init, dtype=dtype, name="class_embedding"
+            )(class_labels.astype(dtype))
 
         x = Conv(channels[0], (3, 3), padding=1, dtype=dtype, name="conv_in")(sample)
         skips = [x]

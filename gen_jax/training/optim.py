@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from optax import contrib
 
 from gen_jax.common.errors import UserError
 from gen_jax.parallel.sharding import path_name
@@ -66,7 +67,8 @@ def make_schedule(config: Mapping[str, Any], num_steps: int) -> Callable[[Any], 
 def make_optimizer(config: Mapping[str, Any], num_steps: int) -> optax.GradientTransformation:
     """Clipping, the optimizer, decoupled weight decay, the schedule, frozen paths.
 
-    Names: `adamw` (arXiv 1711.05101), `adafactor` (arXiv 1804.04235), `lion` (arXiv 2302.06675).
+    Names: `adamw` (arXiv 1711.05101), `adafactor` (arXiv 1804.04235), `lion` (arXiv 2302.06675),
+    `muon` (arXiv 2502.16982: matrices by Muon at AdamW's scale, embeddings and vectors by AdamW).
 
     Raises:
       UserError: an unknown key or name.
@@ -93,10 +95,20 @@ def make_optimizer(config: Mapping[str, Any], num_steps: int) -> optax.GradientT
             weight_decay_rate=c["weight_decay"] or None,
             weight_decay_mask=decay_mask,
         )
-    else:
-        raise UserError(
-            f"config.optimizer.name: {c['name']!r} is none of ['adafactor', 'adamw', 'lion']"
+    elif c["name"] == "muon":
+        core = contrib.muon(
+            schedule,
+            weight_decay=c["weight_decay"],
+            weight_decay_mask=decay_mask,
+            eps=c["eps"],
+            adam_b1=c["b1"],
+            adam_b2=c["b2"],
+            muon_weight_dimension_numbers=_matrices,
+            consistent_rms=0.2,
         )
+    else:
+        names = ["adafactor", "adamw", "lion", "muon"]
+        raise UserError(f"config.optimizer.name: {c['name']!r} is none of {names}")
     parts = [optax.clip_by_global_norm(c["clip_norm"])] if c["clip_norm"] else []
     chain = optax.chain(*parts, core)
     if not c["freeze"]:
@@ -112,6 +124,21 @@ def ema_decay(step: jax.Array, decay: float) -> jax.Array:
     """Decay that rises with the step, so that the average forgets the initial parameters."""
     step = step.astype(jnp.float32)
     return jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+
+
+def _matrices(params):
+    """Which axes of each kernel are rows and columns to Muon; None for what is no matrix."""
+
+    def one(path, leaf):
+        name = path_name(path)
+        if leaf.ndim < 2 or "embedding" in name.split("/")[-1]:
+            return None
+        # flax's projections to heads are [in, heads, d], all others [..., out].
+        split = 1 if re.search(r"(query|key|value)/kernel$", name) else leaf.ndim - 1
+        axes = tuple(range(leaf.ndim))
+        return contrib.MuonDimensionNumbers(axes[:split], axes[split:])
+
+    return jax.tree_util.tree_map_with_path(one, params)
 
 
 def _by_path(tree, fn):

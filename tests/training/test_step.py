@@ -112,7 +112,7 @@ def test_streams_are_named_and_never_repeat():
     assert len({data(x[n]) for x in (a, c) for n in ("t", "noise")}) == 4
 
 
-@pytest.mark.parametrize("name", ["adamw", "adafactor", "lion"])
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "lion", "muon"])
 def test_optimizers_fit(name):
     task = ToyTask()
     optimizer = optim.make_optimizer(
@@ -152,6 +152,34 @@ def test_freeze_and_decay_masks():
     new = optax.apply_updates(params, updates)
     assert float(new["a"]["kernel"][0, 0]) == pytest.approx(0.95)
     assert float(new["a"]["bias"][0]) == 1.0 and float(new["b"]["kernel"][0]) == 1.0
+
+
+def test_muon_moves_every_direction_of_a_kernel_alike():
+    rng = np.random.default_rng(0)
+    # A gradient of rank 2 whose second direction is a thousandth of the first.
+    u, v = (np.linalg.qr(rng.normal(size=(n, 2)))[0] for n in (18, 8))
+    gradient = jnp.asarray(u @ np.diag([1.0, 1e-3]) @ v.T, jnp.float32).reshape(3, 3, 2, 8)
+    params = {
+        "conv": {"kernel": jnp.zeros((3, 3, 2, 8)), "bias": jnp.zeros(8)},
+        "query": {"kernel": jnp.zeros((6, 2, 3))},
+        "token_embedding": {"embedding": jnp.zeros((5, 8))},
+    }
+    optimizer = optim.make_optimizer(
+        {"name": "muon", "learning_rate": 0.1, "schedule": "constant"}, 10
+    )
+    grads = jax.tree.map(jnp.ones_like, params)
+    grads["conv"]["kernel"] = gradient
+    # Without clipping's factor: Muon does not see the gradient's size.
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    moved = -np.asarray(updates["conv"]["kernel"]).reshape(18, 8)
+    first, second = (float(u[:, i] @ moved @ v[:, i]) for i in (0, 1))
+    assert 0.5 < second / first < 2
+    # 0.2 of the root mean square of an orthogonal matrix scaled by its larger side.
+    assert first == pytest.approx(0.1 * 0.2 * 18**0.5, rel=0.4)
+    # Adam's (here Nadam's) first step is about the learning rate, whatever the gradient.
+    for leaf in (updates["conv"]["bias"], updates["token_embedding"]["embedding"]):
+        np.testing.assert_allclose(leaf, -0.1, rtol=0.6)
+    assert np.isfinite(updates["query"]["kernel"]).all()
 
 
 @pytest.mark.parametrize(

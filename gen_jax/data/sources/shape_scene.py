@@ -17,7 +17,7 @@ import numpy as np
 Scene = dict[str, Any]
 
 # Raise it when scenes, drawing or wording change: old shards then count as another data set.
-WORLD_VERSION = 2
+WORLD_VERSION = 3
 
 SHAPES = ("circle", "square", "triangle", "star", "pentagon", "cross", "ring", "heart")
 
@@ -42,23 +42,23 @@ BACKGROUNDS: dict[str, tuple[int, int, int]] = {
 # Name -> (x, y) of the middle of the place.
 POSITIONS: dict[str, tuple[float, float]] = {
     "center": (0.5, 0.5),
-    "left": (0.3, 0.5),
-    "right": (0.7, 0.5),
-    "top": (0.5, 0.3),
-    "bottom": (0.5, 0.7),
-    "top left": (0.3, 0.3),
-    "top right": (0.7, 0.3),
-    "bottom left": (0.3, 0.7),
-    "bottom right": (0.7, 0.7),
+    "left": (0.36, 0.5),
+    "right": (0.64, 0.5),
+    "top": (0.5, 0.36),
+    "bottom": (0.5, 0.64),
+    "top left": (0.36, 0.36),
+    "top right": (0.64, 0.36),
+    "bottom left": (0.36, 0.64),
+    "bottom right": (0.64, 0.64),
 }
 
 # Radii by size name, as large as the places leave room for: what covers little of the image
 # has little weight in a squared error, and a small model learns it late. Sizes are only spoken
 # of where there is one object, so "medium" has no word.
 RADII: dict[str, tuple[float, float]] = {
-    "small": (0.13, 0.15),
-    "medium": (0.14, 0.165),
-    "large": (0.21, 0.235),
+    "small": (0.17, 0.19),
+    "medium": (0.15, 0.17),
+    "large": (0.27, 0.29),
 }
 
 # Pairs that no training scene holds: every shape once and every colour once, so

@@ -44,15 +44,18 @@ class TimestepEmbedding(nn.Module):
     Attributes:
       features: size of the result (4 x block_out_channels[0] in the UNet).
       act_fn: activation between the layers.
+      zero_init: start at zero, so that what is embedded does not speak at first.
       dtype: compute dtype.
     """
 
     features: int
     act_fn: str = "silu"
+    zero_init: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b d"]) -> Float[Array, "b features"]:
         x = nn.Dense(self.features, dtype=self.dtype, name="linear_1")(x)
         x = get_activation(self.act_fn)(x)
-        return nn.Dense(self.features, dtype=self.dtype, name="linear_2")(x)
+        init = nn.initializers.zeros_init() if self.zero_init else nn.initializers.lecun_normal()
+        return nn.Dense(self.features, kernel_init=init, dtype=self.dtype, name="linear_2")(x)
