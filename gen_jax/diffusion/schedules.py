@@ -23,7 +23,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.diffusion import predictions
 
 Schedule = Literal["scaled_linear", "linear", "squaredcos_cap_v2", "flow"]
-TimestepSampling = Literal["uniform", "logit_normal"]
+TimestepSampling = Literal["uniform", "stratified", "logit_normal"]
 
 # The ranges each schedule is known by: latent diffusion (arXiv 2112.10752) and DDPM (2006.11239).
 _BETA_RANGE = {"scaled_linear": (0.00085, 0.012), "linear": (1e-4, 0.02)}
@@ -125,10 +125,15 @@ class Process:
         """Draws training times: int32 in [0, T) if discrete, float32 in [0, 1] if flow.
 
         `logit_normal` puts most of them in the middle (arXiv 2403.03206, section
-        3.1) and `shift` moves them towards noise, as it does for the samplers.
+        3.1), `stratified` spreads those of one batch evenly (arXiv 2107.00630, section
+        I.1), and `shift` moves them towards noise, as it does for the samplers.
         """
         if self.timestep_sampling == "logit_normal":
             u = jax.nn.sigmoid(jax.random.normal(rng, shape))
+        elif self.timestep_sampling == "stratified":
+            count = math.prod(shape)
+            u = (jnp.arange(count) + jax.random.uniform(rng)) / count
+            u = jnp.reshape(u, shape)
         elif self.is_flow:
             u = jax.random.uniform(rng, shape)
         else:
@@ -239,7 +244,7 @@ def make_process(
         beta_end: last beta; likewise.
         rescale_zero_terminal_snr: make x_T pure noise (arXiv 2305.08891).
         snr_gamma: the gamma of min-SNR loss weights, 5 in the paper; None for none.
-        timestep_sampling: how `sample_t` draws, `uniform` or `logit_normal`.
+        timestep_sampling: how `sample_t` draws, `uniform`, `stratified` or `logit_normal`.
         shift: of flow times towards noise, in training and sampling alike.
 
     Raises:

@@ -100,6 +100,13 @@ def test_training_times():
     assert abs(float(jnp.median(peaked)) - 0.5) < 0.01 and peaked.std() < 0.9 * uniform.std()
     moved = make_process("flow", "flow", shift=3.0).sample_t(rng, shape)
     np.testing.assert_allclose(moved, 3 * uniform / (1 + 2 * uniform), rtol=1e-6)
+    spread = make_process("flow", "flow", timestep_sampling="stratified").sample_t(rng, (16,))
+    np.testing.assert_allclose(np.diff(spread), 1 / 16, rtol=1e-4)
+    assert spread.min() >= 0 and spread.max() < 1
+    other = make_process("flow", "flow", timestep_sampling="stratified")
+    assert spread[0] != other.sample_t(jax.random.key(1), (16,))[0]
+    indices = make_process("linear", timestep_sampling="stratified").sample_t(rng, (1000,))
+    np.testing.assert_array_equal(indices, np.arange(1000))
     whole = make_process("linear", timestep_sampling="logit_normal").sample_t(rng, shape)
     assert whole.dtype == jnp.int32 and whole.min() >= 0 and whole.max() <= 999
 
