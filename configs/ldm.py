@@ -94,7 +94,7 @@ def _shapes(config):
     # The words of an object decide little of the squared error. Muon follows weak directions of
     # a gradient as far as strong ones: what AdamW hears after a thousand steps, it hears at once.
     config.optimizer.model.update(name="muon", learning_rate=3e-3)
-    config.training.update(num_steps=2200, checkpoint_every=500)
+    config.training.update(num_steps=2000, checkpoint_every=500)
     _replace_evaluator(config, shapes_accuracy=dict(count=256, others=128, batch_size=64))
 
 

@@ -42,6 +42,7 @@ _ONLY: dict[str, dict[str, Any]] = {
         "encoder_hid_dim_type": None,
         "num_attention_heads": None,
         "dual_cross_attention": False,
+        "class_embed_type": (None, "projection"),
         "class_embeddings_concat": False,
         "num_class_embeds": None,
         "addition_embed_type": None,
@@ -51,6 +52,7 @@ _ONLY: dict[str, dict[str, Any]] = {
         "cross_attention_norm": None,
         # The logits are float32 here in any case.
         "upcast_attention": _ANY,
+        "resnet_time_scale_shift": ("default", "scale_shift"),
         "resnet_skip_time_act": False,
         "resnet_out_scale_factor": 1,
         "time_embedding_type": "positional",
@@ -91,7 +93,7 @@ def module_from_config(config: Mapping[str, Any], where: str, **options: Any) ->
         value = _tuples(value)
         if key in known or (key == "use_midblock_gn" and cls is AutoencoderTiny):
             values[key] = value
-        elif not key.startswith("_"):
+        if key in _ONLY[name] or not (key in values or key.startswith("_")):
             _check_inert(name, key, value, config, where)
     return cls(**values, **options)
 

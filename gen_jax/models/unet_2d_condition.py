@@ -186,7 +186,7 @@ class UNet2DConditionModel(nn.Module):
             jnp.zeros((batch_size, 1, self.cross_attention_dim)),
             None,
             self.class_embed_type
-            and jnp.zeros((batch_size, self.projection_class_embeddings_input_dim)),
+            and jnp.zeros((batch_size, self.projection_class_embeddings_input_dim or 0)),
         )
 
     def _block_config(self) -> BlockConfig:

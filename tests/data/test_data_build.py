@@ -8,7 +8,7 @@ from gen_jax.data import build, dataset, packing, plan
 
 
 def _options(out, **changes):
-    values = dict(source="shapes", out=str(out), num=120, size=16, shard_records=25, workers=1)
+    values = dict(source="shapes", out=str(out), num=140, size=16, shard_records=25, workers=1)
     return build.Options(**(values | changes))
 
 

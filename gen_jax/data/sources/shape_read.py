@@ -89,10 +89,22 @@ def _size_of(shape: str, area: float) -> str:
     """The size name whose radii fit the area (in shares of the image) best."""
     if shape not in shape_scene.SHAPES:
         return "unknown"
-    unit = _unit_area(shape)
-    radius = (area / unit) ** 0.5
+    radius = _radius_of(shape, area)
     middles = {name: sum(shape_scene.RADII[name]) / 2 for name in ("small", "large")}
     return min(middles, key=lambda name: abs(middles[name] - radius))
+
+
+def _radius_of(shape: str, area: float) -> float:
+    return (area / _unit_area(shape)) ** 0.5 if shape in shape_scene.SHAPES else 0.0
+
+
+@functools.cache
+def _box_middle(shape: str) -> float:
+    """How far below its centre the middle of a shape's bounding box lies, at radius 1."""
+    if shape not in shape_scene.SHAPES:
+        return 0.0
+    rows = shape_draw.outlines(shape)[0][:, 1]
+    return float(rows.max() + rows.min()) / 2
 
 
 @functools.cache
@@ -149,9 +161,10 @@ def read_scene(image: UInt8[np.ndarray, "h w 3"]) -> Reading:
         core = core if core.sum() >= 4 else region
         color = int(np.bincount(colors[core].argmin(-1), minlength=first_background).argmax())
         shape, overlap = _shape_of(region)
-        # The middle of the bounding box: a triangle's centre of mass hangs low.
+        # From the middle of the bounding box, as far as that lies from the shape's own.
         left, top, across, down = stats[number, :4]
         x, y = (left + across / 2) / width, (top + down / 2) / height
+        y -= _box_middle(shape) * _radius_of(shape, area)
         objects.append(
             {
                 "shape": shape,
