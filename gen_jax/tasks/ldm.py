@@ -158,16 +158,17 @@ class LDMTask:
         states = self.text_encoder.apply({"params": params["text_encoder"]}, tokens, mask)
         cond = {"encoder_hidden_states": states, "encoder_attention_mask": mask}
         if self.unet.class_embed_type is not None:
-            # Over the root of their number: a word weighs the same in a long caption.
+            # Over the root of their number: of one size however long the caption.
             total = (states * mask[:, :, None]).sum(axis=1)
             count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
             cond["class_labels"] = total / jnp.sqrt(count)
         return cond
 
     def _unet(self, params, x_t, t, cond, dropout=None):
-        rngs = {} if dropout is None else {"deterministic": False, "rngs": {"dropout": dropout}}
+        """The UNet's output; `dropout` is the key of its dropout, None in inference."""
+        drop = {} if dropout is None else {"deterministic": False, "rngs": {"dropout": dropout}}
         time = self.process.model_time(t)
-        return self.unet.apply({"params": params["unet"]}, self._placed(x_t), time, **cond, **rngs)
+        return self.unet.apply({"params": params["unet"]}, self._placed(x_t), time, **cond, **drop)
 
     def _placed(self, x_t):
         """Latents with their coordinates, of unit variance, where the UNet is given them."""
