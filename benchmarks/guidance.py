@@ -26,7 +26,9 @@ SHOWN = {
 }
 
 
-def measure(run: str, scales, sampler_steps: int | None) -> tuple[str, dict[float, dict]]:
+def measure(
+    run: str, scales, sampler_steps: int | None, count: int | None
+) -> tuple[str, dict[float, dict]]:
     """The evaluator's name, and scale -> its metrics."""
     from gen_jax.evaluation import Predictor, build_evaluators
     from gen_jax.parallel import compilation
@@ -43,6 +45,8 @@ def measure(run: str, scales, sampler_steps: int | None) -> tuple[str, dict[floa
     name = names[0]
     data = run_data.open_data(config.data.to_dict(), model.path, config.training.seed)
     values = {name: config.evaluators[name].to_dict()}
+    if count:
+        values[name] |= {k: count for k in ("count", "others") if k in values[name]}
     _, evaluator = build_evaluators(values, config.task.name)[name]
     found = {}
     for scale in scales:
@@ -80,10 +84,11 @@ def main() -> None:
     parser.add_argument("--run", required=True, help="run directory of an ldm")
     parser.add_argument("--scales", type=float, nargs="+", default=SCALES)
     parser.add_argument("--sampler-steps", type=int, default=None)
+    parser.add_argument("--count", type=int, default=None, help="samples instead of the run's own")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("guidance.json"))
     parser.add_argument("--plot", type=pathlib.Path, default=pathlib.Path("guidance.png"))
     args = parser.parse_args()
-    name, found = measure(args.run, args.scales, args.sampler_steps)
+    name, found = measure(args.run, args.scales, args.sampler_steps, args.count)
     args.out.write_text(json.dumps(found, indent=1) + "\n")
     plot(args.plot, found, [k for k in SHOWN[name] if k in found[args.scales[0]]])
     print(f"wrote {args.out} and {args.plot}")
