@@ -2,11 +2,11 @@
 
     python -m gen_jax.main --config=configs/ldm.py --workdir=runs/ldm
 
-Laptop recipe (default): a 2.6M-parameter UNet with rectified flow on 16x16 latents of the
+Laptop recipe (default): a 2.7M-parameter UNet with rectified flow on 16x16 latents of the
 embedded photographs, 2 CPU cores, under 10 minutes, behind the packaged autoencoder; score in
 docs/results.md. `:vae=train` trains the autoencoder first, `:vae=DIR` takes another run's or a
 diffusers folder. `:data=shapes` learns the procedural world behind its own packaged autoencoder,
-about 25 minutes; it does not hear its text well enough yet. `:data=DIR` takes your own captioned
+26 minutes; it draws the colour and the place that it is told, the shape not yet. `:data=DIR` takes your own captioned
 shards and trains an autoencoder of them first.
 
 `:variant=sd15` and `:variant=sd2` are the UNets of Stable Diffusion 1.5 (859,520,964
