@@ -70,7 +70,7 @@ def get_config(arg=None):
             )
         else:
             config.frozen.vae = source
-    config.training.update(num_steps=900, batch_size=16, ema=0.99, checkpoint_every=250)
+    config.training.update(num_steps=800, batch_size=16, ema=0.99, checkpoint_every=250)
     config.optimizer.model.update(learning_rate=2e-3, warmup_steps=50)
     common.set_data(config, arg.data)
     if arg.data == "shapes":
