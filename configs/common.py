@@ -103,6 +103,7 @@ def optimizer(**changes: Any) -> dict[str, Any]:
         b1=0.9,
         b2=0.99,
         eps=1e-8,
+        ns_steps=5,
         weight_decay=0.0,
         no_decay=r"(bias|scale|norm|embedding)",
         freeze="",

@@ -1,10 +1,12 @@
 """The latent diffusion stage: a text-conditioned UNet behind a frozen autoencoder."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
 
+import einops
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -42,6 +44,8 @@ class LDMTask:
       guidance_rescale: share of the contrast put back (arXiv 2305.08891).
       coordinates: give the UNet each position's place as two more channels. Convolutions find
         out late where they are (arXiv 1807.03247), and until then "top left" means nothing.
+      patch_size: side of the squares of latents that the UNet sees as one position, as in
+        arXiv 2212.09748: 2 makes a position of four and the step about four times cheaper.
     """
 
     unet: UNet2DConditionModel
@@ -57,6 +61,7 @@ class LDMTask:
     guidance_scale: float = 3.0
     guidance_rescale: float = 0.0
     coordinates: bool = False
+    patch_size: int = 1
 
     rng_streams = ("latent", "t", "noise", "drop_text", "dropout")
 
@@ -88,10 +93,16 @@ class LDMTask:
         latent_shape = tuple(mean.shape[1:])
         text_encoder = by_name(TEXT_ENCODERS, values["text_encoder"], "config.task.text_encoder")
         extra = 2 * bool(values.get("coordinates", False))
+        patch = values.get("patch_size", 1)
+        if not isinstance(patch, int) or patch < 1 or latent_shape[0] % patch:
+            raise UserError(
+                f"config.task.patch_size={patch!r} must divide the latent's side {latent_shape[0]}"
+            )
+        channels = latent_shape[2] * patch**2
         unet = {
-            "sample_size": latent_shape[0],
-            "in_channels": latent_shape[2] + extra,
-            "out_channels": latent_shape[2],
+            "sample_size": latent_shape[0] // patch,
+            "in_channels": channels + extra,
+            "out_channels": channels,
             "cross_attention_dim": text_encoder.hidden_size,
             **values["unet"],
         }
@@ -130,7 +141,7 @@ class LDMTask:
         text = self.text_encoder.init(text_key, tokens, mask)
         cond = self._text({"text_encoder": text["params"]}, tokens, mask)
         z = jnp.zeros((tokens.shape[0], *self.latent_shape))
-        unet = self.unet.init(unet_key, self._placed(z), jnp.zeros(tokens.shape[:1]), **cond)
+        unet = self.unet.init(unet_key, self._seen(z), jnp.zeros(tokens.shape[:1]), **cond)
         return {"model": {"unet": unet["params"], "text_encoder": text["params"]}}, {}
 
     def losses(self):
@@ -168,15 +179,20 @@ class LDMTask:
         """The UNet's output; `dropout` is the key of its dropout, None in inference."""
         drop = {} if dropout is None else {"deterministic": False, "rngs": {"dropout": dropout}}
         time = self.process.model_time(t)
-        return self.unet.apply({"params": params["unet"]}, self._placed(x_t), time, **cond, **drop)
+        y = self.unet.apply({"params": params["unet"]}, self._seen(x_t), time, **cond, **drop)
+        p = self.patch_size
+        return einops.rearrange(y, "b h w (p q c) -> b (h p) (w q) c", p=p, q=p)
 
-    def _placed(self, x_t):
-        """Latents with their coordinates, of unit variance, where the UNet is given them."""
+    def _seen(self, x_t):
+        """Latents as the UNet takes them: in patches, each with its place where it is told."""
+        p = self.patch_size
+        x = einops.rearrange(x_t, "b (h p) (w q) c -> b h w (p q c)", p=p, q=p)
         if not self.coordinates:
-            return x_t
-        rows, columns = (math.sqrt(3) * jnp.linspace(-1, 1, side) for side in x_t.shape[1:3])
+            return x
+        # Of unit variance, as the latents are.
+        rows, columns = (math.sqrt(3) * jnp.linspace(-1, 1, side) for side in x.shape[1:3])
         grid = jnp.stack(jnp.meshgrid(rows, columns, indexing="ij"), axis=-1)
-        return jnp.concatenate([x_t, jnp.broadcast_to(grid, (len(x_t), *grid.shape))], axis=-1)
+        return jnp.concatenate([x, jnp.broadcast_to(grid, (len(x), *grid.shape))], axis=-1)
 
     def _loss(self, params, everything, extra, batch, rngs, frozen):
         x = first_stage.to_signed(batch["image"])
@@ -236,12 +252,10 @@ class LDMTask:
         if x_T is None:
             x_T = jax.random.normal(rngs["noise"], (count, *self.latent_shape))
 
-        def denoise(x_t, t, cond):
-            return self._unet(params, x_t, t, cond)
-
+        denoise = functools.partial(self._unet, params)
         cond = self._text(params, tokens, mask)
         if self.guidance_scale == 1.0:
-            fn = lambda x_t, t: denoise(x_t, t, cond)  # noqa: E731
+            fn = functools.partial(denoise, cond=cond)
         else:
             empty = self.empty_text(count)
             negative = self._text(

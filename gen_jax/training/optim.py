@@ -21,6 +21,7 @@ DEFAULTS = dict(
     b1=0.9,
     b2=0.999,
     eps=1e-8,
+    ns_steps=5,  # of muon: Newton-Schulz iterations a step
     weight_decay=0.0,
     no_decay=r"(bias|scale|norm|embedding)",  # paths that weight decay leaves alone
     freeze="",  # paths that are not trained
@@ -100,6 +101,7 @@ def make_optimizer(config: Mapping[str, Any], num_steps: int) -> optax.GradientT
             schedule,
             weight_decay=c["weight_decay"],
             weight_decay_mask=decay_mask,
+            ns_steps=c["ns_steps"],
             eps=c["eps"],
             adam_b1=c["b1"],
             adam_b2=c["b2"],

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from configs import ldm
+from gen_jax.common.errors import UserError
 from gen_jax.tasks import build_task
 from gen_jax.tasks.ldm import LDMTask
 
@@ -38,7 +39,7 @@ def test_padding_is_not_in_the_pooled_text(task):
 
 def test_the_unet_is_told_where_each_position_is(task):
     z = jnp.full((2, 4, 6, 4), 5.0)
-    placed = task._placed(z)
+    placed = task._seen(z)
     np.testing.assert_array_equal(placed[..., :4], z)
     rows, columns = placed[0, ..., 4], placed[0, ..., 5]
     edge = 3**0.5
@@ -77,3 +78,35 @@ def test_dropout_of_the_unet_is_applied_in_training_alone(task):
     (first, still), (second, still_again) = outputs(jax.random.key(0)), outputs(jax.random.key(1))
     np.testing.assert_array_equal(still, still_again)
     assert np.abs(first - second).max() > 1e-3
+
+
+def test_patches_of_latents_go_in_and_come_back_in_their_places(task):
+    import dataclasses
+
+    class Unchanged(type(task.unet)):
+        """Gives back the latents that it is shown."""
+
+        def apply(self, variables, x, t, **cond):
+            return x[..., :16]
+
+    patched = dataclasses.replace(task, patch_size=2, unet=Unchanged())
+    x = jax.random.normal(jax.random.key(0), (2, 4, 6, 4))
+    seen = patched._seen(x)
+    assert seen.shape == (2, 2, 3, 4 * 4 + 2)
+    np.testing.assert_array_equal(seen[1, 1, 2, :16], x[1, 2:4, 4:6].reshape(-1))
+    back = patched._unet({"unet": {}}, x, jnp.full((2,), 0.5), {})
+    np.testing.assert_array_equal(back, x)
+
+
+def test_patches_change_what_the_unet_takes_not_what_a_latent_is(task):
+    config = ldm.get_config("debug,vae=train")
+    vae = build_task(config.requires.vae.task.to_dict())
+    values = {**config.task.to_dict(), "patch_size": 2}
+    patched = build_task(values, {"vae": vae})
+    assert patched.latent_shape == task.latent_shape
+    assert patched.unet.sample_size == task.latent_shape[0] // 2
+    assert patched.unet.in_channels == 4 * task.latent_shape[2] + 2
+    assert patched.unet.out_channels == 4 * task.latent_shape[2]
+    for wrong in (3, 0, "2"):
+        with pytest.raises(UserError, match="patch_size="):
+            build_task({**values, "patch_size": wrong}, {"vae": vae})

@@ -99,12 +99,13 @@ def _radius_of(shape: str, area: float) -> float:
 
 
 @functools.cache
-def _box_middle(shape: str) -> float:
-    """How far below its centre the middle of a shape's bounding box lies, at radius 1."""
+def _mass_centre(shape: str) -> float:
+    """How far below its centre a shape's centre of mass lies, at radius 1."""
     if shape not in shape_scene.SHAPES:
         return 0.0
-    rows = shape_draw.outlines(shape)[0][:, 1]
-    return float(rows.max() + rows.min()) / 2
+    # Holes lie in the middle and change nothing.
+    found = cv2.moments(shape_draw.outlines(shape)[0].astype(np.float32))
+    return found["m01"] / found["m00"]
 
 
 @functools.cache
@@ -147,7 +148,7 @@ def read_scene(image: UInt8[np.ndarray, "h w 3"]) -> Reading:
     colors = away[:, :, :first_background]
     middle = lab[border].mean(0)
     mask = colors.min(-1) < np.minimum(away[:, :, background], ((lab - middle) ** 2).sum(-1))
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+    count, labels, stats, centres = cv2.connectedComponentsWithStats(
         mask.astype(np.uint8), connectivity=8
     )
     objects = []
@@ -161,10 +162,9 @@ def read_scene(image: UInt8[np.ndarray, "h w 3"]) -> Reading:
         core = core if core.sum() >= 4 else region
         color = int(np.bincount(colors[core].argmin(-1), minlength=first_background).argmax())
         shape, overlap = _shape_of(region)
-        # From the middle of the bounding box, as far as that lies from the shape's own.
-        left, top, across, down = stats[number, :4]
-        x, y = (left + across / 2) / width, (top + down / 2) / height
-        y -= _box_middle(shape) * _radius_of(shape, area)
+        # Unlike the middle of a bounding box, the centre of mass stays where it is in a tilt.
+        x, y = ((centres[number] + 0.5) / (width, height)).tolist()
+        y -= _mass_centre(shape) * _radius_of(shape, area)
         objects.append(
             {
                 "shape": shape,
