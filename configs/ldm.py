@@ -92,8 +92,8 @@ def _shapes(config):
     # Flat scenes show their layout through almost any noise: what the text decides is decided
     # at times that are seldom drawn otherwise.
     config.task.process.update(timestep_sampling="stratified", shift=3.0)
-    # In patches of 2x2 a step over twice as many scenes costs about the same, and attention can
-    # stand on every level.
+    # In patches of 2x2 a step over twice as many scenes costs little more, and attention can stand
+    # on every level.
     config.task.update(patch_size=2)
     config.task.unet.update(
         block_out_channels=(64, 128),

@@ -58,7 +58,7 @@ def test_reading_a_drawing_gives_what_was_drawn(size):
             away = [np.hypot(one["x"] - o["x"], one["y"] - o["y"]) for o in reading["objects"]]
             two = reading["objects"][int(np.argmin(away))]
             assert one["color"] == two["color"] and one["shape"] == two["shape"], scene
-            assert min(away) < 0.03
+            assert min(away) < 0.015
         prompt = shapes.describe(scene, rng)
         assert shapes.score(prompt.facts, reading)["all"], (prompt, reading)
 

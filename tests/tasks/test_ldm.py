@@ -1,5 +1,7 @@
 """What the latent diffusion task tells its UNet."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,8 +59,6 @@ def test_stable_diffusion_sizes_are_told_nothing_more():
 
 
 def test_dropout_of_the_unet_is_applied_in_training_alone(task):
-    import dataclasses
-
     dropped: LDMTask = dataclasses.replace(task, unet=task.unet.clone(dropout=0.9))
     shapes = jax.eval_shape(
         lambda: dropped.init(
@@ -81,8 +81,6 @@ def test_dropout_of_the_unet_is_applied_in_training_alone(task):
 
 
 def test_patches_of_latents_go_in_and_come_back_in_their_places(task):
-    import dataclasses
-
     class Unchanged(type(task.unet)):
         """Gives back the latents that it is shown."""
 

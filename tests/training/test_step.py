@@ -180,6 +180,11 @@ def test_muon_moves_every_direction_of_a_kernel_alike():
     for leaf in (updates["conv"]["bias"], updates["token_embedding"]["embedding"]):
         np.testing.assert_allclose(leaf, -0.1, rtol=0.6)
     assert np.isfinite(updates["query"]["kernel"]).all()
+    # One iteration leaves the weak direction behind.
+    once = optim.make_optimizer({"name": "muon", "learning_rate": 0.1, "ns_steps": 1}, 10)
+    moved = np.asarray(once.update(grads, once.init(params), params)[0]["conv"]["kernel"])
+    first, second = (float(u[:, i] @ moved.reshape(18, 8) @ v[:, i]) for i in (0, 1))
+    assert second / first < 0.1
 
 
 @pytest.mark.parametrize(

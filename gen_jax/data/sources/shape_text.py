@@ -36,17 +36,16 @@ _RELATION_WORDS = {
 }
 _OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
+# How often a sentence states what it could leave out. Where a place or a size is not stated, the
+# outline is settled late and little of it can be learnt from the word: most sentences say it.
+_SAYS_SIZE, _SAYS_POSITION, _SAYS_BACKGROUND = 0.85, 0.85, 0.85
+
 
 class Prompt(NamedTuple):
     """A sentence and all that it states, nothing more."""
 
     text: str
     facts: Facts
-
-
-# How often a sentence states what it could leave out. Where a place or a size is not stated, the
-# outline is settled late and little of it can be learnt from the word: most sentences say it.
-_SAYS_SIZE, _SAYS_POSITION, _SAYS_BACKGROUND = 0.85, 0.85, 0.85
 
 
 def _pick(rng: np.random.Generator, options):
