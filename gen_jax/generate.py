@@ -28,6 +28,11 @@ _SAMPLER = flags.DEFINE_string(
 )
 _STEPS = flags.DEFINE_integer("steps", None, "Sampling steps; the run's own by default.")
 _GUIDANCE = flags.DEFINE_float("guidance", None, "Guidance scale, 1 for none.")
+_INTERVAL = flags.DEFINE_string(
+    "guidance_interval",
+    None,
+    "LOW,HIGH: the part of the time range that is guided, from 0 (no noise) to 1.",
+)
 _RESCALE = flags.DEFINE_float("rescale", None, "Share of the contrast put back, 0 to 1.")
 _BATCH = flags.DEFINE_integer("batch", 16, "Pictures at once.")
 _INTERPOLATE = flags.DEFINE_string("interpolate", None, "SEED_A,SEED_B: a row from one to another.")
@@ -58,9 +63,22 @@ def _ends() -> tuple[int, int]:
     return first, second
 
 
+def _interval() -> tuple[float, float] | None:
+    if _INTERVAL.value is None:
+        return None
+    try:
+        low, high = (float(s) for s in _INTERVAL.value.split(","))
+    except ValueError as error:
+        raise UserError(
+            f"--guidance_interval={_INTERVAL.value}: expected LOW,HIGH, such as 0.3,1"
+        ) from error
+    return low, high
+
+
 def main(_) -> None:
     """Reads the run, samples and writes."""
     _check()
+    interval = _interval()
     ends = _ends() if _INTERPOLATE.value else None
     import numpy as np
 
@@ -77,6 +95,7 @@ def main(_) -> None:
         num_inference_steps=_STEPS.value,
         guidance_scale=_GUIDANCE.value,
         guidance_rescale=_RESCALE.value,
+        guidance_interval=interval,
     )
     for text in pipe.truncated([*_PROMPT.value, _NEGATIVE.value]):
         print(

@@ -63,10 +63,12 @@ def test_generate_takes_any_prompt_and_interpolates(run, tmp_path):
     out = generate(
         run, tmp_path, f"--prompt={'word ' * 2000}", "--prompt=猫の写真 🐈", "--prompt=",
         "--negative=text", "--interpolate=1,2", "--frames=3", "--sampler=euler", "--steps=2",
+        "--guidance_interval=0.5,1",
     )  # fmt: skip
     assert "longer than the 8 tokens" in out
     assert len(list(tmp_path.glob("0*.png"))) == 9
-    assert json.loads((tmp_path / "00004.json").read_text())["frame"] == 1
+    manifest = json.loads((tmp_path / "00004.json").read_text())
+    assert manifest["frame"] == 1
 
 
 def test_export_is_a_run(run, tmp_path):
@@ -87,7 +89,7 @@ def test_export_of_the_unet_is_a_diffusers_folder(run, tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
     config = json.loads((tmp_path / "d" / "unet" / "config.json").read_text())
     assert config["_class_name"] == "UNet2DConditionModel"
-    assert config["block_out_channels"] == [8, 16]
+    assert config["block_out_channels"] == [8]
 
 
 def test_evaluate_a_run(run, tmp_path):
@@ -127,6 +129,11 @@ def test_evaluate_two_folders(tmp_path):
         ("generate", ("--run=package:none", "--prompt=x", "--out=o"), "vae_photos"),
         ("generate", ("--run=package:vae_photos", "--prompt=x", "--out=o"), "does not generate"),
         ("generate", ("--run=x", "--prompt=x", "--out=o", "--interpolate=1"), "two seeds"),
+        (
+            "generate",
+            ("--run=x", "--prompt=x", "--out=o", "--guidance_interval=1"),
+            "expected LOW,HIGH",
+        ),
         ("evaluate", ("--real=tests", "--fake=tests", "--out=o.json"), "holds no image"),
         ("export", ("--run=/nowhere", "--out=o"), "no such folder"),
     ],

@@ -6,7 +6,7 @@ Two lines make a sampler:
     x_0 = sample(guided(cond, uncond, scale=5.0), x_T, process, num_steps=20)
 """
 
-from gen_jax.diffusion.guidance import DenoiseFn, combine, guided, guided_batched
+from gen_jax.diffusion.guidance import DenoiseFn, combine, guided, guided_batched, within
 from gen_jax.diffusion.samplers import SAMPLERS, Trajectory, make_grid, sample
 from gen_jax.diffusion.schedules import Process, make_process
 
@@ -21,4 +21,5 @@ __all__ = [
     "make_grid",
     "make_process",
     "sample",
+    "within",
 ]

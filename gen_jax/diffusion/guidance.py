@@ -13,9 +13,32 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gen_jax.diffusion.schedules import expand
+from gen_jax.diffusion.schedules import Process, expand
 
 DenoiseFn = Callable[[Array, Array], Array]
+
+Scale = float | int | Array | Callable[[Array], Array]
+"""Of guidance: one number, one a sample, or a function of the times [b] that gives one a sample."""
+
+
+def within(
+    scale: float | int, low: float | int, high: float | int, process: Process
+) -> Callable[[Array], Array]:
+    """Guidance at the times from `low` to `high` only, 1 elsewhere (arXiv 2404.07724).
+
+    Args:
+        scale: inside.
+        low: where the interval begins, as a share of the time range: 0 is no noise.
+        high: where it ends: 1 is nothing but noise.
+        process: whose times they are.
+    """
+    last = 1.0 if process.is_flow else process.num_train_timesteps - 1.0
+
+    def at(t):
+        share = jnp.asarray(t, jnp.float32) / last
+        return jnp.where((share >= low) & (share <= high), jnp.float32(scale), jnp.float32(1.0))
+
+    return at
 
 
 def combine(
@@ -49,13 +72,13 @@ def combine(
 def guided(
     denoise_cond: DenoiseFn,
     denoise_uncond: DenoiseFn,
-    scale: float | int | Array,
+    scale: Scale,
     rescale: float | int = 0.0,
 ) -> DenoiseFn:
     """The guided denoise function of two others, called one after the other."""
 
     def denoise(x_t, t):
-        return combine(denoise_cond(x_t, t), denoise_uncond(x_t, t), scale, rescale)
+        return combine(denoise_cond(x_t, t), denoise_uncond(x_t, t), _at(scale, t), rescale)
 
     return denoise
 
@@ -64,7 +87,7 @@ def guided_batched(
     denoise: Callable[[Array, Array, Any], Array],
     cond: Any,
     uncond: Any,
-    scale: float | int | Array,
+    scale: Scale,
     rescale: float | int = 0.0,
 ) -> DenoiseFn:
     """The same in one call on a batch of 2b: faster where the device has room for it.
@@ -73,7 +96,7 @@ def guided_batched(
         denoise: (x_t, t, condition) -> output.
         cond: the condition, a tree of arrays [b, ...].
         uncond: the empty condition, a tree of the same shapes.
-        scale: as in `combine`.
+        scale: as in `combine`, or a function of t.
         rescale: as in `combine`.
     """
 
@@ -86,6 +109,10 @@ def guided_batched(
     def denoise_both(x_t, t):
         out = denoise(paired(x_t, x_t), paired(t, t), both)
         out = out.reshape(-1, 2, *out.shape[1:])
-        return combine(out[:, 0], out[:, 1], scale, rescale)
+        return combine(out[:, 0], out[:, 1], _at(scale, t), rescale)
 
     return denoise_both
+
+
+def _at(scale: Scale, t: Array):
+    return scale(t) if callable(scale) else scale

@@ -41,6 +41,7 @@ class TextToImage:
       num_inference_steps: its steps.
       guidance_scale: 1 for none.
       guidance_rescale: share of the contrast put back.
+      guidance_interval: part of the time range that is guided, shares from 0 (no noise) to 1.
 
     Raises:
       UserError: the run generates nothing, or an option makes no sense.
@@ -54,6 +55,7 @@ class TextToImage:
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         guidance_rescale: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
     ):
         if "generate" not in model.task.predict_fns():
             raise UserError(
@@ -64,11 +66,18 @@ class TextToImage:
             raise UserError(f"--sampler={sampler}: expected one of {', '.join(SAMPLERS)}")
         if num_inference_steps is not None and num_inference_steps < 1:
             raise UserError(f"--steps={num_inference_steps}: expected at least 1")
+        if guidance_interval is not None:
+            low, high = guidance_interval
+            if not 0 <= low <= high <= 1:
+                raise UserError(
+                    f"--guidance_interval={low:g},{high:g}: expected 0 <= LOW <= HIGH <= 1"
+                )
         changes = {
             "sampler": sampler,
             "num_inference_steps": num_inference_steps,
             "guidance_scale": guidance_scale,
             "guidance_rescale": guidance_rescale,
+            "guidance_interval": guidance_interval,
         }
         changes = {k: v for k, v in changes.items() if v is not None}
         self.task = dataclasses.replace(model.task, **changes)
@@ -86,6 +95,7 @@ class TextToImage:
             "num_inference_steps": t.num_inference_steps,
             "guidance_scale": t.guidance_scale,
             "guidance_rescale": t.guidance_rescale,
+            "guidance_interval": list(t.guidance_interval),
         }
 
     def noise(self, seeds: Sequence[int]) -> np.ndarray:

@@ -5,8 +5,9 @@ import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from gen_jax.diffusion import combine, guided, guided_batched, make_process, sample
+from gen_jax.diffusion import combine, guided, guided_batched, make_process, sample, within
 
 X, T = jax.random.normal(jax.random.key(0), (3, 4, 4, 2)), jnp.asarray([0.1, 0.5, 0.9])
 
@@ -40,6 +41,20 @@ def test_one_call_on_both_is_two_calls(scale, rescale):
     two = guided(denoise_cond, denoise_uncond, scale, rescale)(X, T)
     one = guided_batched(model, COND, EMPTY, scale, rescale)(X, T)
     np.testing.assert_allclose(one, two, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("schedule", ["flow", "linear"])
+def test_outside_its_interval_nothing_is_guided(schedule):
+    process = make_process(schedule=schedule, prediction_type="sample")
+    times = T if process.is_flow else jnp.round(T * 999)
+    scale = within(4.0, 0.4, 0.6, process)
+    np.testing.assert_array_equal(scale(times), [1.0, 4.0, 1.0])
+    one = guided_batched(model, COND, EMPTY, scale)(X, times)
+    two = guided(lambda x, t: model(x, t, COND), lambda x, t: model(x, t, EMPTY), scale)(X, times)
+    np.testing.assert_allclose(one, two, atol=1e-5, rtol=1e-5)
+    plain = model(X, times, COND)
+    np.testing.assert_allclose(one[jnp.array([0, 2])], plain[jnp.array([0, 2])], atol=1e-5)
+    assert float(jnp.abs(one[1] - plain[1]).max()) > 0.1
 
 
 def test_one_call_on_both_keeps_a_sharded_batch_in_place():

@@ -108,3 +108,15 @@ def test_patches_change_what_the_unet_takes_not_what_a_latent_is(task):
     for wrong in (3, 0, "2"):
         with pytest.raises(UserError, match="patch_size="):
             build_task({**values, "patch_size": wrong}, {"vae": vae})
+
+
+def test_a_guidance_interval_must_be_one(task):
+    config = ldm.get_config("debug,vae=train")
+    vae = build_task(config.requires.vae.task.to_dict())
+    values = config.task.to_dict()
+    # JSON knows no tuples.
+    held = build_task({**values, "guidance_interval": [0.6, 1.0]}, {"vae": vae})
+    assert held.guidance_interval == (0.6, 1.0)
+    for wrong in ((0.6,), (0.7, 0.2), (0.0, 1.5)):
+        with pytest.raises(UserError, match="guidance_interval="):
+            build_task({**values, "guidance_interval": wrong}, {"vae": vae})

@@ -17,7 +17,7 @@ import numpy as np
 Scene = dict[str, Any]
 
 # Raise it when scenes, drawing or wording change: old shards then count as another data set.
-WORLD_VERSION = 4
+WORLD_VERSION = 5
 
 SHAPES = ("circle", "square", "triangle", "star", "pentagon", "cross", "ring", "heart")
 
@@ -120,14 +120,22 @@ def _single(rng: np.random.Generator, pair) -> list[Scene]:
     size = _choose(rng, ("small", "large"))
     place = _choose(rng, tuple(POSITIONS))
     x, y = (v + float(rng.uniform(-_JITTER, _JITTER)) for v in POSITIONS[place])
-    return [_object(rng, pair, size, x, y, place)]
+    item = _object(rng, pair, size, x, y, place)
+    edge = _reach(item["r"])
+    inside = {axis: round(min(max(item[axis], edge), 1.0 - edge), 4) for axis in ("x", "y")}
+    return [{**item, **inside}]
+
+
+def _reach(r: float) -> float:
+    """How near the edge of the image a centre may lie: points of stars stay a pixel inside."""
+    return 1.22 * r + 0.016
 
 
 def _group(rng: np.random.Generator, pair) -> list[Scene]:
     count = _choose(rng, (2, 3))
     model = _object(rng, pair, "medium", 0.5, 0.5, None)
     # Far enough apart that points of stars never touch, and inside the frame.
-    gap, edge = 2.5 * model["r"], 1.22 * model["r"] + 0.016
+    gap, edge = 2.5 * model["r"], _reach(model["r"])
     while True:
         spots = rng.uniform(edge, 1.0 - edge, size=(count, 2))
         away = np.linalg.norm(spots[:, None] - spots[None, :], axis=-1)
