@@ -108,7 +108,7 @@ def _shapes(config):
     # The words of an object decide little of the squared error. Muon follows weak directions of
     # a gradient as far as strong ones: what AdamW hears after a thousand steps, it hears at once.
     config.optimizer.model.update(name="muon", learning_rate=6e-3, ns_steps=3, schedule="linear")
-    config.training.update(num_steps=1900, batch_size=32, checkpoint_every=300)
+    config.training.update(num_steps=1700, batch_size=32, checkpoint_every=300)
     _replace_evaluator(config, shapes_accuracy=dict(count=256, others=128, batch_size=64))
 
 
