@@ -27,7 +27,7 @@ SHOWN = {
 
 
 def measure(
-    run: str, scales, sampler_steps: int | None, count: int | None
+    run: str, scales, sampler_steps: int | None, count: int | None, interval=None
 ) -> tuple[str, dict[float, dict]]:
     """The evaluator's name, and scale -> its metrics."""
     from gen_jax.evaluation import Predictor, build_evaluators
@@ -53,6 +53,8 @@ def measure(
         changes = {"guidance_scale": scale}
         if sampler_steps:
             changes["num_inference_steps"] = sampler_steps
+        if interval:
+            changes["guidance_interval"] = tuple(interval)
         task = dataclasses.replace(model.task, **changes)
         predict = Predictor(task, model.variables, model.frozen, make_mesh({"fsdp": -1}))
         found[scale] = dict(evaluator(predict, data).metrics)
@@ -84,11 +86,19 @@ def main() -> None:
     parser.add_argument("--run", required=True, help="run directory of an ldm")
     parser.add_argument("--scales", type=float, nargs="+", default=SCALES)
     parser.add_argument("--sampler-steps", type=int, default=None)
+    parser.add_argument(
+        "--interval",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        default=None,
+        help="guided part of the time range instead of the run's own, 0 to 1",
+    )
     parser.add_argument("--count", type=int, default=None, help="samples instead of the run's own")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("guidance.json"))
     parser.add_argument("--plot", type=pathlib.Path, default=pathlib.Path("guidance.png"))
     args = parser.parse_args()
-    name, found = measure(args.run, args.scales, args.sampler_steps, args.count)
+    name, found = measure(args.run, args.scales, args.sampler_steps, args.count, args.interval)
     args.out.write_text(json.dumps(found, indent=1) + "\n")
     plot(args.plot, found, [k for k in SHOWN[name] if k in found[args.scales[0]]])
     print(f"wrote {args.out} and {args.plot}")

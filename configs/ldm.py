@@ -28,7 +28,6 @@ def get_config(arg=None):
                 block_out_channels=(48, 96),
                 down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
                 up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-                mid_block_type="UNetMidBlock2DCrossAttn",
                 layers_per_block=1,
                 attention_head_dim=4,
                 norm_num_groups=16,
@@ -100,14 +99,13 @@ def _shapes(config):
     # With guidance at all times the outlines fray, and one object more often comes apart into two.
     config.task.update(guidance_interval=(0.6, 1.0))
     config.task.unet.update(
-        attention_head_dim=2,
         block_out_channels=(64, 128),
         down_block_types=("CrossAttnDownBlock2D",) * 2,
         up_block_types=("CrossAttnUpBlock2D",) * 2,
     )
     # The words of an object decide little of the squared error. Muon follows weak directions of
     # a gradient as far as strong ones: what AdamW hears after a thousand steps, it hears at once.
-    config.optimizer.model.update(name="muon", learning_rate=6e-3, ns_steps=3, schedule="linear")
+    config.optimizer.model.update(name="muon", learning_rate=6e-3, ns_steps=3)
     config.training.update(num_steps=1700, batch_size=32, checkpoint_every=300)
     _replace_evaluator(config, shapes_accuracy=dict(count=256, others=128, batch_size=64))
 
@@ -147,7 +145,7 @@ def _stable_diffusion(config, variant):
 def _debug(config):
     config.task.update(image_size=16, num_inference_steps=2)
     # One level: what takes time in a test is compiling, and that goes by the number of blocks.
-    config.task.unet.update(
+    small = dict(
         block_out_channels=(8,),
         down_block_types=("CrossAttnDownBlock2D",),
         mid_block_type=None,
@@ -155,7 +153,10 @@ def _debug(config):
         norm_num_groups=4,
         attention_head_dim=2,
         layers_per_block=1,
+        cross_attention_dim=16,
     )
+    with config.unlocked():
+        config.task.unet = {**config.task.unet.to_dict(), **small}
     config.task.text_encoder.update(
         vocab_size=300, max_length=8, hidden_size=16, num_layers=1, num_heads=2
     )
