@@ -26,7 +26,8 @@ DOORS = sorted(p.stem for p in (ROOT / "gen_jax").glob("*.py") if p.stem != "__i
 VARIANTS = [
     (vae, ""), (vae, "data=shapes"), (vae, "variant=sd"), (vae, "debug"),
     (ldm, ""), (ldm, "data=shapes"), (ldm, "vae=train"), (ldm, "data=shapes,vae=train"),
-    (ldm, "variant=sd15"), (ldm, "variant=sd2"), (ldm, "variant=sd2,data=x,debug"), (ldm, "debug"), (ldm, "debug,data=shapes"),
+    (ldm, "variant=sd15"), (ldm, "variant=sd2"), (ldm, "debug"), (ldm, "debug,data=shapes"),
+    (ldm, "variant=sd2,data=x,debug"),
 ]  # fmt: skip
 
 
