@@ -30,6 +30,7 @@ def measure(
     run: str, scales, sampler_steps: int | None, count: int | None, interval=None
 ) -> tuple[str, dict[float, dict]]:
     """The evaluator's name, and scale -> its metrics."""
+    from gen_jax.diffusion.guidance import checked_interval
     from gen_jax.evaluation import Predictor, build_evaluators
     from gen_jax.parallel import compilation
     from gen_jax.parallel.mesh import make_mesh
@@ -54,7 +55,7 @@ def measure(
         if sampler_steps:
             changes["num_inference_steps"] = sampler_steps
         if interval:
-            changes["guidance_interval"] = tuple(interval)
+            changes["guidance_interval"] = checked_interval(interval, "--interval")
         task = dataclasses.replace(model.task, **changes)
         predict = Predictor(task, model.variables, model.frozen, make_mesh({"fsdp": -1}))
         found[scale] = dict(evaluator(predict, data).metrics)

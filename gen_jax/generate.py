@@ -53,33 +53,22 @@ def _check() -> None:
         raise UserError(f"--seed={_SEED.value}: expected 0 or more")
 
 
-def _ends() -> tuple[int, int]:
-    try:
-        first, second = (int(s) for s in _INTERPOLATE.value.split(","))
-    except ValueError as error:
-        raise UserError(
-            f"--interpolate={_INTERPOLATE.value}: expected two seeds, such as --interpolate=1,2"
-        ) from error
-    return first, second
-
-
-def _interval() -> tuple[float, float] | None:
-    if _INTERVAL.value is None:
+def _pair(flag, kind, expected: str):
+    """Both parts of a flag's value, as `kind`; None where it is not given."""
+    if flag.value is None:
         return None
     try:
-        low, high = (float(s) for s in _INTERVAL.value.split(","))
+        first, second = (kind(s) for s in flag.value.split(","))
     except ValueError as error:
-        raise UserError(
-            f"--guidance_interval={_INTERVAL.value}: expected LOW,HIGH, such as 0.3,1"
-        ) from error
-    return low, high
+        raise UserError(f"--{flag.name}={flag.value}: expected {expected}") from error
+    return first, second
 
 
 def main(_) -> None:
     """Reads the run, samples and writes."""
     _check()
-    interval = _interval()
-    ends = _ends() if _INTERPOLATE.value else None
+    interval = _pair(_INTERVAL, float, "LOW,HIGH, such as 0.3,1")
+    ends = _pair(_INTERPOLATE, int, "two seeds, such as --interpolate=1,2")
     import numpy as np
 
     from gen_jax.common import files, pictures

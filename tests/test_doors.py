@@ -69,6 +69,7 @@ def test_generate_takes_any_prompt_and_interpolates(run, tmp_path):
     assert len(list(tmp_path.glob("0*.png"))) == 9
     manifest = json.loads((tmp_path / "00004.json").read_text())
     assert manifest["frame"] == 1
+    assert manifest["guidance_interval"] == [0.5, 1.0]
 
 
 def test_export_is_a_run(run, tmp_path):

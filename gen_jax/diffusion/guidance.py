@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gen_jax.common.errors import UserError
 from gen_jax.diffusion.schedules import Process, expand
 
 DenoiseFn = Callable[[Array, Array], Array]
@@ -39,6 +40,27 @@ def within(
         return jnp.where((share >= low) & (share <= high), jnp.float32(scale), jnp.float32(1.0))
 
     return at
+
+
+def checked_interval(interval: Any, where: str) -> tuple[float, float]:
+    """`interval` as the pair that `within` takes.
+
+    Args:
+        interval: two numbers.
+        where: the key or flag that it stands under, for the error message.
+
+    Raises:
+        UserError: it is no part of the time range.
+    """
+    try:
+        low, high = (float(v) for v in interval)
+    except (TypeError, ValueError):
+        low, high = 1.0, 0.0
+    if not 0 <= low <= high <= 1:
+        raise UserError(
+            f"{where}={interval}: expected two shares of the time range, 0 <= LOW <= HIGH <= 1"
+        )
+    return low, high
 
 
 def combine(

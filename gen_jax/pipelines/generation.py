@@ -10,6 +10,7 @@ import numpy as np
 
 from gen_jax.common.errors import UserError
 from gen_jax.data.tokenizer import Tokenizer
+from gen_jax.diffusion.guidance import checked_interval
 from gen_jax.diffusion.samplers import SAMPLERS
 from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
@@ -67,11 +68,7 @@ class TextToImage:
         if num_inference_steps is not None and num_inference_steps < 1:
             raise UserError(f"--steps={num_inference_steps}: expected at least 1")
         if guidance_interval is not None:
-            low, high = guidance_interval
-            if not 0 <= low <= high <= 1:
-                raise UserError(
-                    f"--guidance_interval={low:g},{high:g}: expected 0 <= LOW <= HIGH <= 1"
-                )
+            guidance_interval = checked_interval(guidance_interval, "--guidance_interval")
         changes = {
             "sampler": sampler,
             "num_inference_steps": num_inference_steps,

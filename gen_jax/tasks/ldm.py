@@ -128,13 +128,10 @@ class LDMTask:
                 f"config.task.sampler={values['sampler']!r}: expected one of "
                 f"{', '.join(samplers.SAMPLERS)}"
             )
-        interval = values.get("guidance_interval", (0.0, 1.0))
-        if len(interval) != 2 or not 0 <= interval[0] <= interval[1] <= 1:
-            raise UserError(
-                f"config.task.guidance_interval={tuple(interval)}: expected two shares of the "
-                "time range, 0 <= low <= high <= 1"
+        if "guidance_interval" in values:
+            values["guidance_interval"] = guidance.checked_interval(
+                values["guidance_interval"], "config.task.guidance_interval"
             )
-        values["guidance_interval"] = tuple(interval)
         return build(cls, values, "config.task")
 
     def batch_spec(self):

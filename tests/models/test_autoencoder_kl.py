@@ -63,11 +63,10 @@ def test_call_samples_with_a_key_and_is_the_mean_without():
 
 def test_remat_and_bf16():
     x = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 8, 8, 3)), jnp.float32)
-    one_level = SMALL | {"block_out_channels": (8,)}
-    variables = filled(AutoencoderKL(**one_level))
+    variables = filled(AutoencoderKL(**SMALL))
 
     def value_and_grad(**fields):
-        model = AutoencoderKL(**one_level, **fields)
+        model = AutoencoderKL(**SMALL, **fields)
 
         def loss(params):
             y, mean, logvar = model.apply({"params": params}, x)
@@ -78,7 +77,7 @@ def test_remat_and_bf16():
 
     y, grads = value_and_grad()
     y_remat, grads_remat = value_and_grad(remat=True)
-    y_bf16, _, _ = jax.jit(AutoencoderKL(**one_level, dtype="bfloat16").apply)(variables, x)
+    y_bf16, _, _ = jax.jit(AutoencoderKL(**SMALL, dtype="bfloat16").apply)(variables, x)
     np.testing.assert_allclose(y, y_remat, rtol=1e-5, atol=1e-5)
     for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(grads_remat)):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)

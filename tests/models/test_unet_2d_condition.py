@@ -63,17 +63,11 @@ def inputs(size=4):
 
 
 def test_remat_and_bf16():
-    one_level = SMALL | {
-        "block_out_channels": (8,),
-        "down_block_types": ("CrossAttnDownBlock2D",),
-        "mid_block_type": None,
-        "up_block_types": ("CrossAttnUpBlock2D",),
-    }
-    variables = filled(UNet2DConditionModel(**one_level))
+    variables = filled(UNet2DConditionModel(**SMALL))
     x, t, context = inputs()
 
     def value_and_grad(**fields):
-        model = UNet2DConditionModel(**one_level, **fields)
+        model = UNet2DConditionModel(**SMALL, **fields)
 
         def loss(params):
             y = model.apply({"params": params}, x, t, context)
@@ -85,7 +79,7 @@ def test_remat_and_bf16():
 
     y, grads = value_and_grad()
     y_remat, grads_remat = value_and_grad(remat=True)
-    half = UNet2DConditionModel(**one_level, dtype="bfloat16")
+    half = UNet2DConditionModel(**SMALL, dtype="bfloat16")
     y_bf16 = jax.jit(half.apply)(variables, x, t, context)
     np.testing.assert_allclose(y, y_remat, rtol=1e-5, atol=1e-5)
     for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(grads_remat)):

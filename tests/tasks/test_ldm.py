@@ -117,6 +117,6 @@ def test_a_guidance_interval_must_be_one(task):
     # JSON knows no tuples.
     held = build_task({**values, "guidance_interval": [0.6, 1.0]}, {"vae": vae})
     assert held.guidance_interval == (0.6, 1.0)
-    for wrong in ((0.6,), (0.7, 0.2), (0.0, 1.5)):
+    for wrong in (0.6, (0.6,), (0.7, 0.2), (0.0, 1.5)):
         with pytest.raises(UserError, match="guidance_interval="):
             build_task({**values, "guidance_interval": wrong}, {"vae": vae})
