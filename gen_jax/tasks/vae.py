@@ -26,6 +26,8 @@ class VAETask:
       l1_weight: weight of the mean absolute error.
       l2_weight: weight of the mean squared error.
       kl_weight: weight of the KL divergence to N(0, 1), in nats an image element.
+      kl_warmup: updates over which that weight rises from zero, so that latents say something
+        before they have to say it shortly (arXiv 1602.02282).
       perceptual: name of the perceptual term, see `losses.perceptual`.
       perceptual_weight: its weight, 0 for none.
       adversarial_weight: weight of the generator's adversarial term.
@@ -39,6 +41,7 @@ class VAETask:
     l1_weight: float = 1.0
     l2_weight: float = 0.0
     kl_weight: float = 1e-6
+    kl_warmup: int = 0
     perceptual: str = "multiscale_gradient"
     perceptual_weight: float = 0.0
     adversarial_weight: float = 0.0
@@ -105,7 +108,8 @@ class VAETask:
         x = first_stage.to_signed(batch["image"])
         y, mean, logvar = self.autoencoder.apply({"params": params}, x, rngs["latent"])
         kl = reconstruction.kl_to_standard_normal(mean, logvar).mean() / x[0].size
-        terms = {"kl": (self.kl_weight, kl)}
+        risen = jnp.minimum(1.0, extra["updates"] / max(self.kl_warmup, 1))
+        terms = {"kl": (self.kl_weight * (risen if self.kl_warmup else 1.0), kl)}
         if self.l1_weight:
             terms["l1"] = (self.l1_weight, reconstruction.l1(x, y).mean())
         if self.l2_weight:

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from optax import contrib
 
 from gen_jax.common.errors import UserError
 from gen_jax.parallel.sharding import path_name
+from gen_jax.training import muon
 
 DEFAULTS = dict(
     name="adamw",
@@ -97,16 +97,15 @@ def make_optimizer(config: Mapping[str, Any], num_steps: int) -> optax.GradientT
             weight_decay_mask=decay_mask,
         )
     elif c["name"] == "muon":
-        core = contrib.muon(
-            schedule,
-            weight_decay=c["weight_decay"],
-            weight_decay_mask=decay_mask,
-            ns_steps=c["ns_steps"],
-            eps=c["eps"],
-            adam_b1=c["b1"],
-            adam_b2=c["b2"],
-            muon_weight_dimension_numbers=_matrices,
-            consistent_rms=0.2,
+        matrices = optax.chain(
+            muon.scale_by_muon(_rows, ns_steps=c["ns_steps"]),
+            optax.add_decayed_weights(c["weight_decay"], decay_mask),
+            optax.scale_by_learning_rate(schedule),
+        )
+        others = optax.adamw(schedule, c["b1"], c["b2"], c["eps"], weight_decay=0.0, nesterov=True)
+        core = optax.multi_transform(
+            {"matrix": matrices, "other": others},
+            lambda params: jax.tree.map(lambda n: "matrix" if n else "other", _rows(params)),
         )
     else:
         names = ["adafactor", "adamw", "lion", "muon"]
@@ -128,17 +127,15 @@ def ema_decay(step: jax.Array, decay: float) -> jax.Array:
     return jnp.minimum(decay, (1.0 + step) / (10.0 + step))
 
 
-def _matrices(params):
-    """Which axes of each kernel are rows and columns to Muon; None for what is no matrix."""
+def _rows(params):
+    """How many leading axes of each kernel are a matrix's rows to Muon; 0 for what is none."""
 
     def one(path, leaf):
         name = path_name(path)
         if leaf.ndim < 2 or "embedding" in name.split("/")[-1]:
-            return None
+            return 0
         # flax's projections to heads are [in, heads, d], all others [..., out].
-        split = 1 if re.search(r"(query|key|value)/kernel$", name) else leaf.ndim - 1
-        axes = tuple(range(leaf.ndim))
-        return contrib.MuonDimensionNumbers(axes[:split], axes[split:])
+        return 1 if re.search(r"(query|key|value)/kernel$", name) else leaf.ndim - 1
 
     return jax.tree_util.tree_map_with_path(one, params)
 

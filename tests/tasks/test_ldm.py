@@ -120,3 +120,32 @@ def test_a_guidance_interval_must_be_one(task):
     for wrong in (0.6, (0.6,), (0.7, 0.2), (0.0, 1.5)):
         with pytest.raises(UserError, match="guidance_interval="):
             build_task({**values, "guidance_interval": wrong}, {"vae": vae})
+
+
+def test_the_mean_of_the_posterior_is_learnt_where_asked_for(task):
+    class Told(type(task.unet)):
+        """Answers with what it is shown, whatever its weights."""
+
+        def apply(self, variables, x, t, **cond):
+            return x[..., :4]
+
+    told = dataclasses.replace(task, unet=Told())
+    rng = np.random.default_rng(0)
+    tokens, mask = text(told)
+    image = jnp.asarray(rng.integers(0, 256, (2, 16, 16, 3)), jnp.uint8)
+    batch = {"image": image, "tokens": tokens, "token_mask": mask}
+    vae = task.autoencoder.init(jax.random.key(0), jnp.zeros((2, 16, 16, 3)), jax.random.key(1))[
+        "params"
+    ]
+    frozen = {"vae": {"params": vae, "latent_mean": jnp.zeros(4), "latent_std": jnp.ones(4)}}
+    params = {"text_encoder": task.text_encoder.init(jax.random.key(0), tokens, mask)["params"]}
+    params["unet"] = {}
+
+    def loss(task, latent_seed):
+        rngs = {name: jax.random.key(i) for i, name in enumerate(task.rng_streams)}
+        rngs["latent"] = jax.random.key(latent_seed)
+        return float(task._loss(params, None, {}, batch, rngs, frozen)[0])
+
+    assert loss(told, 8) != loss(told, 9)
+    mean = dataclasses.replace(told, sample_latent=False)
+    assert loss(mean, 8) == loss(mean, 9)

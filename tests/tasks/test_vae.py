@@ -65,6 +65,23 @@ def test_discriminator_is_a_second_group_and_sets_in_late():
     assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(grads)) > 0
 
 
+def test_the_weight_of_the_kl_term_rises():
+    task = debug_task(kl_weight=2.0, kl_warmup=4)
+    params, extra = filled(task)
+    image = jnp.asarray(np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3)), jnp.uint8)
+    keys = {"latent": jax.random.key(0)}
+
+    def loss(updates):
+        now = extra | {"updates": jnp.int32(updates)}
+        return task.losses()["model"](params["model"], params, now, {"image": image}, keys, {})
+
+    start, (metrics, _) = loss(0)
+    for updates, share in ((1, 0.25), (3, 0.75), (4, 1.0), (9, 1.0)):
+        np.testing.assert_allclose(
+            loss(updates)[0] - start, 2.0 * share * metrics["model/kl"], rtol=1e-4
+        )
+
+
 def test_pixels_survive_the_way_to_the_device_and_back():
     image = jnp.arange(256, dtype=jnp.uint8).reshape(1, 16, 16, 1)
     np.testing.assert_array_equal(first_stage.to_pixels(first_stage.to_signed(image)), image)
