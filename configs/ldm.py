@@ -6,7 +6,7 @@ Laptop recipe (default): a 2.7M-parameter UNet with rectified flow on 16x16 late
 embedded photographs, 2 CPU cores, under 10 minutes, behind the packaged autoencoder; score in
 docs/results.md. `:vae=train` trains the autoencoder first, `:vae=DIR` takes another run's or a
 diffusers folder. `:data=shapes` learns the procedural world behind its own packaged autoencoder,
-25 minutes; it draws the colour and the place that it is told, the shape three times in five.
+20 to 30 minutes; it draws the colour that it is told always and the shape nine times in ten.
 `:data=DIR` takes your own captioned shards and trains an autoencoder of them first.
 
 `:variant=sd15` and `:variant=sd2` are the UNets of Stable Diffusion 1.5 (859,520,964
