@@ -237,7 +237,9 @@ class CLIPVision(nn.Module):
         normal = nn.initializers.normal(0.02)
         first = self.param("class_embedding", normal, (width,), jnp.float32)
         table = self.param("position_embedding", normal, (side * side + 1, width), jnp.float32)
-        table = jnp.concatenate([table[:1], resize_positions(table[1:], rows, columns)])
+        table = jnp.concatenate(
+            [table[:1], resize_positions(jnp.asarray(table[1:]), rows, columns)]
+        )
         first = jnp.broadcast_to(first.astype(self.dtype)[None, None], (b, 1, width))
         x = jnp.concatenate([first, x.reshape(b, rows * columns, width)], axis=1)
         x = layer_norm("pre_norm", self.layer_norm_eps, self.dtype)(

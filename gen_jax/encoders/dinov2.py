@@ -68,7 +68,7 @@ class DINOv2(nn.Module):
     hidden_size: int = 768
     num_hidden_layers: int = 12
     num_attention_heads: int = 12
-    mlp_ratio: float = 4
+    mlp_ratio: float | int = 4
     hidden_act: str = "gelu"
     use_swiglu_ffn: bool = False
     qkv_bias: bool = True
@@ -136,7 +136,7 @@ class DINOv2(nn.Module):
             (1, side * side + 1, width),
             jnp.float32,
         )
-        grid = resize_positions(positions[0, 1:], rows, columns, self.antialias)
+        grid = resize_positions(jnp.asarray(positions[0, 1:]), rows, columns, self.antialias)
         x = x.reshape(b, rows * columns, width) + grid.astype(self.dtype)[None]
         first = self._token("cls_token", (1, 1, width)) + positions[:, :1].astype(self.dtype)
         prefix = [first]
@@ -177,7 +177,7 @@ class DINOv2(nn.Module):
 
     def _token(self, name: str, shape: tuple[int, ...]) -> jax.Array:
         token = self.param(name, nn.initializers.normal(0.02), shape, jnp.float32)
-        return token.astype(self.dtype)
+        return jnp.asarray(token, self.dtype)
 
     def _layer(self, index: int) -> int:
         count = self.num_hidden_layers

@@ -2,7 +2,7 @@
 
 Run where torch and transformers are installed:
 
-    python tests/golden/make_transformers.py
+    [GEN_JAX_MINILM=FOLDER] python tests/golden/make_transformers.py
 
 Keys and shapes are those of the files that transformers saves, which are those it published;
 what it keeps in memory is spelled otherwise. The weights and inputs are not stored: `weights`
@@ -11,6 +11,7 @@ transformers 5.23.0 and torch 2.13.0 (CPU).
 """
 
 import json
+import os
 import pathlib
 import re
 import tempfile
@@ -186,6 +187,15 @@ BERT = {
     ),
 }
 
+SENTENCES = (
+    "A photograph of an astronaut riding a horse.",
+    "An astronaut rides a horse in a photo.",
+    "engraving",
+    "The quarterly report was late again, and nobody in the office, from the interns to the "
+    "director, could say which of the four departments had been the last to send its figures.",
+    "Ein blauer Würfel links von einer roten Kugel: 2 + 2 = 4!",
+)
+
 # (positions a side, wanted rows, wanted columns)
 RESIZES = ((4, 3, 5), (4, 9, 4), (5, 2, 1), (7, 7, 20), (16, 5, 11), (37, 16, 33))
 
@@ -340,7 +350,9 @@ def resizes() -> dict[str, np.ndarray]:
 
     out = {}
     for side, rows, columns in RESIZES:
-        table = nchw(noise(f"resize{side}", (1, side, side, 2)))
+        # Channels last in memory, as in transformers: torch 2.13 gives wrong rows for one
+        # antialiased column of a contiguous tensor.
+        table = torch.from_numpy(noise(f"resize{side}", (1, side, side, 2))).permute(0, 3, 1, 2)
         for antialias in (False, True):
             got = torch.nn.functional.interpolate(
                 table, (rows, columns), mode="bicubic", align_corners=False, antialias=antialias
@@ -349,7 +361,29 @@ def resizes() -> dict[str, np.ndarray]:
     return out
 
 
+def minilm(folder: str) -> dict[str, np.ndarray]:
+    """Sentence embeddings of the published all-MiniLM-L6-v2 in `folder`."""
+    import torch
+    import transformers as T
+
+    tokenizer = T.AutoTokenizer.from_pretrained(folder)
+    model = T.BertModel.from_pretrained(folder).eval()
+    text = tokenizer(list(SENTENCES), padding=True, return_tensors="pt")
+    mask = text["attention_mask"]
+    with torch.no_grad():
+        states = model(**text).last_hidden_state
+    kept = mask[..., None].float()
+    mean = (states * kept).sum(1) / kept.sum(1).clamp(min=1e-9)
+    return {
+        "tokens": array(text["input_ids"]).astype(np.int32),
+        "mask": array(mask).astype(bool),
+        "sentence": array(torch.nn.functional.normalize(mean, p=2, dim=1)),
+    }
+
+
 def main():
+    if "GEN_JAX_MINILM" in os.environ:
+        np.savez_compressed(HERE / "minilm.npz", **minilm(os.environ["GEN_JAX_MINILM"]))
     for file, cases, make in (
         ("transformers_dinov2", DINOV2, dinov2_case),
         ("transformers_clip", CLIP, clip_case),
