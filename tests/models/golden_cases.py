@@ -1,4 +1,4 @@
-"""Loads the script that made the golden files: its cases, and the weights it drew by name."""
+"""Loads the scripts that made the golden files: their cases, and the weights drawn by name."""
 
 import functools
 import importlib.util
@@ -12,8 +12,8 @@ GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden"
 
 
 @functools.cache
-def script():
-    spec = importlib.util.spec_from_file_location("make_diffusers", GOLDEN / "make_diffusers.py")
+def script(name: str = "make_diffusers"):
+    spec = importlib.util.spec_from_file_location(name, GOLDEN / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
