@@ -72,12 +72,11 @@ class LPIPS(nn.Module):
           [b] float32: over the taps, the sum of the weighted squared differences of the unit
           features, averaged over positions.
         """
-        taps = self._tower()(self.precision, name="net")(jnp.concatenate([x, y]))
-        total = jnp.zeros(x.shape[0])
-        for i, tap in enumerate(taps):
-            a, b = jnp.split(unit(tap), 2)
+        tower, total = self._tower()(self.precision, name="net"), jnp.zeros(x.shape[0])
+        # One after the other: of a slope by x alone, nothing is computed for y.
+        for i, (a, b) in enumerate(zip(tower(x), tower(y))):
             head = nn.Dense(1, use_bias=False, precision=self.precision, name=f"lin{i}")
-            total += head((a - b) ** 2).mean(axis=(1, 2, 3))
+            total += head((unit(a) - unit(b)) ** 2).mean(axis=(1, 2, 3))
         return total
 
     def example_inputs(self, batch_size: int = 1) -> tuple[jax.Array, ...]:

@@ -86,28 +86,31 @@ def test_averages_leave_the_outside_out():
     np.testing.assert_allclose(got, [[2, 2.5, 3], [3.5, 4, 4.5], [5, 5.5, 6]], rtol=1e-6)
 
 
-def test_clean_resize_is_pillows_bicubic_of_each_channel():
+@pytest.mark.parametrize("side", [299, 24])
+def test_clean_resize_is_a_bicubic_that_neither_rounds_nor_clips(side):
     image = np.random.default_rng(0).integers(0, 256, (61, 40, 3), np.uint8)
-    got = clean_resize(image)
-    assert got.shape == (299, 299, 3) and got.dtype == np.float32
-    assert got.min() < 0 and got.max() > 255  # it overshoots, and nothing is cut off
-    # In whole numbers Pillow rounds, which float32 does not.
-    whole = np.asarray(Image.fromarray(image).resize((299, 299), Image.Resampling.BICUBIC))
-    # Pillow rounds after each of its two passes.
-    assert np.abs(np.clip(got, 0, 255) - whole).max() < 2
-    flat = clean_resize(np.full((700, 500, 3), 37, np.uint8), side=64)
-    np.testing.assert_allclose(flat, 37, rtol=1e-5)
-    scaled = clean_fid_inputs(np.stack([got]))
-    np.testing.assert_allclose(scaled[0], (got - 128) / 128, rtol=1e-6)
+    got = clean_resize(image, side)
+    assert got.shape == (side, side, 3) and got.dtype == np.float32
+    # Another implementation of the same kernel, widened where the picture shrinks.
+    want = jax.image.resize(jnp.asarray(image, jnp.float32), (side, side, 3), "cubic")
+    check(f"clean_resize to {side}", got, np.asarray(want), 1e-5)
+    assert np.array_equal(got, clean_resize(image.astype(np.float64), side))
+    if side == 299:
+        assert got.min() < 0 and got.max() > 255
+        # In whole numbers Pillow rounds, twice, and cuts off what overshoots.
+        mild = image // 4 + 96
+        whole = Image.fromarray(mild).resize((side, side), Image.Resampling.BICUBIC)
+        assert 0.4 < np.abs(clean_resize(mild) - np.asarray(whole)).max() < 1.5
+        scaled = clean_fid_inputs(np.stack([got]))
+        np.testing.assert_allclose(scaled[0], (got - 128) / 128, rtol=1e-6)
 
 
-def test_clean_resize_filters_what_a_small_picture_cannot_hold():
-    stripes = np.zeros((600, 600, 3), np.uint8)
+def test_only_clean_resize_filters_what_a_small_picture_cannot_hold():
+    stripes = np.zeros((8, 1200, 3), np.uint8)
     stripes[:, ::2] = 255
-    clean = clean_resize(stripes, side=100)
-    assert np.abs(clean[10:-10, 10:-10] - 127.5).max() < 2
-    # The other way does not: what comes out is one of the stripes, or any mixture.
-    assert clean.std() < 3
+    assert np.abs(clean_resize(stripes)[:, 10:-10] - 127.5).max() < 10
+    other = (pytorch_fid_inputs(jnp.asarray(stripes[None] / 255, jnp.float32)) + 1) * 127.5
+    assert np.std(other) > 20
 
 
 def test_images_that_are_too_small_are_refused():
