@@ -1,0 +1,99 @@
+"""Every frozen tower by name: how it is built, and where its weights come from."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from gen_jax.common.errors import UserError
+from gen_jax.encoders import bert, clip, dinov2, files, inception, lpips, mobilenet_v2
+from gen_jax.encoders.diffusers_folder import param_shapes
+from gen_jax.encoders.weights import Port, flax_from_torch
+
+
+@dataclasses.dataclass(frozen=True)
+class Tower:
+    """An entry of the catalog.
+
+    Attributes:
+      make: builds the module of this size; takes further fields as keywords.
+      port: spelling of its files; None where the module has a `port` of its own.
+      from_config: builds it from a config.json instead, where files have one.
+      hub: repository on huggingface.co with its published weights, if there is one.
+    """
+
+    make: Callable[..., nn.Module]
+    port: Port | None = None
+    from_config: Callable[..., nn.Module] | None = None
+    hub: str | None = None
+
+
+def _towers() -> dict[str, Tower]:
+    found = {}
+    for name, fields in dinov2.PRESETS.items():
+        make = functools.partial(dinov2.DINOv2, **fields)
+        found[name] = Tower(make, None, dinov2.from_hf_config, f"facebook/{name}")
+    kinds = (
+        ("text", clip.CLIPText, clip.TEXT_PRESETS, clip.text_from_hf_config),
+        ("vision", clip.CLIPVision, clip.VISION_PRESETS, clip.vision_from_hf_config),
+    )
+    for kind, module, presets, from_config in kinds:
+        for name, fields in presets.items():
+            owner = "laion" if name.startswith("CLIP") else "openai"
+            make = functools.partial(module, **fields)
+            found[f"{name}-{kind}"] = Tower(make, None, from_config, f"{owner}/{name}")
+    owners = {"all-MiniLM-L6-v2": "sentence-transformers"}
+    for name, fields in bert.PRESETS.items():
+        make = functools.partial(bert.BertEncoder, **fields)
+        hub = f"{owners.get(name, 'google-bert' if name.startswith('bert') else 'distilbert')}/"
+        found[name] = Tower(make, None, bert.from_hf_config, hub + name)
+    found["inception-v3-fid"] = Tower(inception.InceptionV3, inception.PORT)
+    found["mobilenet-v2"] = Tower(mobilenet_v2.MobileNetV2, mobilenet_v2.PORT)
+    for net, port in lpips.PORTS.items():
+        name = f"lpips-{net.replace('_', '-')}"
+        found[name] = Tower(functools.partial(lpips.LPIPS, net=net), port)
+    return found
+
+
+TOWERS: Mapping[str, Tower] = _towers()
+
+
+def load(
+    name: str, weights: str | os.PathLike | None = None, **options: Any
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A tower and its weights.
+
+    Args:
+      name: one of `TOWERS`.
+      weights: see `files.find`; None fetches the published ones from huggingface.co, where
+        the tower has a place there. A config.json beside them decides the tower's size.
+        LPIPS 0.1 takes two files, "alexnet.safetensors,lpips_lin_v0.1_alex.safetensors".
+      **options: further fields of the module (`dtype`, `remat`, `attention_implementation`).
+
+    Returns:
+      The linen module, and its parameters (what stands under "params"), float32 numpy arrays.
+
+    Raises:
+      UserError: an unknown name, no weights, or weights that do not fit: missing and unexpected
+        keys and wrong shapes are named.
+    """
+    if name not in TOWERS:
+        raise UserError(f"encoder {name!r} is unknown: expected one of {', '.join(TOWERS)}")
+    tower = TOWERS[name]
+    if weights is None and tower.hub is None:
+        raise UserError(f"encoder {name!r} needs weights: name its .safetensors file")
+    found = files.find(tower.hub if weights is None else weights)
+    try:
+        if found.config is not None and tower.from_config is not None:
+            module = tower.from_config(found.config, **options)
+        else:
+            module = tower.make(**options)
+    except TypeError as error:
+        raise UserError(f"encoder {name!r}: {error}") from None
+    except UserError as error:
+        raise UserError(f"{found.where}: {error}") from None
+    port = tower.port or module.port
+    return module, flax_from_torch(found.state, param_shapes(module), port, found.where)

@@ -1,0 +1,116 @@
+"""Where a tower's weights lie: a folder in Hugging Face's layout, files, or a name on its hub."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import re
+from typing import Any
+
+import numpy as np
+
+from gen_jax.common.errors import UserError
+from gen_jax.encoders.safetensors_io import load_safetensors
+
+_SINGLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_POINTER = b"version https://git-lfs"
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Found weights.
+
+    Attributes:
+      where: what to call them in a message.
+      state: torch key -> array, in the stored types.
+      config: the parsed config.json beside them, if there is one.
+    """
+
+    where: str
+    state: dict[str, np.ndarray]
+    config: dict[str, Any] | None = None
+
+
+def find(weights: str | os.PathLike) -> Weights:
+    """Reads the weights that a user names.
+
+    Args:
+      weights: a folder with config.json and model.safetensors (or its shards and their index);
+        a .safetensors file, or several with commas between, whose tensors are taken together;
+        or a repository on the Hugging Face hub, "owner/name", fetched once and then cached.
+
+    Raises:
+      UserError: nothing there, a pickle, a git-lfs pointer, a file cut short, no network.
+    """
+    text = os.fspath(weights)
+    path = pathlib.Path(text)
+    if path.is_dir():
+        return _folder(path)
+    parts = [pathlib.Path(part) for part in text.split(",")]
+    if any(part.exists() or part.suffix for part in parts):
+        state: dict[str, np.ndarray] = {}
+        for part in parts:
+            state |= _file(part)
+        return Weights(text, state)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", text):
+        return _folder(_from_hub(text), text)
+    raise UserError(
+        f"weights {text!r}: no such file or folder: expected a folder with config.json and "
+        f"{_SINGLE}, a .safetensors file, or owner/name on huggingface.co"
+    )
+
+
+def _folder(folder: pathlib.Path, where: str | None = None) -> Weights:
+    where = where or str(folder)
+    if (folder / _SINGLE).exists():
+        names = [_SINGLE]
+    elif (folder / _INDEX).exists():
+        names = sorted(set(_json(folder / _INDEX).get("weight_map", {}).values()))
+    else:
+        there = sorted(p.name for p in folder.iterdir())[:6]
+        raise UserError(
+            f"{where}: holds no {_SINGLE} nor {_INDEX}, but {', '.join(there) or 'nothing'}: "
+            "expected a model folder in Hugging Face's layout"
+        )
+    state: dict[str, np.ndarray] = {}
+    for name in names:
+        state |= _file(folder / name)
+    config = folder / "config.json"
+    return Weights(where, state, _json(config) if config.exists() else None)
+
+
+def _file(path: pathlib.Path) -> dict[str, np.ndarray]:
+    if path.is_file():
+        with open(path, "rb") as file:
+            if file.read(len(_POINTER)) == _POINTER:
+                raise UserError(f"{path}: a git-lfs pointer, not the file: run `git lfs pull`")
+    return load_safetensors(path)
+
+
+def _json(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        parsed = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path}: no valid JSON ({error}): get the file again") from None
+    if not isinstance(parsed, dict):
+        raise UserError(f"{path}: expected a JSON object: get the file again")
+    return parsed
+
+
+def _from_hub(name: str) -> pathlib.Path:
+    import huggingface_hub
+
+    try:
+        return pathlib.Path(
+            huggingface_hub.snapshot_download(
+                name, allow_patterns=["config.json", _SINGLE, _INDEX, "model-*.safetensors"]
+            )
+        )
+    # Whatever goes wrong in its many layers, the user needs the same two things.
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"weights {name!r}: neither a file nor a folder here, and not to be had from "
+            f"huggingface.co ({first}): name a local folder or a .safetensors file"
+        ) from None
