@@ -214,7 +214,7 @@ def weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
             drawn[name] = x / np.float32(np.sqrt(np.prod(shape[1:])))
         else:
             drawn[name] = np.float32(name.endswith("weight")) + np.float32(0.3) * x
-    return drawn
+    return {name: np.asarray(x) for name, x in drawn.items()}
 
 
 def noise(name: str, shape: tuple[int, ...]) -> np.ndarray:
