@@ -1,7 +1,8 @@
 """The published architectures in plain torch.nn, with torchvision's names; imported where torch is.
 
 Written after the papers and the layer tables of torchvision, lpips, stlpips_pytorch and
-pytorch-fid, apart from the modules that they check.
+pytorch-fid, apart from the modules that they check. On random weights each equals its original
+to the bit: torchvision 0.29.2, lpips 0.1.4, stlpips-pytorch 0.0.2, pytorch-fid 0.3.0.
 """
 
 import torch
