@@ -13,6 +13,9 @@ from gen_jax.common.errors import UserError
 from gen_jax.encoders import bert
 from gen_jax.encoders.weights import load_safetensors, torch_from_flax
 
+# Compiling whole towers takes minutes: with the slow tests.
+pytestmark = pytest.mark.slow
+
 COUNTS = {
     "bert-base-uncased": 108_891_648,
     "distilbert-base-uncased": 66_362_880,
@@ -112,7 +115,6 @@ def test_errors_name_the_mistake():
         module.apply(variables, tokens, None, tokens)
 
 
-@pytest.mark.slow
 def test_real_minilm_sentence_embeddings():
     """Against embeddings that transformers made of the published weights."""
     folder = pathlib.Path(os.environ.get("GEN_JAX_MINILM", "/nonexistent"))

@@ -8,6 +8,9 @@ from gen_jax.common.errors import UserError
 from gen_jax.encoders import clip
 from gen_jax.encoders.weights import torch_from_flax
 
+# Compiling whole towers takes minutes: with the slow tests.
+pytestmark = pytest.mark.slow
+
 # Text tower, image tower, both with their projection; the whole model has `logit_scale` too.
 COUNTS = {
     "clip-vit-base-patch32": (63_428_096, 87_849_216, 151_277_313),

@@ -12,6 +12,9 @@ from gen_jax.encoders import dinov2
 from gen_jax.encoders.patches import bicubic_matrix, resize_positions
 from gen_jax.encoders.weights import torch_from_flax
 
+# Compiling whole towers takes minutes: with the slow tests.
+pytestmark = pytest.mark.slow
+
 COUNTS = {
     "dinov2-small": 22_056_576,
     "dinov2-base": 86_580_480,

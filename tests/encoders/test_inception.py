@@ -11,6 +11,9 @@ from gen_jax.common.errors import UserError
 from gen_jax.encoders.inception import PORT, InceptionV3, average_inside
 from gen_jax.encoders.inception_inputs import clean_fid_inputs, clean_resize, pytorch_fid_inputs
 
+# Compiling whole towers takes minutes: with the slow tests.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def variables():

@@ -20,6 +20,9 @@ from gen_jax.encoders.diffusers_folder import param_shapes
 from gen_jax.encoders.lpips import BACKBONES, LPIPS, PORTS, unit
 from gen_jax.encoders.weights import flax_from_torch
 
+# Compiling whole towers takes minutes: with the slow tests.
+pytestmark = pytest.mark.slow
+
 PUBLISHED = {"alex": 2_469_696, "vgg": 14_714_688, "squeeze": 722_496, "st_alex": 2_469_696}
 
 
@@ -189,7 +192,6 @@ def test_shift_tolerant_distance_orders_degraded_photographs(shared, tmp_path):
     assert orders_by_severity(shared, tmp_path, 4) == {"noise": 1, "blur": 1, "jpeg": 1}
 
 
-@pytest.mark.slow
 def test_shift_tolerant_distance_orders_200_degraded_photographs(shared, tmp_path):
     assert min(orders_by_severity(shared, tmp_path, 200).values()) >= 0.99
 

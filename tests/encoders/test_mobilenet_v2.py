@@ -10,6 +10,9 @@ from gen_jax.encoders.diffusers_folder import param_shapes
 from gen_jax.encoders.mobilenet_v2 import PORT, MobileNetV2
 from gen_jax.encoders.weights import flax_from_torch
 
+# Compiling whole towers takes minutes: with the slow tests.
+pytestmark = pytest.mark.slow
+
 WIDTHS = {"full": 1.0, "narrow": 0.35}
 
 
