@@ -76,6 +76,7 @@ def test_options_reach_the_module(tmp_path):
         encoders.load("dinov2-small", tmp_path / "model", depth=3)
 
 
+@pytest.mark.slow
 def test_every_tower_has_a_size_and_a_port():
     for name, tower in catalog.TOWERS.items():
         module = tower.make()
