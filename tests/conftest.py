@@ -13,6 +13,8 @@ os.environ["XLA_FLAGS"] = " ".join(
     ]
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# A thread a device is too few: see gen_jax/parallel/compilation.py.
+os.environ.setdefault("NPROC", "24")
 
 from jaxtyping import install_import_hook
 

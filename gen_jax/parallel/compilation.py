@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 
 import jax
 import jaxlib
@@ -17,6 +18,7 @@ _CPU_VERSIONS = ("0.10.",)
 def set_up() -> None:
     """Call once, before the first use of a device."""
     tune_cpu()
+    give_threads()
     _keep_compiled()
 
 
@@ -25,6 +27,22 @@ def tune_cpu() -> None:
     given = os.environ.get("XLA_FLAGS", "")
     if jaxlib.__version__.startswith(_CPU_VERSIONS) and _CPU_FLAG not in given:
         os.environ["XLA_FLAGS"] = f"{given} {_CPU_FLAG}={_CPU_VALUE}".strip()
+
+
+def give_threads() -> None:
+    """Gives virtual CPU devices threads enough, unless NPROC says how many.
+
+    XLA runs them on a pool of a thread a device. Those that wait in a collective keep their
+    threads; where a device still on its way there has split a product into tasks for the pool,
+    nobody is left to take them, and the process aborts after 40 s. A second thread a device
+    ends that (docs/design-notes.md); NPROC is where XLA reads the size of its pool.
+    """
+    found = re.search(
+        r"xla_force_host_platform_device_count=(\d+)", os.environ.get("XLA_FLAGS", "")
+    )
+    devices = max(int(found[1]) if found else 1, jax.config.jax_num_cpu_devices)
+    if devices > 1:
+        os.environ.setdefault("NPROC", str(2 * devices + (os.cpu_count() or 1)))
 
 
 def _keep_compiled() -> None:
