@@ -61,6 +61,30 @@ def _towers() -> dict[str, Tower]:
 TOWERS: Mapping[str, Tower] = _towers()
 
 
+def parse(spec: str) -> tuple[str, str | None]:
+    """Splits "NAME[:WEIGHTS]", as doors and configs name an encoder.
+
+    Args:
+      spec: one of `TOWERS`, and after a colon its weights (see `files.find`).
+
+    Returns:
+      The name, and the weights; None where none are named.
+
+    Raises:
+      UserError: an unknown name, or nothing after the colon.
+    """
+    name, colon, weights = spec.partition(":")
+    _check_name(name)
+    if colon and not weights:
+        raise UserError(f"encoder {spec!r}: no weights after the colon: expected NAME[:WEIGHTS]")
+    return name, weights or None
+
+
+def _check_name(name: str) -> None:
+    if name not in TOWERS:
+        raise UserError(f"encoder {name!r} is unknown: expected one of {', '.join(TOWERS)}")
+
+
 def load(
     name: str, weights: str | os.PathLike | None = None, **options: Any
 ) -> tuple[nn.Module, dict[str, Any]]:
@@ -80,8 +104,7 @@ def load(
       UserError: an unknown name, no weights, or weights that do not fit: missing and unexpected
         keys and wrong shapes are named.
     """
-    if name not in TOWERS:
-        raise UserError(f"encoder {name!r} is unknown: expected one of {', '.join(TOWERS)}")
+    _check_name(name)
     tower = TOWERS[name]
     if weights is None and tower.hub is None:
         raise UserError(f"encoder {name!r} needs weights: name its .safetensors file")
