@@ -53,6 +53,23 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def write_once(path: str | os.PathLike, data: bytes) -> bytes:
+    """Writes a file that several processes may make at once: the first one's stands.
+
+    Returns:
+      What the file holds, by whoever wrote it.
+    """
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        write_bytes(temporary, data)
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path.read_bytes()
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
     """`write_bytes` of the text in UTF-8."""
     write_bytes(path, text.encode("utf-8"))

@@ -27,13 +27,19 @@ _SIDES = re.compile(r"\b(left|right|leftmost|rightmost|clockwise)\b", re.IGNOREC
 def decode(data: bytes) -> Example:
     """A record's bytes to an example; what every pipeline begins with.
 
+    A record of features has no image, and its arrays stand under their names.
+
     Raises:
       RecordError: the bytes are no record of this schema version.
       ImageError: its image cannot be decoded.
     """
     record = schema.unpack(data)
+    image = {}
+    if record.image or not record.arrays:
+        image["image"] = images.decode_fast(record.image)
     return {
-        "image": images.decode_fast(record.image),
+        **image,
+        **record.arrays,
         "captions": record.captions,
         "label": record.label,
         "label_name": record.label_name,

@@ -1,0 +1,151 @@
+"""What `featurize` computes with a tower: which inputs it wants, and named features of them."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gen_jax.common.errors import UserError
+from gen_jax.encoders import inception_inputs, preprocess
+from gen_jax.encoders.clip import CLIPVision
+from gen_jax.encoders.dinov2 import DINOv2
+from gen_jax.encoders.inception import InceptionV3
+from gen_jax.encoders.mobilenet_v2 import MobileNetV2
+
+GRIDS = (4, 8, 16, 32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Extractor:
+    """A tower as a pure function.
+
+    Attributes:
+      sizes: sides of the square images that it reads, in pixels: the inputs are "image_SIDE",
+        uint8 [b, side, side, 3].
+      captions: how many captions of an example it reads: the inputs are "tokens", int32
+        [b, captions, n], and "token_mask", bool.
+      call: (params, inputs) -> feature -> [b, ..., channels].
+      input_of: feature -> pixels a side, or tokens, of the input that it comes from.
+    """
+
+    sizes: tuple[int, ...]
+    call: Callable[[Mapping[str, Any], Mapping[str, jax.Array]], dict[str, jax.Array]]
+    input_of: Callable[[str], int]
+    captions: int = 0
+
+
+def of_images(
+    name: str, module: nn.Module, layers: str = "", grids: Sequence[int] = GRIDS
+) -> Extractor:
+    """The extractor of a tower that reads images.
+
+    DINOv2 and CLIP give patch grids, "patches_N" [N, N, c], and class tokens, "cls_N" [c]; with
+    several layers they are called "layer5.patches_N". The last layer is taken after the final
+    norm, as are all of DINOv2. CLIP gives "embedding", and so do Inception and MobileNetV2 of
+    their pooled features.
+
+    Args:
+      name: the tower's, in the catalog.
+      module: the tower.
+      layers: comma-separated: "last", a block counted from 0, or from -1 at the end, and
+        "pooled" for what the tower gives of the whole image alone. "" is "last" for DINOv2 and
+        "pooled" for the others.
+      grids: tokens a side of the grids of DINOv2.
+
+    Raises:
+      UserError: a tower that this does not fit, or layers that it does not have.
+    """
+    if isinstance(module, DINOv2):
+        return _dinov2(name, module, layers, grids)
+    if isinstance(module, CLIPVision):
+        return _clip(name, module, layers)
+    if layers not in ("", "pooled"):
+        raise UserError(f"--layers={layers}: {name} gives pooled features only")
+    if isinstance(module, InceptionV3):
+        side = inception_inputs.SIDE
+
+        def inception(params, inputs):
+            x = preprocess.normalize(inputs[f"image_{side}"], name)
+            return {"embedding": module.apply({"params": params}, x).pooled}
+
+        return Extractor((side,), inception, lambda feature: side)
+    if isinstance(module, MobileNetV2):
+
+        def mobilenet(params, inputs):
+            x = preprocess.normalize(inputs["image_224"], name)
+            return {"embedding": module.apply({"params": params}, x).pooled}
+
+        return Extractor((224,), mobilenet, lambda feature: 224)
+    raise UserError(f"encoder {name!r} has no features to store: it is a {type(module).__name__}")
+
+
+def _dinov2(name: str, module: DINOv2, layers: str, grids: Sequence[int]) -> Extractor:
+    wanted = _layers(layers or "last", module.num_hidden_layers, name)
+    if wanted == ("pooled",):
+        grids = (16,)  # 224 pixels at patch 14, the size that DINOv2 is evaluated at
+    patch = module.patch_size
+    sizes = tuple(n * patch for n in grids)
+    blocks = tuple(i for i in wanted if i != "pooled")
+
+    def call(params, inputs):
+        out = {}
+        for n, side in zip(grids, sizes, strict=True):
+            x = preprocess.normalize(inputs[f"image_{side}"], name)
+            found = module.apply({"params": params}, x, layers=blocks)
+            if not blocks:
+                out[f"cls_{n}"] = found["cls"]
+            for block, of_block in zip(blocks, found["intermediate"], strict=True):
+                prefix = f"layer{block}." if len(blocks) > 1 else ""
+                out[f"{prefix}patches_{n}"] = of_block["patches"]
+                out[f"{prefix}cls_{n}"] = of_block["cls"]
+        return out
+
+    return Extractor(sizes, call, lambda feature: patch * int(feature.rpartition("_")[2]))
+
+
+def _clip(name: str, module: CLIPVision, layers: str) -> Extractor:
+    wanted = _layers(layers or "pooled", module.num_hidden_layers, name)
+    blocks = tuple(i for i in wanted if i != "pooled")
+    side, grid = module.image_size, module.image_size // module.patch_size
+
+    def call(params, inputs):
+        x = preprocess.normalize(inputs[f"image_{side}"], name)
+        found = module.apply({"params": params}, x)
+        out = {"embedding": found.get("image_embeds", found["pooled"])}
+        for block in blocks:
+            prefix = f"layer{block}." if len(blocks) > 1 else ""
+            tokens = found["hidden_states"][block + 1][:, 1:]
+            out[f"{prefix}patches_{grid}"] = tokens.reshape(-1, grid, grid, tokens.shape[-1])
+        return out
+
+    return Extractor((side,), call, lambda feature: side)
+
+
+def _layers(layers: str, count: int, name: str) -> tuple[int | str, ...]:
+    """Blocks counted from 0, in the order given, and "pooled"."""
+    found: list[int | str] = []
+    for item in (part.strip() for part in layers.split(",")):
+        if item == "pooled":
+            found.append(item)
+            continue
+        text = "-1" if item == "last" else item
+        if not text.removeprefix("-").isdigit() or not -count <= int(text) < count:
+            raise UserError(
+                f"--layers={layers}: {item!r} is no layer of {name}: expected last, pooled, or a "
+                f"block from 0 to {count - 1} (from -{count} to -1 counted from the end)"
+            )
+        found.append(int(text) % count)
+    if len(set(found)) < len(found):
+        raise UserError(f"--layers={layers}: a layer is named twice")
+    return tuple(found)
+
+
+def shapes(
+    extractor: Extractor, params: Any, inputs: Mapping[str, Any]
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Feature -> shape and dtype without the batch, computing nothing."""
+    found = jax.eval_shape(extractor.call, params, inputs)
+    return {k: jax.ShapeDtypeStruct(v.shape[1:], jnp.float32) for k, v in found.items()}

@@ -1,0 +1,110 @@
+"""Shards -> features of a frozen encoder, as shards.
+
+  python -m gen_jax.featurize --data=data/faces --encoder=dinov2-small --out=features/faces
+  python -m gen_jax.featurize --data=data/faces --encoder=dinov2-small:models/dinov2-small \\
+      --store=pca64-int8 --out=features/faces-pca
+  python -m gen_jax.featurize --data=data/photos --encoder=clip-vit-base-patch32-vision --out=...
+  python -m gen_jax.featurize --data=data/photos --encoder=vae:package:vae_photos --out=...
+
+Reads what gen_jax.prepare wrote. DINOv2 gives a pyramid of patch grids, 4x4 to 32x32, CLIP its
+embeddings, an autoencoder the mean and deviation of its latents. OUT is a data set as well, whose
+records hold arrays: gen_jax.data.features reads it.
+
+An interrupted run is finished by running the same command again. Tasks of a job array share the
+work by themselves (SLURM, GKE, JAX_PROCESS_ID; else --task and --tasks) and need not all be there
+at once. The shards are the same, byte for byte, however many tasks there are.
+"""
+
+from absl import flags
+
+from gen_jax.common import app
+from gen_jax.common.errors import UserError
+
+_DATA = flags.DEFINE_string("data", None, "Folder that gen_jax.prepare wrote.")
+_ENCODER = flags.DEFINE_string(
+    "encoder", None, "NAME[:WEIGHTS], see docs/encoders.md, or vae:RUN for an autoencoder."
+)
+_OUT = flags.DEFINE_string("out", None, "Folder to write the features to.")
+_LAYERS = flags.DEFINE_string(
+    "layers",
+    "",
+    "Comma-separated: last, blocks from 0 on, or pooled; by default last for DINOv2, pooled for "
+    "other towers.",
+)
+_GRIDS = flags.DEFINE_list("grids", "4,8,16,32", "Tokens a side of DINOv2's patch grids.")
+_STORE = flags.DEFINE_string("store", "int8", "int8, bf16, or pcaN-int8, such as pca64-int8.")
+_SPLITS = flags.DEFINE_list("splits", "", "Splits to read; empty for all.")
+_BATCH = flags.DEFINE_integer("batch_size", 16, "Images that a device takes at a time.")
+_DTYPE = flags.DEFINE_string("dtype", "float32", "Of the computation: float32 or bfloat16.")
+_SIZE = flags.DEFINE_integer(
+    "image_size", 0, "Side of an autoencoder's images in pixels, 0 for its own."
+)
+_SHARD = flags.DEFINE_integer("shard_records", 512, "Records in a shard.")
+_KEEP = flags.DEFINE_boolean("keep_image", False, "Put the images into the records as well.")
+_MAX_BAD = flags.DEFINE_integer(
+    "max_bad", 100, "Stop when more images than this cannot be decoded, -1 never stops."
+)
+_THREADS = flags.DEFINE_integer("num_threads", 4, "Threads that decode and resize.")
+_TASK = flags.DEFINE_integer("task", None, "This task's number, from 0.")
+_TASKS = flags.DEFINE_integer("tasks", None, "Number of tasks that share the work.")
+
+
+def main(_) -> None:
+    """Runs `gen_jax.pipelines.features.job.featurize` and says what came out."""
+    for flag in (_DATA, _ENCODER, _OUT):
+        if not flag.value:
+            raise UserError(f"--{flag.name} is missing: see --help")
+    try:
+        grids = tuple(int(grid) for grid in _GRIDS.value)
+    except ValueError:
+        raise UserError(f"--grids={','.join(_GRIDS.value)}: expected numbers, as 4,8,16") from None
+    from gen_jax.parallel import compilation
+
+    compilation.set_up()
+    import time
+
+    from gen_jax.pipelines.features import job
+    from gen_jax.pipelines.features.plan import Options
+
+    start = time.monotonic()
+    outcome = job.featurize(
+        Options(
+            data=_DATA.value,
+            encoder=_ENCODER.value,
+            out=_OUT.value,
+            layers=_LAYERS.value,
+            grids=grids,
+            store=_STORE.value,
+            splits=tuple(_SPLITS.value),
+            batch_size=_BATCH.value,
+            dtype=_DTYPE.value,
+            image_size=_SIZE.value,
+            shard_records=_SHARD.value,
+            keep_image=_KEEP.value,
+            max_bad=_MAX_BAD.value,
+            num_threads=_THREADS.value,
+            task=_TASK.value,
+            tasks=_TASKS.value,
+        )
+    )
+    if outcome.images:
+        seconds = time.monotonic() - start
+        print(
+            f"{outcome.images} images in {outcome.shards} shards, "
+            f"{outcome.images / seconds:.1f} images/s with start-up"
+        )
+    info = outcome.info
+    if info is None:
+        print(f"{_OUT.value}: {outcome.left} shards are left to other tasks")
+        return
+    print(
+        f"{_OUT.value}: {info.images} images, {info.bytes_per_image:.0f} bytes an image; cosine to "
+        f"the computed features {info.cosine_mean:.6f} on average, {info.cosine_p1:.6f} at the "
+        "1st percentile"
+    )
+    if info.skipped:
+        print(f"left out: {len(info.skipped)} images (named in {_OUT.value}/features.json)")
+
+
+if __name__ == "__main__":
+    app.run(main)

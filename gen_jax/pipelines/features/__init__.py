@@ -1,0 +1,1 @@
+"""Frozen features of whole data sets; `job.featurize` is the way in."""
