@@ -11,23 +11,18 @@ diffusers only ours is measured.
 """
 
 import argparse
-import contextlib
 import importlib.util
 import json
 import os
 import pathlib
-import select
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 
 import numpy as np
 
-from benchmarks import train_step
-from gen_jax.common import memory
+from benchmarks import contest, train_step
 
 SAMPLERS = {"dpmpp_2m": "DPMSolverMultistepScheduler", "euler": "EulerDiscreteScheduler"}
 GUIDANCE = 7.5
@@ -156,79 +151,17 @@ CONTESTANTS = {
 }
 
 
-def serve(who: str, args) -> None:
-    """A contestant's process: a sampler's name comes in, the seconds of one run go out."""
-    replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no reply
-    start, memory, about = CONTESTANTS[who](args)
-    runs = {}
-    for sampler in map(str.strip, sys.stdin):
-        began = time.perf_counter()
-        if first := sampler not in runs:
-            runs[sampler] = start(sampler)
-        arrays = runs[sampler]()  # on the host, and so done
-        seconds = time.perf_counter() - began
-        if first:
-            np.savez(f"{args.folder}/{sampler}_{who}.npz", *arrays)
-        print(json.dumps({**about, "seconds": seconds, "mib": memory()}), file=replies, flush=True)
-
-
-class Contestant:
-    """The other end of `serve`."""
-
-    def __init__(self, who: str, args):
-        self.who, self.timeout = who, args.timeout
-        self.command = [sys.executable, "-m", "benchmarks.sampling", who, json.dumps(vars(args))]
-        self.log = pathlib.Path(args.folder, f"{who}.log")
-        # Nothing from the net; caches of compiled code go with the folder; several hold the
-        # accelerator at once, so that none may take all of it.
-        self.env = {**os.environ, "HF_HUB_OFFLINE": "1", "TMPDIR": args.folder}
-        self.env |= memory.settings(os.environ)  # for all, as our doors give themselves
-        self.env["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
-        self.process: subprocess.Popen | None = None  # started by the first run
-
-    def run(self, sampler: str) -> dict:
-        """The answer to a sampler's name; the first one's seconds hold the compilation.
-
-        Raises:
-          RuntimeError: it failed, or took too long.
-        """
-        if self.process is None:
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
-            with self.log.open("w") as log:
-                self.process = subprocess.Popen(
-                    self.command, stderr=log, env=self.env, start_new_session=True, **pipes
-                )
-        with contextlib.suppress(BrokenPipeError):  # it has ended, and says nothing more
-            self.process.stdin.write(sampler.encode() + b"\n")
-        if not select.select([self.process.stdout], [], [], self.timeout)[0]:
-            raise RuntimeError(f"no answer in {self.timeout:g} s")
-        if not (line := self.process.stdout.readline()):
-            raise RuntimeError(["it ended", *self.log.read_text().strip().splitlines()][-1])
-        return json.loads(line)
-
-
-def compete(running: list[Contestant], sampler: str, args) -> list[dict]:
+def compete(running: list[contest.Contestant], sampler: str, args) -> list[dict]:
     """Alternating runs of all that still run, ours first, and how they compare."""
-    answers = {c.who: [] for c in running}
-    for _ in range(1 + args.repeats):
-        for one in list(running):
-            try:
-                answers[one.who].append(one.run(sampler))
-            except RuntimeError as error:  # takes too long, or something it needs is missing
-                print(f"{one.who}: not measured ({str(error)[:160]})", flush=True)
-                train_step.kill_group(one.process)
-                running.remove(one)
-                if one.who == "gen_jax":
-                    sys.exit(1)  # there is nothing to compare with
+    answers = contest.take_turns(running, sampler, args)
     rows = []
     for one in running:
         first, *rest = answers[one.who]
-        found = [np.load(f"{args.folder}/{sampler}_{who}.npz") for who in ("gen_jax", one.who)]
-        off = [float(np.abs(a - 1.0 * b).max()) for a, b in zip(*(f.values() for f in found))]
+        found = [contest.arrays(args, sampler, who) for who in ("gen_jax", one.who)]
+        off = [float(np.abs(a - 1.0 * b).max()) for a, b in zip(*found, strict=True)]
         times = {"seconds": [a["seconds"] for a in rest], "first": first["seconds"]}
         row = {**rest[-1], **times, "median": statistics.median(times["seconds"])}
-        row["latents_off"] = off[0] / float(np.abs(found[0]["arr_0"]).max())
+        row["latents_off"] = off[0] / float(np.abs(found[0][0]).max())
         rows.append({"sampler": sampler, **row, "pixels_off": off[1:]})
     return rows
 
@@ -281,14 +214,14 @@ def main() -> None:
     if load > 0.5:  # torch's threads wait for one another in every operator
         print(f"load average {load:.1f}: beside other work torch loses more than we do")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as args.folder:
-        running = [Contestant(who, args) for who in names]
+        running = [contest.Contestant("benchmarks.sampling", who, args) for who in names]
         try:
             for sampler in args.samplers:
                 rows += (found := compete(running, sampler, args))
                 ratios[sampler] = show(found, args)
         finally:
             for one in running:
-                train_step.kill_group(one.process)
+                contest.kill_group(one.process)
     if args.out:
         report = {k: v for k, v in vars(args).items() if k not in ("folder", "out")}
         report |= {"guidance": GUIDANCE, "load": load, "rows": rows, "ours_over_fastest": ratios}
@@ -297,7 +230,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:] and sys.argv[1] in CONTESTANTS:  # one of main's own processes
-        serve(sys.argv[1], argparse.Namespace(**json.loads(sys.argv[2])))
+        given = argparse.Namespace(**json.loads(sys.argv[2]))
+        contest.serve(CONTESTANTS[sys.argv[1]], sys.argv[1], given)
     else:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stops the contestants too
         main()

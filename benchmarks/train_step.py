@@ -10,18 +10,17 @@ really runs: clipping and the moving average besides.
 """
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import os
 import resource
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
+from benchmarks import contest
 from gen_jax.common import memory
 
 SIZES = {
@@ -87,15 +86,6 @@ def torch_device() -> str:
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
     return "cuda"
-
-
-def kill_group(process: subprocess.Popen | None) -> None:
-    """Ends a process that leads a session, and with it the compilers it started."""
-    if process is None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 @dataclasses.dataclass
@@ -248,7 +238,7 @@ def isolated(args, who: str) -> Measured:
         except subprocess.TimeoutExpired:
             raise RuntimeError(f"no result in {args.timeout:g} s") from None
         finally:
-            kill_group(process)
+            contest.kill_group(process)
         out.seek(0)
         err.seek(0)
         if code:

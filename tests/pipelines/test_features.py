@@ -140,7 +140,7 @@ def test_features_are_the_towers_through_the_loader(made, tower, photos):
 
 
 def test_pca_is_fitted_once_and_read_back(tower, photos, tmp_path):
-    how = dict(store="pca8-int8", splits=("val",), shard_records=4)
+    how = dict(store="pca8-int8", splits=("val",), shard_records=4, grids=(4,))
     info = job.featurize(options(tower, photos, tmp_path / "a", **how)).info
     assert info.outputs["patches_4"]["shape"] == [4, 4, 24]
     assert 0.1 < info.outputs["patches_4"]["explained"] <= 1.0
@@ -148,7 +148,11 @@ def test_pca_is_fitted_once_and_read_back(tower, photos, tmp_path):
         job.featurize(options(tower, photos, tmp_path / "b", **how, task=task, tasks=2))
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
     with loader.make_loader(
-        tmp_path / "a", "val", batch_size=2, seed=0, transform=transforms.select(*features.keys(info))
+        tmp_path / "a",
+        "val",
+        batch_size=2,
+        seed=0,
+        transform=transforms.select(*features.keys(info)),
     ) as batches:
         batch = next(batches)
     assert batch["patches_4"].shape == (2, 4, 4, 8)
@@ -201,7 +205,7 @@ def damaged_copy(photos, folder):
 
 def test_an_image_that_does_not_decode_is_named_and_stepped_over(tower, photos, tmp_path):
     key = damaged_copy(photos, tmp_path / "data")
-    info = job.featurize(options(tower, tmp_path / "data", tmp_path / "f")).info
+    info = job.featurize(options(tower, tmp_path / "data", tmp_path / "f", grids=(4,))).info
     assert list(info.skipped) == [key] and "cannot decode" in info.skipped[key]
     count = dataset.load(tmp_path / "f").num_records("val")
     assert info.images == count - 1

@@ -52,9 +52,7 @@ def of_job(
 
 def _fit(tower, store, options, records) -> dict[str, dict[str, np.ndarray]]:
     wanted = [
-        name
-        for name, of in tower.outputs.items()
-        if feature_codec.is_quantized(store, of.shape)
+        name for name, of in tower.outputs.items() if feature_codec.is_quantized(store, of.shape)
     ]
     # On one device: the sample, and with it the basis, is the same however many there are.
     program = Program(tower.extractor, tower.params, store, {}, _one_device())

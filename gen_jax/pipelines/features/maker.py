@@ -126,7 +126,9 @@ class Maker:
                     continue
                 at = place * self._options.batch_size + row
                 for name, cosine in host.cosine.items():
-                    measured[name].add(np.asarray(cosine[at]), host.sums[name][at], self._sizes[name])
+                    measured[name].add(
+                        np.asarray(cosine[at]), host.sums[name][at], self._sizes[name]
+                    )
                 image = record.image if self._options.keep_image else b""
                 arrays = {name: value[at] for name, value in host.arrays.items()}
                 yield schema.pack(dataclasses.replace(record, image=image, arrays=arrays))

@@ -1,0 +1,118 @@
+"""Contestants of a benchmark in processes of their own, which take turns.
+
+A process keeps its memory, its settings and its compiled programs to itself; taking turns, a busy
+machine disturbs all alike.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from gen_jax.common import memory
+
+
+def kill_group(process: subprocess.Popen | None) -> None:
+    """Ends a process that leads a session, and with it the compilers it started."""
+    if process is None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def serve(contestant: Callable[[Any], tuple], who: str, args) -> None:
+    """A contestant's process: the name of a run comes in, the seconds that it took go out.
+
+    Args:
+      contestant: from `args` to (start, memory, about): `start(name)` gives a function that runs
+        and returns arrays on the host, `memory()` the peak so far in MiB, and `about` is what
+        goes into every answer.
+      who: its name.
+      args: of the benchmark; `args.folder` takes the arrays of each first run.
+    """
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no reply
+    start, peak, about = contestant(args)
+    runs = {}
+    for name in map(str.strip, sys.stdin):
+        began = time.perf_counter()
+        if first := name not in runs:
+            runs[name] = start(name)
+        arrays = runs[name]()  # on the host, and so done
+        seconds = time.perf_counter() - began
+        if first:
+            np.savez(f"{args.folder}/{name}_{who}.npz", *arrays)
+        print(json.dumps({**about, "seconds": seconds, "mib": peak()}), file=replies, flush=True)
+
+
+class Contestant:
+    """The other end of `serve`."""
+
+    def __init__(self, module: str, who: str, args):
+        """Describes it; `python -m MODULE WHO ARGS` is to call `serve`."""
+        self.who, self.timeout = who, args.timeout
+        self.command = [sys.executable, "-m", module, who, json.dumps(vars(args))]
+        self.log = pathlib.Path(args.folder, f"{who}.log")
+        # Nothing from the net; caches of compiled code go with the folder; several hold the
+        # accelerator at once, so that none may take all of it.
+        self.env = {**os.environ, "HF_HUB_OFFLINE": "1", "TMPDIR": args.folder}
+        self.env |= memory.settings(os.environ)  # for all, as our doors give themselves
+        self.env["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+        self.process: subprocess.Popen | None = None  # started by the first run
+
+    def run(self, name: str) -> dict:
+        """The answer to a run's name; the first one's seconds hold the compilation.
+
+        Raises:
+          RuntimeError: it failed, or took too long.
+        """
+        if self.process is None:
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
+            with self.log.open("w") as log:
+                self.process = subprocess.Popen(
+                    self.command, stderr=log, env=self.env, start_new_session=True, **pipes
+                )
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and says nothing more
+            self.process.stdin.write(name.encode() + b"\n")
+        if not select.select([self.process.stdout], [], [], self.timeout)[0]:
+            raise RuntimeError(f"no answer in {self.timeout:g} s")
+        if not (line := self.process.stdout.readline()):
+            raise RuntimeError(["it ended", *self.log.read_text().strip().splitlines()][-1])
+        return json.loads(line)
+
+
+def take_turns(running: list[Contestant], name: str, args) -> dict[str, list[dict]]:
+    """Alternating runs of all that still run, ours first; the first of each is a warm-up.
+
+    Returns:
+      Contestant -> its answers. One that fails is named and leaves `running`; without ours the
+      benchmark ends.
+    """
+    answers = {c.who: [] for c in running}
+    for _ in range(1 + args.repeats):
+        for one in list(running):
+            try:
+                answers[one.who].append(one.run(name))
+            except RuntimeError as error:  # takes too long, or something it needs is missing
+                print(f"{one.who}: not measured ({str(error)[:160]})", flush=True)
+                kill_group(one.process)
+                running.remove(one)
+                if one.who == "gen_jax":
+                    sys.exit(1)  # there is nothing to compare with
+    return answers
+
+
+def arrays(args, name: str, who: str) -> list[np.ndarray]:
+    """What a contestant's first run returned."""
+    with np.load(f"{args.folder}/{name}_{who}.npz") as found:
+        return list(found.values())
