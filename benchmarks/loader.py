@@ -1,11 +1,13 @@
-"""Images a second: our shards and loader against torch's DataLoader over the same JPEG files.
+"""Images or feature pyramids a second: our shards and loader against torch's DataLoader over files.
 
     python -m benchmarks.loader --images=1024 --workers=2 --repeats=5
+    python -m benchmarks.loader --features --images=1024 --workers=2 --repeats=5
 
-Both decode the same 256x256 JPEGs into uint8 batches of 64, shuffled, with the same
-number of workers (threads here, processes there), from a warm page cache. The runs
-alternate, so that a busy machine disturbs both alike; medians are compared. Without
-torch only ours is measured.
+Both decode the same 256x256 JPEGs into uint8 batches of 64, or read the same int8 pyramids (grids
+of 4, 8, 16 and 32 tokens, 384 channels) from ArrayRecord here and from a file of NumPy's an image
+there; shuffled, with the same number of workers (threads here, processes there), from a warm page
+cache. The runs alternate, so that a busy machine disturbs both alike; medians are compared.
+Without torch only ours is measured.
 """
 
 import argparse
@@ -18,12 +20,16 @@ import time
 import numpy as np
 from PIL import Image
 
-from gen_jax.data import build, plan
+from gen_jax.data import build, dataset, plan, schema, transforms
+from gen_jax.data import shards as shards_lib
 from gen_jax.data.loader import make_loader
+from gen_jax.data.pyramid import SCALE
 from gen_jax.data.sources.photo_list import PHOTOS
 from gen_jax.data.sources.photos import load
 
 SIZE, BATCH = 256, 64
+GRIDS, CHANNELS = (4, 8, 16, 32), 384
+FEATURES = tuple(name for n in GRIDS for name in (f"patches_{n}", f"patches_{n}{SCALE}"))
 
 
 def write_files(folder: pathlib.Path, count: int) -> None:
@@ -49,23 +55,57 @@ def measure(batches, steps: int, warmup: int) -> float:
     return steps * BATCH / (time.perf_counter() - start)
 
 
-def ours(shards: pathlib.Path, workers: int, steps: int, warmup: int) -> float:
+def pyramid(seed: int) -> dict[str, np.ndarray]:
+    """The arrays of one image, as featurize stores them."""
+    rng = np.random.default_rng(seed)
+    arrays = {}
+    for n in GRIDS:
+        arrays[f"patches_{n}"] = rng.integers(-127, 128, (n, n, CHANNELS), np.int8)
+        arrays[f"patches_{n}{SCALE}"] = rng.random(CHANNELS, np.float32)
+    return arrays
+
+
+def write_pyramids(files: pathlib.Path, folder: pathlib.Path, count: int) -> int:
+    """The same pyramids as files and as shards; returns the bytes of one."""
+    folder.mkdir()
+    names = []
+    payloads = []
+    for i in range(count):
+        arrays = pyramid(i)
+        np.savez(files / f"{i:05d}.npz", **arrays)
+        payloads.append(schema.pack(schema.Record(str(i), b"", SIZE, SIZE, arrays=arrays)))
+    for start in range(0, count, 256):
+        name = shards_lib.shard_name("train", start // 256, -(-count // 256))
+        written = shards_lib.write_shard(folder / name, payloads[start : start + 256])
+        names.append(dataset.Shard(name, *written))
+    splits = {"train": tuple(names)}
+    dataset.write(folder, dataset.DatasetInfo("pyramids", "random", {}, "", splits))
+    return sum(x.nbytes for x in arrays.values())
+
+
+def ours(shards: pathlib.Path, workers: int, steps: int, warmup: int, features: bool) -> float:
     """Our loader over the shards."""
-    with make_loader(shards, "train", batch_size=BATCH, seed=0, num_threads=workers) as batches:
+    select = transforms.select(*FEATURES) if features else None
+    with make_loader(
+        shards, "train", batch_size=BATCH, seed=0, num_threads=workers, transform=select
+    ) as batches:
         return measure(batches, steps, warmup)
 
 
-def torchs(files: pathlib.Path, workers: int, steps: int, warmup: int) -> float:
+def torchs(files: pathlib.Path, workers: int, steps: int, warmup: int, features: bool) -> float:
     """A plain torch Dataset and DataLoader over the files."""
     import torch
 
-    names = sorted(files.glob("*.jpg"))
+    names = sorted(files.glob("*.npz" if features else "*.jpg"))
 
     class Files(torch.utils.data.Dataset):
         def __len__(self):
             return len(names)
 
         def __getitem__(self, index):
+            if features:
+                with np.load(names[index]) as found:
+                    return {k: torch.from_numpy(v) for k, v in found.items()}, index
             with Image.open(names[index]) as image:
                 return torch.from_numpy(np.array(image.convert("RGB"))), index
 
@@ -92,6 +132,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--features", action="store_true", help="pyramids in place of images")
     options = parser.parse_args()
     try:
         import torch
@@ -103,22 +144,31 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         files, shards = pathlib.Path(folder, "files"), pathlib.Path(folder, "shards")
         files.mkdir()
-        write_files(files, options.images)
-        rules = plan.Rules(val_fraction=0.0, test_fraction=0.0, near_duplicates=False)
-        build.prepare(build.Options(str(files), str(shards), rules=rules))
+        size = 0
+        if options.features:
+            size = write_pyramids(files, shards, options.images)
+        else:
+            write_files(files, options.images)
+            rules = plan.Rules(val_fraction=0.0, test_fraction=0.0, near_duplicates=False)
+            build.prepare(build.Options(str(files), str(shards), rules=rules))
         found: dict[str, list[float]] = {"gen_jax": [], other: []}
         for _ in range(options.repeats):
-            found["gen_jax"].append(ours(shards, options.workers, options.steps, warmup))
+            how = (options.workers, options.steps, warmup, options.features)
+            found["gen_jax"].append(ours(shards, *how))
             if other:
-                found[other].append(torchs(files, options.workers, options.steps, warmup))
+                found[other].append(torchs(files, *how))
+    unit = "pyramids/s" if size else "images/s"
     for name, values in found.items():
         if values:
             spread = f"{min(values):.0f} to {max(values):.0f}"
-            print(f"{name}: {statistics.median(values):.0f} images/s ({spread})")
+            rate = statistics.median(values)
+            data = f", {rate * size / 1e9:.2f} GB/s" if size else ""
+            print(f"{name}: {rate:.0f} {unit} ({spread}){data}")
     if other:
         pairs = zip(found["gen_jax"], found[other], strict=True)
+        what = f"{size / 1e6:.2f} MB a pyramid" if size else f"{SIZE}x{SIZE} JPEG"
         ratio = statistics.median(one / two for one, two in pairs)
-        print(f"ratio: {ratio:.2f} with {options.workers} workers each, {SIZE}x{SIZE} JPEG")
+        print(f"ratio: {ratio:.2f} with {options.workers} workers each, {what}")
     else:
         print("torch is not installed here: nothing to compare with")
 
