@@ -310,6 +310,44 @@ def test_slurm_directives():
     assert text.rindex("#SBATCH --") < text.index("set -euo")
 
 
+# Features, by tasks that do not talk.
+
+FEATURE_FLAGS = ["--data=/shared/a b", "--encoder=dinov2-small:/m", "--out=/shared/f"]
+
+
+def test_features_on_a_slurm_array(interpreter):
+    script = LAUNCH / "featurize_slurm.sh"
+    shown = shell(script, *FEATURE_FLAGS, DRY_RUN=1)
+    assert shlex.split(shown.stdout)[-5:] == ["-m", "gen_jax.featurize", *FEATURE_FLAGS]
+    outside = shell(script, *FEATURE_FLAGS)
+    assert outside.returncode == 2 and "sbatch --array" in outside.stderr
+    env = {"SLURM_ARRAY_TASK_ID": 3, "SLURM_SUBMIT_DIR": ROOT, "PYTHON": interpreter}
+    result = shell(script, *FEATURE_FLAGS, MODE="fail", **env)
+    assert result.returncode == 3 and "started -m gen_jax.featurize" in result.stdout
+    text = script.read_text()
+    assert "#SBATCH --array=" in text and text.rindex("#SBATCH --") < text.index("set -euo")
+
+
+def test_features_on_an_indexed_job():
+    (job,) = load("featurize_gke.yaml")
+    assert (job["apiVersion"], job["kind"]) == ("batch/v1", "Job")
+    spec = job["spec"]
+    (main,) = spec["template"]["spec"]["containers"]
+    assert spec["completionMode"] == "Indexed" and "backoffLimit" not in spec
+    assert main["command"] == ["python", "-m", "gen_jax.featurize"]
+    env = {e["name"]: e["value"] for e in main["env"]}
+    assert env["JOB_COMPLETIONS"] == str(spec["completions"])
+    mounted = {v["mountPath"] for v in main["volumeMounts"]}
+    for argument in main["args"]:
+        path = argument.split("=")[1].split(":")[-1]
+        assert any(path.startswith(f"{mount}/") for mount in mounted)
+    result = shell(
+        sys.executable, *main["command"][1:], *main["args"], JAX_PLATFORMS="cpu",
+        JOB_COMPLETION_INDEX=0, **env,
+    )  # fmt: skip
+    assert result.returncode == 2 and "no dataset.json here" in result.stderr
+
+
 # TPU VMs.
 
 

@@ -110,8 +110,11 @@ def test_size_and_fidelity_of_a_pyramid(vit_s, tmp_path, store, limit):
 
     info = job.featurize(
         Options(
-            data=str(vit_s / "data"), encoder=f"dinov2-small:{vit_s / 'tower'}",
-            out=str(tmp_path / "f"), store=store, batch_size=2,
+            data=str(vit_s / "data"),
+            encoder=f"dinov2-small:{vit_s / 'tower'}",
+            out=str(tmp_path / "f"),
+            store=store,
+            batch_size=2,
         )  # fmt: skip
     ).info
     print(store, info.bytes_per_image, info.cosine_mean, info.cosine_p1)
@@ -125,9 +128,7 @@ def test_size_and_fidelity_of_a_pyramid(vit_s, tmp_path, store, limit):
     ) as batches:
         batch = next(batches)
     found = jax.jit(lambda b: pyramid.levels(b, (4, 8, 16, 32, 64)))(batch)
-    assert {n: x.shape for n, x in found.items()} == {
-        n: (2, n, n, 384) for n in (4, 8, 16, 32, 64)
-    }
+    assert {n: x.shape for n, x in found.items()} == {n: (2, n, n, 384) for n in (4, 8, 16, 32, 64)}
     for n in (4, 8, 16, 32):
         basis = features.bases(tmp_path / "f", info)
         native = features.decode(batch, f"patches_{n}", basis)
