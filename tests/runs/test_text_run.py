@@ -63,6 +63,26 @@ def test_a_run_with_clip_text_generates(photos, tmp_path):
     assert pipe.truncated(["cat " * 9, "a cat"]) == ["cat " * 9]
 
 
+def test_the_tower_is_found_from_any_folder_and_goes_along(photos, tmp_path, monkeypatch):
+    tower_folder("clip", tmp_path / "clip")
+    monkeypatch.chdir(tmp_path)
+    task = recipe(photos, "clip/model.safetensors", vocabulary="clip").task
+    text_tower.absolute(task)
+    monkeypatch.chdir("/")
+    assert task.text_encoder.weights == str(tmp_path / "clip" / "model.safetensors")
+    assert task.text_encoder.vocabulary == str(tmp_path / "clip")
+    out = layout.make(tmp_path / "out")
+    text_tower.export(task, tmp_path / "run", out)
+    assert task.text_encoder.weights == "text/model.safetensors"
+    assert (out / "text" / "model.safetensors").is_file()
+    # What is fetched stays where it is.
+    task.text_encoder.weights = "openai/clip-vit-large-patch14"
+    text_tower.absolute(task)
+    text_tower.export(task, tmp_path / "run", layout.make(tmp_path / "other"))
+    assert task.text_encoder.weights == "openai/clip-vit-large-patch14"
+    assert not list((tmp_path / "other").iterdir())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["clip", "distilbert"])
 def test_the_doors_take_runs_with_frozen_text(photos, tmp_path, kind):

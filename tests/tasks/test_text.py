@@ -188,3 +188,22 @@ def test_open_clip_pads_with_zero(towers):
     task = towers["clip"][0].task.to_dict()
     task["text_encoder"]["tower"] = "CLIP-ViT-H-14-laion2B-s32B-b79K-text"
     assert text_tower.tokenizer(task, pathlib.Path("nowhere")).pad_id == 0
+
+
+def test_published_weights_bring_their_vocabulary(towers, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+
+    def fetch(name, allow_patterns):
+        asked.append((name, set(allow_patterns)))
+        return str(tmp_path)
+
+    tower_folder("clip", tmp_path)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    task = towers["clip"][0].task.to_dict()
+    task["text_encoder"]["weights"] = ""
+    encoder, _ = text_tower.load(task, pathlib.Path("nowhere"))
+    assert encoder == towers["clip"][1]
+    assert {name for name, _ in asked} == {"openai/clip-vit-large-patch14"}
+    assert all({"config.json", "vocab.json", "merges.txt"} <= wanted for _, wanted in asked)
