@@ -9,8 +9,13 @@ diffusers folder. `:data=shapes` learns the procedural world behind its own pack
 20 to 30 minutes; it draws the colour that it is told always and the shape nine times in ten.
 `:data=DIR` takes your own captioned shards and trains an autoencoder of them first.
 
+`:text=clip` reads the captions with CLIP ViT-L/14 (123,650,304 parameters), `:text=distilbert`
+with DistilBERT (66,362,880), both frozen; `weights=FOLDER` names their files, which are fetched
+from huggingface.co otherwise.
+
 `:variant=sd15` and `:variant=sd2` are the UNets of Stable Diffusion 1.5 (859,520,964
-parameters) and 2 (865,910,724) on your own captioned shards (`data=DIR`). Not yet measured.
+parameters) and 2 (865,910,724) on your own captioned shards (`data=DIR`), with the text of CLIP
+ViT-L/14 and OpenCLIP ViT-H/14. Not yet measured.
 """
 
 from configs import common, vae
@@ -18,7 +23,9 @@ from gen_jax.common.errors import UserError
 
 
 def get_config(arg=None):
-    arg = common.parse_arg(arg, variant="tiny", data="photos", vae="", debug=False)
+    arg = common.parse_arg(
+        arg, variant="tiny", data="photos", vae="", text="", weights="", debug=False
+    )
     config = common.base()
     with config.unlocked():
         config.task = dict(
@@ -85,6 +92,12 @@ def get_config(arg=None):
         _stable_diffusion(config, arg.variant)
     if arg.debug:
         _debug(config)
+    # What is tried out must not need half a gigabyte first.
+    arg.text = arg.text or ("compact" if arg.variant == "tiny" or arg.debug else "clip")
+    if arg.text != "compact":
+        _frozen_text(config, arg)
+    elif arg.weights:
+        raise UserError(f"weights={arg.weights}: only text=clip or text=distilbert takes any")
     return config.lock()
 
 
@@ -143,6 +156,35 @@ def _stable_diffusion(config, variant):
         num_steps=500_000, batch_size=2048, ema=0.9999, eval_every=10_000, checkpoint_every=1000
     )
     config.optimizer.model.update(learning_rate=1e-4, warmup_steps=10_000, schedule="constant")
+
+
+# For a config's `text`: name of the tower; Stable Diffusion 2 reads the states before OpenCLIP's
+# last block.
+_TOWERS = {
+    "clip": dict(tower="clip-vit-large-patch14-text", layer=-1),
+    "distilbert": dict(tower="distilbert-base-uncased", layer=-1),
+}
+_SD2_TOWER = dict(tower="CLIP-ViT-H-14-laion2B-s32B-b79K-text", layer=-2)
+
+
+def _frozen_text(config, arg):
+    if arg.text not in _TOWERS:
+        raise UserError(f"text={arg.text}: expected compact, {' or '.join(_TOWERS)}")
+    tower = _SD2_TOWER if (arg.variant, arg.text) == ("sd2", "clip") else _TOWERS[arg.text]
+    length = 8 if arg.debug else 77
+    with config.unlocked():
+        config.task.text_encoder = dict(
+            name=arg.text,
+            **tower,
+            weights=arg.weights,
+            vocabulary="",
+            max_length=length,
+            dtype=config.task.unet.dtype,
+        )
+        if arg.debug:
+            # The tower decides how wide its states are.
+            del config.task.unet["cross_attention_dim"]
+    config.data.max_length = length
 
 
 def _debug(config):

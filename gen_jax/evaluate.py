@@ -56,13 +56,14 @@ def _evaluate_run() -> dict[str, float]:
     from gen_jax.evaluation import Predictor, build_evaluators, run_all
     from gen_jax.parallel.mesh import make_mesh
     from gen_jax.runs import data as run_data
-    from gen_jax.runs import reader
+    from gen_jax.runs import reader, text_tower
 
     model = reader.load(_RUN.value, _STEP.value)
     config = model.config
     if not config.get("evaluators"):
         raise UserError(f"{model.path}: its config names no evaluators")
-    data = run_data.open_data(config.data.to_dict(), model.path, config.training.seed)
+    tokenizer = text_tower.tokenizer(config.task.to_dict(), model.path)
+    data = run_data.open_data(config.data.to_dict(), model.path, config.training.seed, tokenizer)
     evaluators = build_evaluators(config.evaluators.to_dict(), config.task.name)
     mesh = make_mesh({"fsdp": -1})
     predict = Predictor(model.task, model.variables, model.frozen, mesh, seed=_SEED.value)

@@ -21,6 +21,7 @@ from gen_jax.evaluation import build_evaluators
 from gen_jax.tasks import build_task
 from gen_jax.training import loop, optim
 from tests.processes import ROOT, call, environment, one_line_error
+from tests.tiny_text import unloaded
 
 DOORS = sorted(p.stem for p in (ROOT / "gen_jax").glob("*.py") if p.stem != "__init__")
 VARIANTS = [
@@ -28,6 +29,7 @@ VARIANTS = [
     (ldm, ""), (ldm, "data=shapes"), (ldm, "vae=train"), (ldm, "data=shapes,vae=train"),
     (ldm, "variant=sd15"), (ldm, "variant=sd2"), (ldm, "debug"), (ldm, "debug,data=shapes"),
     (ldm, "variant=sd2,data=x,debug"),
+    (ldm, "text=clip"), (ldm, "text=distilbert,data=shapes,debug"),
 ]  # fmt: skip
 
 
@@ -43,6 +45,8 @@ def test_config_builds(module, arg):
         optim.make_optimizer(group.to_dict(), 10)
     stage = vae.get_config("").task.to_dict()
     tasks = {"vae": build_task(stage)} if config.task.name == "ldm" else None
+    if tasks:
+        tasks |= unloaded(config)
     task = build_task(config.task.to_dict(), tasks)
     assert set(task.losses()) == set(config.optimizer)
     # A config read back from a run directory builds the same task.
@@ -56,7 +60,8 @@ def test_config_builds(module, arg):
 def test_full_sizes_have_the_published_counts(module, arg, count):
     config = module.get_config(arg)
     sd_vae = build_task(vae.get_config("variant=sd").task.to_dict())
-    task = build_task(config.task.to_dict(), {"vae": sd_vae} if config.task.name == "ldm" else None)
+    tasks = {"vae": sd_vae, **unloaded(config)} if config.task.name == "ldm" else None
+    task = build_task(config.task.to_dict(), tasks)
     batch = {k: np.zeros((1, *s.shape), s.dtype) for k, s in task.batch_spec().items()}
     params, _ = jax.eval_shape(task.init, jax.random.key(0), batch)
     model = params["model"].get("unet", params["model"])

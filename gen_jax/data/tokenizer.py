@@ -1,12 +1,7 @@
-"""A small text tokenizer that is trained on the captions at hand.
+"""Text to ids: what all tokenizers share, and a small one that is trained on the captions."""
 
-Byte-level BPE over lowercased text: every script and every emoji has a
-representation, and no token is "unknown". One is trained in a second, so that a
-recipe needs no download.
-"""
-
+import hashlib
 import os
-import pathlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -16,6 +11,7 @@ from jaxtyping import Bool, Int32
 
 from gen_jax.common import files
 from gen_jax.common.errors import UserError
+from gen_jax.data import vocabulary
 
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 _SPECIALS = (PAD, BOS, EOS)
@@ -33,19 +29,29 @@ class Encoded(NamedTuple):
 
 
 class Tokenizer:
-    """Text -> ids of fixed length: BOS, tokens, EOS, padding."""
+    """Text -> ids of fixed length: start, tokens, end, padding.
 
-    pad_id, bos_id, eos_id = range(3)
+    What every kind has in common: the one trained here, CLIP's and BERT's. Each of them is a
+    tokenizer.json in a run directory, and `load` knows which.
 
-    def __init__(self, model: tokenizers.Tokenizer):
-        """Wraps a trained model; see `train_tokenizer` and `Tokenizer.load`."""
+    Attributes:
+      bos_id, eos_id: what every row begins with, and ends with before its padding.
+      pad_id: what fills a row up.
+    """
+
+    def __init__(self, model: tokenizers.Tokenizer, bos_id: int, eos_id: int, pad_id: int):
+        """Wraps a model; see `train_tokenizer`, `Tokenizer.load` and the subclasses."""
         self._model = model
-        # "<eos>" in a prompt is seven letters, not the end of it.
-        self._model.encode_special_tokens = True
+        self.bos_id, self.eos_id, self.pad_id = bos_id, eos_id, pad_id
 
     @property
     def vocab_size(self) -> int:
         return self._model.get_vocab_size()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `to_json`."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def encode(self, texts: Sequence[str], max_length: int) -> Encoded:
         """Encodes texts.
@@ -53,20 +59,17 @@ class Tokenizer:
         Args:
           texts: any strings, of any length and in any script.
           max_length: length of the result, at least 2. Longer texts are cut, and
-            end in EOS all the same.
+            end in `eos_id` all the same.
 
         Returns:
-          ids [n, max_length], mask [n, max_length] (True up to and with EOS), truncated [n].
+          ids [n, max_length], mask [n, max_length] (True up to and with the end), truncated [n].
         """
         if max_length < 2:
-            raise UserError(f"max_length={max_length}: at least 2, BOS and EOS need room")
+            raise UserError(f"max_length={max_length}: at least 2, start and end need room")
         ids = np.full((len(texts), max_length), self.pad_id, np.int32)
         mask = np.zeros((len(texts), max_length), bool)
         truncated = np.zeros(len(texts), bool)
-        # Half a surrogate pair, as broken input has it, is not representable as UTF-8.
-        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-        for row, found in enumerate(self._model.encode_batch_fast(clean, add_special_tokens=False)):
-            tokens = found.ids
+        for row, tokens in enumerate(self._tokens(texts)):
             if len(tokens) > max_length - 2:
                 tokens, truncated[row] = tokens[: max_length - 2], True
             tokens = [self.bos_id, *tokens, self.eos_id]
@@ -74,8 +77,15 @@ class Tokenizer:
             mask[row, : len(tokens)] = True
         return Encoded(ids, mask, truncated)
 
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, without start and end."""
+        # Half a surrogate pair, as broken input has it, is not representable as UTF-8.
+        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+        found = self._model.encode_batch_fast(clean, add_special_tokens=False)
+        return [one.ids for one in found]
+
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """The (lowercased) text of one row of ids, without special tokens."""
+        """The text of one row of ids, lowercased or else as cleaned, without special tokens."""
         return self._model.decode([int(i) for i in ids], skip_special_tokens=True)
 
     def to_json(self) -> str:
@@ -86,28 +96,48 @@ class Tokenizer:
         files.write_text(path, self.to_json())
 
     @classmethod
-    def from_json(cls, text: str) -> "Tokenizer":
-        return cls(tokenizers.Tokenizer.from_str(text))
-
-    @classmethod
     def load(cls, path: str | os.PathLike) -> "Tokenizer":
-        """Reads what `save` wrote.
+        """Reads what `save` wrote, of whatever kind it is.
 
         Raises:
           UserError: it is not there or is no tokenizer of ours.
         """
-        try:
-            model = tokenizers.Tokenizer.from_str(pathlib.Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"{path}: no tokenizer here ({error.strerror})") from None
-        except Exception as error:  # the library raises a bare Exception
-            raise UserError(f"{path}: is not a tokenizer's JSON ({str(error)[:80]})") from None
+        from gen_jax.data.clip_tokenizer import ClipTokenizer
+        from gen_jax.data.wordpiece_tokenizer import WordPieceTokenizer
+
+        parsed = vocabulary.read_json(path)
+        model = parsed.get("model") or {}
+        if model.get("type") == "WordPiece":
+            return WordPieceTokenizer.from_json(path)
+        if model.get("end_of_word_suffix"):
+            return ClipTokenizer.from_json(path)
+        return CompactTokenizer.from_json(path)
+
+
+class CompactTokenizer(Tokenizer):
+    """Byte-level BPE over lowercased text, trained on the captions at hand.
+
+    Every script and every emoji has a representation, and no token is "unknown". One is trained
+    in a second, so that a recipe needs no download.
+    """
+
+    pad_id, bos_id, eos_id = range(3)
+
+    def __init__(self, model: tokenizers.Tokenizer):
+        super().__init__(model, self.bos_id, self.eos_id, self.pad_id)
+        # "<eos>" in a prompt is seven letters, not the end of it.
+        self._model.encode_special_tokens = True
+
+    @classmethod
+    def from_json(cls, path: str | os.PathLike) -> "CompactTokenizer":
+        """Reads what `save` wrote."""
+        model = vocabulary.read_model(path)
         if [model.token_to_id(t) for t in _SPECIALS] != [cls.pad_id, cls.bos_id, cls.eos_id]:
             raise UserError(f"{path}: lacks {', '.join(_SPECIALS)} as tokens 0, 1, 2")
         return cls(model)
 
 
-def train_tokenizer(captions: Iterable[str], vocab_size: int) -> Tokenizer:
+def train_tokenizer(captions: Iterable[str], vocab_size: int) -> CompactTokenizer:
     """Trains a tokenizer; the same captions give the same one.
 
     Args:
@@ -132,4 +162,4 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> Tokenizer:
         show_progress=False,
     )
     model.train_from_iterator(sorted(captions), trainer)
-    return Tokenizer(model)
+    return CompactTokenizer(model)

@@ -14,6 +14,11 @@ from gen_jax.encoders.safetensors_io import load_safetensors
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+WEIGHTS = ("config.json", _SINGLE, _INDEX, "model-*.safetensors")
+"""Names of the files in a model folder that `find` reads."""
+
+# What a tokenizer is made of: it comes along.
+_VOCABULARY = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "vocab.txt")
 _POINTER = b"version https://git-lfs"
 
 
@@ -61,6 +66,14 @@ def find(weights: str | os.PathLike) -> Weights:
     )
 
 
+def folder_of(weights: str | os.PathLike) -> pathlib.Path:
+    """The folder that weights lie in, named as in `find`; a vocabulary may lie beside them."""
+    path = pathlib.Path(os.fspath(weights).split(",")[0])
+    if path.exists():
+        return path if path.is_dir() else path.parent
+    return _from_hub(os.fspath(weights))
+
+
 def _folder(folder: pathlib.Path, where: str | None = None) -> Weights:
     where = where or str(folder)
     if (folder / _SINGLE).exists():
@@ -103,9 +116,7 @@ def _from_hub(name: str) -> pathlib.Path:
 
     try:
         return pathlib.Path(
-            huggingface_hub.snapshot_download(
-                name, allow_patterns=["config.json", _SINGLE, _INDEX, "model-*.safetensors"]
-            )
+            huggingface_hub.snapshot_download(name, allow_patterns=[*WEIGHTS, *_VOCABULARY])
         )
     # Whatever goes wrong in its many layers, the user needs the same two things.
     except Exception as error:

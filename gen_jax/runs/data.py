@@ -28,7 +28,8 @@ class DataConfig:
       image_size: side of the square images that the model sees, in pixels.
       crop_scale: range of a training crop's side as a share of the short side.
       flip: whether to mirror in training (never where a caption names a side).
-      vocab_size: of the tokenizer that is trained on the captions, at most.
+      vocab_size: of the tokenizer that is trained on the captions, at most; a frozen text
+        encoder brings its own.
       max_length: tokens of a caption.
       num_threads: that read and decode.
       cache: keep decoded images in memory.
@@ -71,7 +72,11 @@ class RunData:
 
     def facts(self) -> dict[str, Any]:
         """What a manifest says of the data."""
-        return {"fingerprint": self.info.fingerprint, "shards": self.info.digests()}
+        return {
+            "fingerprint": self.info.fingerprint,
+            "shards": self.info.digests(),
+            "tokenizer_sha256": self.tokenizer.digest,
+        }
 
     def _transform(self, train: bool) -> transforms.Transform:
         c = self._config
@@ -162,10 +167,19 @@ class RunData:
         return {k: tuple(sorted(v)) for k, v in sorted(out.items()) if v and k >= 0}
 
 
-def open_data(config: Mapping[str, Any], workdir: pathlib.Path, seed: int) -> RunData:
+def open_data(
+    config: Mapping[str, Any],
+    workdir: pathlib.Path,
+    seed: int,
+    tokenizer: Tokenizer | None = None,
+) -> RunData:
     """Opens the data of a run, preparing an embedded source the first time.
 
-    The tokenizer is trained on the training captions once and kept in the run directory.
+    Args:
+      config: `config.data`.
+      workdir: the run directory, where the tokenizer is kept from the first time on.
+      seed: of the order of the examples.
+      tokenizer: None trains one on the training captions.
 
     Raises:
       UserError: neither a source nor a folder is named, or the folder is no prepared data.
@@ -183,7 +197,8 @@ def open_data(config: Mapping[str, Any], workdir: pathlib.Path, seed: int) -> Ru
     dataset.open_split(folder, "train", c.verify)
     path = workdir / layout.TOKENIZER
     if distributed.is_main() and not path.exists():
-        train_tokenizer(_train_captions(folder), c.vocab_size).save(path)
+        tokenizer = tokenizer or train_tokenizer(_train_captions(folder), c.vocab_size)
+        tokenizer.save(path)
     distributed.barrier("tokenizer")
     return RunData(c, folder, Tokenizer.load(path), seed)
 

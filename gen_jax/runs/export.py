@@ -11,7 +11,7 @@ from gen_jax.common import files
 from gen_jax.common.errors import UserError
 from gen_jax.models.autoencoder_kl import AutoencoderKL
 from gen_jax.models.autoencoder_tiny import AutoencoderTiny
-from gen_jax.runs import layout, reader, weights
+from gen_jax.runs import layout, reader, text_tower, weights
 from gen_jax.runs.reader import TrainedModel
 
 # What a folder of weights takes along from its run, where it is there.
@@ -46,6 +46,9 @@ def to_safetensors(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
             shutil.copytree(frozen.path, out / name)
         with config.unlocked():
             config.frozen[name] = name
+    if text_tower.is_frozen(config.task):
+        with config.unlocked():
+            text_tower.export(config.task, model.path, out)
     files.write_text(out / layout.CONFIG, config_lib.to_json(config) + "\n")
 
 

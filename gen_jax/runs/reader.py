@@ -10,7 +10,7 @@ import numpy as np
 
 from gen_jax.common import config as config_lib
 from gen_jax.common.errors import UserError
-from gen_jax.runs import layout, weights
+from gen_jax.runs import layout, text_tower, weights
 from gen_jax.tasks import build_task
 
 PACKAGED = pathlib.Path(__file__).resolve().parent.parent / "weights"
@@ -73,7 +73,7 @@ def load(source: str, step: str = "best") -> TrainedModel:
     if "_class_name" in layout.read_json(path / layout.CONFIG, "a config"):
         return _from_diffusers(path)
     config = config_lib.from_json((path / layout.CONFIG).read_text())
-    frozen_models = load_frozen(config.frozen.to_dict(), path)
+    frozen_models = load_all_frozen(config, path)
     task = build_task(config.task.to_dict(), {k: m.task for k, m in frozen_models.items()})
     if (path / layout.WEIGHTS).is_file():
         variables, at = weights.load(path / layout.WEIGHTS), -1
@@ -89,6 +89,23 @@ def load(source: str, step: str = "best") -> TrainedModel:
         step=at,
         digest=weights.digest(variables),
     )
+
+
+def load_all_frozen(config: ml_collections.ConfigDict, base: pathlib.Path):
+    """All that a run works on: the models of `config.frozen`, and a frozen text tower as "text".
+
+    Args:
+      config: of the run.
+      base: the run directory.
+
+    Returns:
+      Name -> `TrainedModel`.
+    """
+    models = load_frozen(config.frozen.to_dict(), base)
+    if text_tower.is_frozen(config.task):
+        task, params = text_tower.load(config.task.to_dict(), base)
+        models["text"] = _trained(base, task, params)
+    return models
 
 
 def load_frozen(sources: Mapping[str, str], base: pathlib.Path) -> dict[str, TrainedModel]:
@@ -151,11 +168,16 @@ def _from_diffusers(path: pathlib.Path) -> TrainedModel:
         "latent_mean": np.full((channels,), shift, np.float32),
         "latent_var": np.full((channels,), 1.0 / scale**2, np.float32),
     }
-    variables = {"params": {"model": params}, "extra": extra}
+    return _trained(path, VAETask(autoencoder=module), params, extra)
+
+
+def _trained(path: pathlib.Path, task, params, extra: Mapping[str, Any] | None = None):
+    """A model that no run of ours trained."""
+    variables = {"params": {"model": params}, "extra": dict(extra or {})}
     return TrainedModel(
         path=path,
         config=ml_collections.ConfigDict(),
-        task=VAETask(autoencoder=module),
+        task=task,
         variables=variables,
         frozen={},
         step=-1,

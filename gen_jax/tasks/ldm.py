@@ -11,18 +11,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gen_jax.common.build import build, by_name
+from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.diffusion import guidance, samplers
 from gen_jax.diffusion.schedules import Process, make_process
-from gen_jax.models.text_encoder import CompactTextEncoder
 from gen_jax.models.unet_2d_condition import UNet2DConditionModel
-from gen_jax.tasks import first_stage
-
-TEXT_ENCODERS = {"compact": CompactTextEncoder}
-
-# Ids that `data.tokenizer` gives to every tokenizer it trains.
-PAD, BOS, EOS = 0, 1, 2
+from gen_jax.tasks import first_stage, text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +25,7 @@ class LDMTask:
 
     Attributes:
       unet: the denoiser.
-      text_encoder: tokens to states; trained along.
+      text_encoder: tokens to states; trained along, or a frozen tower (`tasks.text`).
       autoencoder: the frozen first stage.
       process: the forward process and what the UNet predicts.
       image_size: side of the square images, in pixels.
@@ -53,7 +47,7 @@ class LDMTask:
     """
 
     unet: UNet2DConditionModel
-    text_encoder: nn.Module
+    text_encoder: nn.Module | text.FrozenText
     autoencoder: nn.Module
     process: Process
     image_size: int
@@ -75,7 +69,8 @@ class LDMTask:
     def from_config(
         cls, config: Mapping[str, Any], frozen_tasks: Mapping[str, Any] | None = None
     ) -> "LDMTask":
-        """Builds it from `config.task` and the task of the trained autoencoder.
+        """Builds it from `config.task` and the tasks of the trained autoencoder (`vae`)
+        and, where the text encoder is a frozen one, of its tower (`text`).
 
         Raises:
           UserError: a key that does not exist or does not fit.
@@ -97,7 +92,7 @@ class LDMTask:
             )[0]
         )
         latent_shape = tuple(mean.shape[1:])
-        text_encoder = by_name(TEXT_ENCODERS, values["text_encoder"], "config.task.text_encoder")
+        text_encoder = text.build_text_encoder(values["text_encoder"], frozen_tasks)
         extra = 2 * bool(values.get("coordinates", False))
         patch = values.get("patch_size", 1)
         if not isinstance(patch, int) or patch < 1 or latent_shape[0] % patch:
@@ -148,11 +143,13 @@ class LDMTask:
     def init(self, rng, batch):
         text_key, unet_key = jax.random.split(rng)
         tokens, mask = batch["tokens"], batch["token_mask"]
-        text = self.text_encoder.init(text_key, tokens, mask)
-        cond = self._text({"text_encoder": text["params"]}, tokens, mask)
         z = jnp.zeros((tokens.shape[0], *self.latent_shape))
+        # Of the states the UNet's parameters take the width alone.
+        states = jnp.zeros((*tokens.shape, self.text_encoder.hidden_size))
+        cond = self._cond(states, mask, mask)
         unet = self.unet.init(unet_key, self._seen(z), jnp.zeros(tokens.shape[:1]), **cond)
-        return {"model": {"unet": unet["params"], "text_encoder": text["params"]}}, {}
+        told = text.init(self.text_encoder, text_key, tokens, mask)
+        return {"model": {"unet": unet["params"], **told}}, {}
 
     def losses(self):
         return {"model": self._loss}
@@ -164,20 +161,16 @@ class LDMTask:
             "reconstruct": self._reconstruct,
         }
 
-    def empty_text(self, batch_size: int) -> tuple[jax.Array, jax.Array]:
-        """Tokens and mask of the empty prompt, `[b, n]` each."""
-        length = self.text_encoder.max_length
-        row = jnp.full((length,), PAD, jnp.int32).at[0].set(BOS).at[1].set(EOS)
-        mask = jnp.arange(length) < 2
-        return (
-            jnp.broadcast_to(row[None], (batch_size, length)),
-            jnp.broadcast_to(mask[None], (batch_size, length)),
-        )
+    def _text(self, params, frozen, tokens, mask) -> dict[str, jax.Array]:
+        """What the UNet is told of these tokens."""
+        states, seen = text.encode(self.text_encoder, params, frozen, tokens, mask)
+        return self._cond(states, mask, seen)
 
-    def _text(self, params, tokens, mask) -> dict[str, jax.Array]:
-        """What the UNet is told: a state a token and, where it takes one, their sum."""
-        states = self.text_encoder.apply({"params": params["text_encoder"]}, tokens, mask)
-        cond = {"encoder_hidden_states": states, "encoder_attention_mask": mask}
+    def _cond(self, states, mask, seen) -> dict[str, jax.Array]:
+        """A state a token, which of them may be attended to and, where it takes one, their sum."""
+        cond = {"encoder_hidden_states": states}
+        if seen is not None:
+            cond["encoder_attention_mask"] = seen
         if self.unet.class_embed_type is not None:
             # Over the root of their number: of one size however long the caption.
             total = (states * mask[:, :, None]).sum(axis=1)
@@ -213,12 +206,13 @@ class LDMTask:
         t = self.process.sample_t(rngs["t"], (count,))
         eps = jax.random.normal(rngs["noise"], x_0.shape)
         drop = jax.random.bernoulli(rngs["drop_text"], self.cond_dropout, (count,))[:, None]
-        empty_tokens, empty_mask = self.empty_text(count)
+        empty_tokens, empty_mask = text.empty(self.text_encoder, count)
         tokens = jnp.where(drop, empty_tokens, batch["tokens"])
         mask = jnp.where(drop, empty_mask, batch["token_mask"])
 
         x_t = self.process.add_noise(x_0, eps, t)
-        output = self._unet(params, x_t, t, self._text(params, tokens, mask), rngs["dropout"])
+        cond = self._text(params, frozen, tokens, mask)
+        output = self._unet(params, x_t, t, cond, rngs["dropout"])
         target = self.process.target(x_0, eps, t)
         error = ((output - target) ** 2).mean(axis=(1, 2, 3))
         loss = (error * self.process.loss_weight(t)).mean()
@@ -229,7 +223,7 @@ class LDMTask:
         x = first_stage.to_signed(batch["image"])
         x_0 = first_stage.encode(self.autoencoder, frozen["vae"], x, None)
         params = variables["params"]["model"]
-        cond = self._text(params, batch["tokens"], batch["token_mask"])
+        cond = self._text(params, frozen, batch["tokens"], batch["token_mask"])
 
         def at(index):
             share = (index + 0.5) / self.num_time_bins
@@ -264,13 +258,14 @@ class LDMTask:
             x_T = jax.random.normal(rngs["noise"], (count, *self.latent_shape))
 
         denoise = functools.partial(self._unet, params)
-        cond = self._text(params, tokens, mask)
+        cond = self._text(params, frozen, tokens, mask)
         if self.guidance_scale == 1.0:
             fn = functools.partial(denoise, cond=cond)
         else:
-            empty = self.empty_text(count)
+            empty = text.empty(self.text_encoder, count)
             negative = self._text(
                 params,
+                frozen,
                 batch.get("negative_tokens", empty[0]),
                 batch.get("negative_mask", empty[1]),
             )

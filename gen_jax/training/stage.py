@@ -17,7 +17,7 @@ from gen_jax.evaluation import Predictor, build_evaluators, run_all
 from gen_jax.parallel import distributed
 from gen_jax.parallel.mesh import make_mesh
 from gen_jax.runs import data as run_data
-from gen_jax.runs import layout, manifest, reader
+from gen_jax.runs import layout, manifest, reader, text_tower
 from gen_jax.tasks import build_task
 from gen_jax.training import logging, loop
 from gen_jax.training.progress import say
@@ -49,16 +49,21 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
 
 def _run(config, workdir: pathlib.Path, began: float) -> None:
     config = _with_required(config, workdir)
-    _claim(config, workdir)
+    _compare(config, workdir)
     name = config.task.name
     mesh = make_mesh(config.mesh.to_dict())
     schedule = build(loop.Schedule, config.training.to_dict(), "config.training")
     schedule.check(mesh)
-    frozen_models = reader.load_frozen(config.frozen.to_dict(), workdir)
+    frozen_models = reader.load_all_frozen(config, workdir)
     task = build_task(config.task.to_dict(), {k: m.task for k, m in frozen_models.items()})
     evaluators = build_evaluators(config.evaluators.to_dict(), name)
-    data = run_data.open_data(config.data.to_dict(), workdir, schedule.seed)
-    _check_text(task, data)
+    tokenizer = text_tower.tokenizer(config.task.to_dict(), workdir)
+    _check_length(task, config.data.max_length)
+    # Of what was refused until here, a mistake in the config above all, nothing stays.
+    if distributed.is_main():
+        files.write_text(workdir / layout.CONFIG, config_lib.to_json(config) + "\n")
+    data = run_data.open_data(config.data.to_dict(), workdir, schedule.seed, tokenizer)
+    _check_vocabulary(task, data)
     frozen = _put_frozen(frozen_models, mesh, config.sharding.rules)
     writer = logging.MetricWriter(workdir, tensorboard=config.tensorboard)
     if distributed.is_main():
@@ -114,11 +119,12 @@ def _with_required(config, workdir: pathlib.Path):
         for name, source in config.frozen.items():
             if not source.startswith("package:") and source != name:
                 config.frozen[name] = str(pathlib.Path(source).absolute())
+        text_tower.absolute(config.task)
     return config.lock()
 
 
-def _claim(config, workdir: pathlib.Path) -> None:
-    """Writes config.json, or compares it where the run has begun.
+def _compare(config, workdir: pathlib.Path) -> None:
+    """Compares with the config.json of a run that has begun.
 
     Raises:
       UserError: the folder holds another run.
@@ -141,8 +147,6 @@ def _claim(config, workdir: pathlib.Path) -> None:
                 f"--workdir={workdir} holds a run with config.{key}={old!r}, this config has "
                 f"{new!r}; name another folder, or give the old value to resume"
             )
-    if distributed.is_main():
-        files.write_text(path, config_lib.to_json(config) + "\n")
 
 
 def _difference(a: Any, b: Any, prefix: str = "") -> tuple[str, Any, Any] | None:
@@ -154,13 +158,16 @@ def _difference(a: Any, b: Any, prefix: str = "") -> tuple[str, Any, Any] | None
     return None if a == b else (prefix.rstrip("."), a, b)
 
 
-def _check_text(task, data) -> None:
+def _check_length(task, max_length: int) -> None:
     spec = task.batch_spec()
-    if "tokens" in spec and data.max_length != spec["tokens"].shape[0]:
+    if "tokens" in spec and max_length != spec["tokens"].shape[0]:
         raise UserError(
-            f"config.data.max_length={data.max_length} and the text encoder's max_length="
+            f"config.data.max_length={max_length} and config.task.text_encoder.max_length="
             f"{spec['tokens'].shape[0]} must be the same"
         )
+
+
+def _check_vocabulary(task, data) -> None:
     encoder = getattr(task, "text_encoder", None)
     if encoder is not None and data.vocab_size > encoder.vocab_size:
         raise UserError(

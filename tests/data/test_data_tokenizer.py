@@ -20,7 +20,7 @@ def test_layout(tokenizer):
     ids, mask, truncated = tokenizer.encode(["A red CIRCLE", ""], 12)
     assert ids.shape == mask.shape == (2, 12)
     assert ids.dtype == np.int32 and mask.dtype == bool
-    assert ids[1, :3].tolist() == [tok.Tokenizer.bos_id, tok.Tokenizer.eos_id, 0]
+    assert ids[1, :3].tolist() == [tok.CompactTokenizer.bos_id, tok.CompactTokenizer.eos_id, 0]
     assert mask.sum(1).tolist() == [(ids[0] != 0).sum(), 2]
     assert not truncated.any()
     assert tokenizer.decode(ids[0]) == "a red circle"
@@ -28,7 +28,7 @@ def test_layout(tokenizer):
 
 def test_truncation_keeps_eos(tokenizer):
     ids, mask, truncated = tokenizer.encode(["a red circle on a white background " * 9], 8)
-    assert ids[0, -1] == tok.Tokenizer.eos_id
+    assert ids[0, -1] == tok.CompactTokenizer.eos_id
     assert mask.all() and truncated.all()
     with pytest.raises(UserError, match="max_length=1"):
         tokenizer.encode(["a"], 1)
@@ -47,7 +47,7 @@ def test_every_script_survives(text):
 
 def test_marks_of_our_own_are_plain_text_in_a_prompt(tokenizer):
     ids = tokenizer.encode(["<eos> <pad> <bos>"], 40).ids[0]
-    assert (ids == tok.Tokenizer.eos_id).sum() == 1
+    assert (ids == tok.CompactTokenizer.eos_id).sum() == 1
     assert tokenizer.decode(ids) == "<eos> <pad> <bos>"
 
 

@@ -30,12 +30,12 @@ def text(task):
 def test_padding_is_not_in_the_pooled_text(task):
     tokens, mask = text(task)
     params = {"text_encoder": task.text_encoder.init(jax.random.key(0), tokens, mask)["params"]}
-    pooled = task._text(params, tokens, mask)["class_labels"]
-    other = task._text(params, jnp.where(mask, tokens, 7), mask)["class_labels"]
+    pooled = task._text(params, {}, tokens, mask)["class_labels"]
+    other = task._text(params, {}, jnp.where(mask, tokens, 7), mask)["class_labels"]
     np.testing.assert_allclose(pooled, other, atol=1e-5)
-    heard = task._text(params, jnp.where(mask, 7, tokens), mask)["class_labels"]
+    heard = task._text(params, {}, jnp.where(mask, 7, tokens), mask)["class_labels"]
     assert (np.abs(heard - pooled).max(axis=1) > 0.1).all()
-    nothing = task._text(params, tokens, jnp.zeros_like(mask))["class_labels"]
+    nothing = task._text(params, {}, tokens, jnp.zeros_like(mask))["class_labels"]
     assert np.isfinite(nothing).all()
 
 
@@ -72,7 +72,7 @@ def test_dropout_of_the_unet_is_applied_in_training_alone(task):
 
     @jax.jit
     def outputs(key):
-        cond = dropped._text(params, *text(dropped))
+        cond = dropped._text(params, {}, *text(dropped))
         return dropped._unet(params, x, t, cond, key), dropped._unet(params, x, t, cond)
 
     (first, still), (second, still_again) = outputs(jax.random.key(0)), outputs(jax.random.key(1))

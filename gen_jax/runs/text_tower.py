@@ -1,0 +1,136 @@
+"""The frozen text tower of a run: its weights, its tokenizer, and where they lie."""
+
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from gen_jax.common.build import build
+from gen_jax.common.errors import UserError
+from gen_jax.data.clip_tokenizer import ClipTokenizer
+from gen_jax.data.tokenizer import Tokenizer
+from gen_jax.data.wordpiece_tokenizer import WordPieceTokenizer
+from gen_jax.encoders import catalog, files
+from gen_jax.runs import layout
+from gen_jax.tasks.text import FROZEN, FrozenText, TowerConfig
+
+_WHERE = "config.task.text_encoder"
+
+
+def is_frozen(task: Mapping[str, Any] | ConfigDict) -> bool:
+    """Whether `config.task` names a frozen tower for its text."""
+    return (task.get("text_encoder") or {}).get("name") in FROZEN
+
+
+def load(task: Mapping[str, Any], base: pathlib.Path) -> tuple[FrozenText, dict[str, Any]]:
+    """The tower that `config.task` names, and its parameters.
+
+    Args:
+      task: `config.task`, for which `is_frozen` holds.
+      base: the run directory, which relative paths count from.
+
+    Raises:
+      UserError: no weights, no vocabulary, or some that do not fit.
+    """
+    config = _config(task)
+    try:
+        tower, params = catalog.load(
+            config.tower, _located(config.weights, base) or None, dtype=config.dtype
+        )
+    except UserError as error:
+        raise UserError(f"{_WHERE}.weights: {error}") from None
+    return FrozenText.make(tower, config, tokenizer(task, base)), params
+
+
+def tokenizer(task: Mapping[str, Any], base: pathlib.Path) -> Tokenizer | None:
+    """The tokenizer of the tower that `config.task` names; None where it names none.
+
+    That of the run directory, once there is one; else the one that belongs to the weights.
+    OpenCLIP's towers have their text padded with 0, OpenAI's with the mark of the end.
+
+    Raises:
+      UserError: there is none, or one of another kind.
+    """
+    if not is_frozen(task):
+        return None
+    config = _config(task)
+    kind = ClipTokenizer if task["text_encoder"]["name"] == "clip" else WordPieceTokenizer
+    if (base / layout.TOKENIZER).is_file():
+        found = Tokenizer.load(base / layout.TOKENIZER)
+        if not isinstance(found, kind):
+            raise UserError(
+                f"{base / layout.TOKENIZER}: belongs to another text encoder than {config.tower}; "
+                "name another run directory"
+            )
+        return found
+    where = _located(config.vocabulary, base)
+    try:
+        where = where or files.folder_of(_located(config.weights, base) or _hub(config))
+        if kind is ClipTokenizer:
+            return kind.find(where, pad_id=0 if config.tower.startswith("CLIP-") else None)
+        return kind.find(where)
+    except UserError as error:
+        raise UserError(f"{_WHERE}.vocabulary: {error}") from None
+
+
+def absolute(task: ConfigDict) -> None:
+    """Makes the paths in `config.task` independent of the current folder, in place."""
+    if is_frozen(task):
+        for key in ("weights", "vocabulary"):
+            task.text_encoder[key] = _each(
+                task.text_encoder.get(key, ""),
+                lambda part: os.path.abspath(part) if os.path.exists(part) else part,
+            )
+
+
+def export(task: ConfigDict, base: pathlib.Path, out: pathlib.Path) -> None:
+    """Copies the tower of a run into `out`, and points `config.task` there.
+
+    Weights that come from huggingface.co stay there.
+    """
+    found = _located(task.text_encoder.get("weights", ""), base)
+    paths = [pathlib.Path(part) for part in found.split(",") if part]
+    if not paths or not paths[0].exists():
+        return
+    folder = out / "text"
+    folder.mkdir()
+    if paths[0].is_dir():
+        for pattern in files.WEIGHTS:
+            for path in paths[0].glob(pattern):
+                shutil.copy(path, folder)
+        task.text_encoder.weights = folder.name
+    else:
+        for path in paths:
+            shutil.copy(path, folder)
+        task.text_encoder.weights = ",".join(f"{folder.name}/{path.name}" for path in paths)
+    # The tokenizer is a file of the run.
+    task.text_encoder.vocabulary = ""
+
+
+def _config(task: Mapping[str, Any]) -> TowerConfig:
+    values = dict(task["text_encoder"])
+    name = values.pop("name")
+    config = build(TowerConfig, values, _WHERE)
+    known = catalog.TOWERS.get(config.tower)
+    if known is None or not isinstance(known.make(), FROZEN[name]):
+        fit = [t for t, tower in catalog.TOWERS.items() if isinstance(tower.make(), FROZEN[name])]
+        raise UserError(
+            f"{_WHERE}.tower={config.tower!r}: name={name!r} takes one of {', '.join(fit)}"
+        )
+    return config
+
+
+def _hub(config: TowerConfig) -> str:
+    return catalog.TOWERS[config.tower].hub or ""
+
+
+def _located(places: str, base: pathlib.Path) -> str:
+    """Paths that lie in the run directory, from anywhere; others as they are."""
+    return _each(places, lambda part: str(base / part) if (base / part).exists() else part)
+
+
+def _each(places: str, change) -> str:
+    return ",".join(change(part) for part in places.split(",")) if places else ""
