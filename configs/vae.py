@@ -45,7 +45,10 @@ def get_config(arg=None):
             adversarial_weight=0.0,
             adversarial_start=0,
         )
-        config.evaluators = dict(reconstruction=dict(split="val", count=256, batch_size=64))
+        # `encoder`, an LPIPS tower and its weights, adds the row vae/lpips.
+        config.evaluators = dict(
+            reconstruction=dict(split="val", count=256, batch_size=64, encoder="")
+        )
     config.data.crop_scale = (0.7, 1.0)
     config.training.update(
         num_steps=3000,

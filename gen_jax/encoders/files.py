@@ -14,6 +14,8 @@ from gen_jax.encoders.safetensors_io import load_safetensors
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+_HUB = re.compile(r"[\w.-]+/[\w.-]+")
+_TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt")
 _POINTER = b"version https://git-lfs"
 
 
@@ -53,12 +55,20 @@ def find(weights: str | os.PathLike) -> Weights:
         for part in parts:
             state |= _file(part)
         return Weights(text, state)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", text):
+    if _HUB.fullmatch(text):
         return _folder(_from_hub(text), text)
     raise UserError(
         f"weights {text!r}: no such file or folder: expected a folder with config.json and "
         f"{_SINGLE}, a .safetensors file, or owner/name on huggingface.co"
     )
+
+
+def folder_of(weights: str | os.PathLike) -> pathlib.Path | None:
+    """The folder that `find` reads, a tokenizer's files beside the weights; None for a file."""
+    text = os.fspath(weights)
+    if pathlib.Path(text).is_dir():
+        return pathlib.Path(text)
+    return _from_hub(text) if _HUB.fullmatch(text) else None
 
 
 def _folder(folder: pathlib.Path, where: str | None = None) -> Weights:
@@ -104,7 +114,8 @@ def _from_hub(name: str) -> pathlib.Path:
     try:
         return pathlib.Path(
             huggingface_hub.snapshot_download(
-                name, allow_patterns=["config.json", _SINGLE, _INDEX, "model-*.safetensors"]
+                name,
+                allow_patterns=["config.json", _SINGLE, _INDEX, "model-*.safetensors", *_TOKENIZER],
             )
         )
     # Whatever goes wrong in its many layers, the user needs the same two things.

@@ -3,48 +3,24 @@
 import json
 import zipfile
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from configs import vae
 from gen_jax import encoders
 from gen_jax.common.errors import UserError
-from gen_jax.encoders import lpips, lpips_backbones
-from gen_jax.encoders.diffusers_folder import param_shapes
-from gen_jax.encoders.weights import torch_from_flax
 from gen_jax.tasks import build_task
 from gen_jax.tasks.perceptual import make_term
 from gen_jax.training import stage
+from tests import tiny_towers
 from tests.tasks.test_contract import filled
-
-
-class TinyTower(lpips_backbones.AlexNet):
-    """Two convolutions in AlexNet's place."""
-
-    least_size = 16
-    tap_channels = (8, 8)
-
-    @nn.compact
-    def __call__(self, x):
-        x = jax.nn.relu(self._conv(self._start(x), 0, 8, 3, stride=2, padding=1))
-        return x, jax.nn.relu(self._conv(x, 3, 8, 3, stride=2, padding=1))
 
 
 @pytest.fixture
 def tiny_lpips(monkeypatch, tmp_path):
-    """A spec of a tiny LPIPS with random weights, under AlexNet's name."""
-    monkeypatch.setitem(lpips.BACKBONES, "alex", TinyTower)
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda s: np.abs(rng.normal(size=s.shape)).astype(np.float32) - 0.3 * (len(s.shape) == 4),
-        param_shapes(lpips.LPIPS("alex")),
-    )
-    save_file(torch_from_flax(params, lpips.PORTS["alex"]), tmp_path / "tiny.safetensors")
-    return f"lpips-alex:{tmp_path / 'tiny.safetensors'}"
+    return tiny_towers.distance(tmp_path, monkeypatch)
 
 
 def debug_task(side=16, **changes):
