@@ -10,7 +10,9 @@ diffusers folder. `:data=shapes` learns the procedural world behind its own pack
 `:data=DIR` takes your own captioned shards and trains an autoencoder of them first.
 
 `:variant=sd15` and `:variant=sd2` are the UNets of Stable Diffusion 1.5 (859,520,964
-parameters) and 2 (865,910,724) on your own captioned shards (`data=DIR`). Not yet measured.
+parameters) and 2 (865,910,724) on your own captioned shards (`data=DIR`). Not yet measured. Their
+autoencoder is given (`vae=DIR`), or trained first, which wants LPIPS's weights (configs/vae.py):
+--config.requires.vae.task.perceptual_encoder=lpips-vgg:TOWER,HEADS.
 """
 
 from configs import common, vae

@@ -110,7 +110,7 @@ def _stable_diffusion(config):
 
 
 def _debug(config):
-    config.task.update(image_size=16)
+    config.task.update(image_size=16, perceptual="multiscale_gradient")  # needs no weights
     config.task.autoencoder = dict(
         name="patch", channels=8, encoder_layers=1, decoder_layers=1, latent_channels=4
     )
