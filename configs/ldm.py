@@ -15,7 +15,9 @@ from huggingface.co otherwise.
 
 `:variant=sd15` and `:variant=sd2` are the UNets of Stable Diffusion 1.5 (859,520,964
 parameters) and 2 (865,910,724) on your own captioned shards (`data=DIR`), with the text of CLIP
-ViT-L/14 and OpenCLIP ViT-H/14. Not yet measured.
+ViT-L/14 and OpenCLIP ViT-H/14. Not yet measured. Their autoencoder is given (`vae=DIR`), or trained
+first, which wants LPIPS's weights (configs/vae.py):
+--config.requires.vae.task.perceptual_encoder=lpips-vgg:TOWER,HEADS.
 """
 
 from configs import common, vae

@@ -8,8 +8,11 @@ gen_jax/weights came from it: vae_photos in 18 minutes, 28.8 dB on held-out crop
 (2.0M parameters, a latent of 8x8x8 with a heavy KL term) in 13 minutes, 30.5 dB on held-out scenes.
 
 `:variant=sd` is the autoencoder of Stable Diffusion 1.x (83,653,863 parameters) with a patch
-discriminator, for 256x256 crops of your own images (`data=DIR`, see gen_jax.prepare); one
-H200 or a TPU v5p slice. Not yet measured.
+discriminator and LPIPS-VGG as its perceptual term (arXiv 2112.10752), for 256x256 crops of your own
+images (`data=DIR`, see gen_jax.prepare); one H200 or a TPU v5p slice. Not yet measured. The weights
+of LPIPS are named with (docs/encoders.md says where they come from)
+
+    --config.task.perceptual_encoder=lpips-vgg:vgg16.safetensors,lpips_lin_v0.1_vgg.safetensors
 """
 
 from configs import common
@@ -37,11 +40,15 @@ def get_config(arg=None):
             kl_weight=5e-4,
             kl_warmup=0,
             perceptual="multiscale_gradient",
+            perceptual_encoder="",
             perceptual_weight=0.25,
             adversarial_weight=0.0,
             adversarial_start=0,
         )
-        config.evaluators = dict(reconstruction=dict(split="val", count=256, batch_size=64))
+        # `encoder`, an LPIPS tower and its weights, adds the row vae/lpips.
+        config.evaluators = dict(
+            reconstruction=dict(split="val", count=256, batch_size=64, encoder="")
+        )
     config.data.crop_scale = (0.7, 1.0)
     config.training.update(
         num_steps=3000,
@@ -91,6 +98,8 @@ def _stable_diffusion(config):
         kl_weight=1e-6,
         adversarial_weight=0.1,
         adversarial_start=50_000,
+        perceptual="lpips",
+        perceptual_encoder="lpips-vgg",
         perceptual_weight=1.0,
     )
     config.data.update(image_size=256, cache=False)
@@ -101,7 +110,7 @@ def _stable_diffusion(config):
 
 
 def _debug(config):
-    config.task.update(image_size=16)
+    config.task.update(image_size=16, perceptual="multiscale_gradient")  # needs no weights
     config.task.autoencoder = dict(
         name="patch", channels=8, encoder_layers=1, decoder_layers=1, latent_channels=4
     )

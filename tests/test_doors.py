@@ -136,6 +136,11 @@ def test_evaluate_two_folders(tmp_path):
             "expected LOW,HIGH",
         ),
         ("evaluate", ("--real=tests", "--fake=tests", "--out=o.json"), "holds no image"),
+        (
+            "evaluate",
+            ("--real=tests", "--fake=tests", "--metrics=fid,is", "--out=o.json"),
+            "unknown metric 'is'",
+        ),
         ("export", ("--run=/nowhere", "--out=o"), "no such folder"),
     ],
 )

@@ -67,7 +67,9 @@ def save(path: pathlib.Path, image: np.ndarray) -> None:
 
 
 def plot_curves(
-    path: pathlib.Path, curves: dict[str, tuple[Sequence[float], Sequence[float]]], x_label: str
+    path: pathlib.Path,
+    curves: dict[str, tuple[Sequence[float | int], Sequence[float | int]]],
+    x_label: str,
 ) -> None:
     """Writes line plots as a PNG, one panel a curve: name -> (x, y)."""
     import matplotlib

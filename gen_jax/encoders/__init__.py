@@ -8,3 +8,10 @@ def load(name: str, weights: Any = None, **options: Any):
     from gen_jax.encoders import catalog
 
     return catalog.load(name, weights, **options)
+
+
+def parse(spec: str) -> tuple[str, str | None]:
+    """Splits "NAME[:WEIGHTS]"; see `catalog.parse`."""
+    from gen_jax.encoders import catalog
+
+    return catalog.parse(spec)

@@ -14,6 +14,7 @@ from gen_jax.encoders.safetensors_io import load_safetensors
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+_HUB = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHTS = ("config.json", _SINGLE, _INDEX, "model-*.safetensors")
 """Names of the files in a model folder that `find` reads."""
 
@@ -58,7 +59,7 @@ def find(weights: str | os.PathLike) -> Weights:
         for part in parts:
             state |= _file(part)
         return Weights(text, state)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", text):
+    if _HUB.fullmatch(text):
         return _folder(_from_hub(text), text)
     raise UserError(
         f"weights {text!r}: no such file or folder: expected a folder with config.json and "
@@ -68,10 +69,11 @@ def find(weights: str | os.PathLike) -> Weights:
 
 def folder_of(weights: str | os.PathLike) -> pathlib.Path:
     """The folder that weights lie in, named as in `find`; a vocabulary may lie beside them."""
-    path = pathlib.Path(os.fspath(weights).split(",")[0])
-    if path.exists():
-        return path if path.is_dir() else path.parent
-    return _from_hub(os.fspath(weights))
+    text = os.fspath(weights)
+    path = pathlib.Path(text.split(",")[0])
+    if _HUB.fullmatch(text) and not path.exists():
+        return _from_hub(text)
+    return path if path.is_dir() else path.parent
 
 
 def _folder(folder: pathlib.Path, where: str | None = None) -> Weights:

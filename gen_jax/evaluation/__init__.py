@@ -14,6 +14,7 @@ __all__ = ["EVALUATORS", "Data", "Evaluator", "Predictor", "Result", "build_eval
 EVALUATORS = {
     "reconstruction": "gen_jax.evaluation.reconstruction:Reconstruction",
     "first_stage": "gen_jax.evaluation.first_stage:FirstStage",
+    "image_quality": "gen_jax.evaluation.image_quality:ImageQuality",
     "error_by_time": "gen_jax.evaluation.denoising:ErrorByTime",
     "samples": "gen_jax.evaluation.samples:Samples",
     "shapes_accuracy": "gen_jax.evaluation.shapes:ShapesAccuracy",
@@ -48,9 +49,10 @@ def build_evaluators(config: Mapping[str, Mapping[str, Any]], stage: str) -> dic
 
 def run_all(evaluators: Mapping[str, Any], predict: Predictor, data: Data) -> Result:
     """Runs them all; metrics become `prefix/name`."""
-    metrics, shown = {}, {}
+    metrics, shown, notes = {}, {}, {}
     for prefix, evaluator in evaluators.values():
         result = evaluator(predict, data)
         metrics |= {f"{prefix}/{k}": v for k, v in result.metrics.items()}
+        notes |= {f"{prefix}/{k}": v for k, v in result.notes.items()}
         shown |= result.pictures
-    return Result(metrics, shown)
+    return Result(metrics, shown, notes)

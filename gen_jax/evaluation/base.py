@@ -20,10 +20,12 @@ class Result:
     Attributes:
       metrics: name -> number.
       pictures: name -> uint8 `[h, w, 3]`.
+      notes: name of a metric -> what to bear in mind with it.
     """
 
     metrics: Mapping[str, float]
     pictures: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Predictor:

@@ -1,71 +1,79 @@
 """Two folders of images against each other."""
 
+import json
 import pathlib
-
-import numpy as np
+from collections.abc import Sequence
 
 from gen_jax.common.errors import UserError
-from gen_jax.evaluation.prompts import random_features
-from gen_jax.evaluation.reconstruction import compare
-from gen_jax.metrics import frechet, kid, prdc
+from gen_jax.evaluation.comparison import Comparison, Encoders
+from gen_jax.evaluation.image_metrics import Measured, check_names, measure
+from gen_jax.evaluation.image_sets import FolderImages
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
-
-
-def read_folder(folder: str, size: int) -> tuple[list[str], np.ndarray]:
-    """All images of a folder, centre-cropped and resized.
-
-    Args:
-      folder: read recursively.
-      size: side in pixels.
-
-    Returns:
-      Names relative to the folder, and uint8 `[n, size, size, 3]`.
-
-    Raises:
-      UserError: no such folder, no image in it, or one that cannot be read.
-    """
-    from gen_jax.data import images as images_lib
-
-    root = pathlib.Path(folder)
-    if not root.is_dir():
-        raise UserError(f"{folder}: no such folder; expected images to compare")
-    paths = sorted(p for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES)
-    if not paths:
-        raise UserError(f"{folder}: holds no image ({', '.join(sorted(_SUFFIXES))})")
-    out = []
-    for path in paths:
-        try:
-            image, _ = images_lib.open_strict(path.read_bytes())
-        except images_lib.ImageError as error:
-            raise UserError(f"{path}: {error}; remove it or replace it") from error
-        side = min(image.shape[:2])
-        top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
-        crop = np.ascontiguousarray(image[top : top + side, left : left + side])
-        out.append(images_lib.resize(crop, size))
-    return [str(p.relative_to(root).with_suffix("")) for p in paths], np.stack(out)
+DEFAULT = ("fd", "kd", "prdc")
+DEFAULT_OF_PAIRS = ("psnr", "ssim")
+"""What is measured where nothing is named: needs no encoder."""
 
 
-def compare_folders(real: str, fake: str, size: int) -> dict[str, float]:
-    """Distances between two folders; PSNR and SSIM too where both hold the same names.
+def compare_folders(
+    real: str, fake: str, size: int, metrics: Sequence[str] = (), encoder: Sequence[str] = ()
+) -> Measured:
+    """Distances between two folders.
 
     Args:
       real: reference images.
-      fake: images to judge.
-      size: side that all are brought to, in pixels.
+      fake: images to judge; captions.jsonl, or the manifests of gen_jax.generate, give texts.
+      size: side that all are brought to, in pixels; 0 leaves them as they are.
+      metrics: keys of `image_metrics.METRICS`; none for those that need no weights: `fd` and `kd`
+        with 95% intervals, `precision`, `recall`, `density`, `coverage` over features of an
+        untrained network (not comparable with FID), and `psnr`, `ssim` where both folders hold
+        the same names.
+      encoder: "NAME[:WEIGHTS]" of each tower to use.
 
-    Returns:
-      `fd` and `kid` with 95% intervals, `precision`, `recall`, `density`, `coverage` over
-      features of an untrained network (not comparable with FID), and `psnr`, `ssim`.
+    Raises:
+      UserError: see `measure`; a folder without images, or with one that cannot be read.
     """
-    real_names, a = read_folder(real, size)
-    fake_names, b = read_folder(fake, size)
-    x, y = (random_features(v.astype(np.float32) / 255.0) for v in (a, b))
-    metrics: dict[str, float] = {"images_real": len(a), "images_fake": len(b)}
-    for name, found in (("fd", frechet.frechet_interval(x, y)), ("kid", kid.kernel_distance(x, y))):
-        metrics |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
-    nearest = min(5, len(a) - 1, len(b) - 1)
-    metrics |= prdc.prdc(x, y, nearest)._asdict()
-    if real_names == fake_names:
-        metrics |= compare(a, b)
-    return {k: float(v) for k, v in metrics.items()}
+    check_names(metrics)
+    encoders = Encoders.sorted_from(encoder)
+    a, b = FolderImages(real, size), FolderImages(fake, size)
+    paired = a.names == b.names
+    if not metrics:
+        metrics = (*DEFAULT, *(DEFAULT_OF_PAIRS if paired else ()))
+    texts = _texts(b) if "clip_score" in metrics else None
+    found = measure(metrics, Comparison(a, b, encoders, paired, texts))
+    counts = {"images_real": float(len(a)), "images_fake": float(len(b))}
+    return Measured(counts | found.metrics, found.notes)
+
+
+def _texts(images: FolderImages) -> list[str] | None:
+    """The caption of each image, or None where the folder has none.
+
+    Raises:
+      UserError: some images have one and others not.
+    """
+    from gen_jax.data import captions
+
+    file, found = images.folder / captions.FILE, {}
+    if file.is_file():
+        by_name = captions.read(file)
+        for path in images.paths:
+            line = by_name.get(path.relative_to(images.folder).as_posix())
+            found[path] = line.captions[0] if line else None
+    else:
+        found = {path: _prompt(path.with_suffix(".json")) for path in images.paths}
+    missing = [path for path, text in found.items() if text is None]
+    if len(missing) == len(found):
+        return None
+    if missing:
+        raise UserError(f"{missing[0]}: has no caption, others have: 'clip_score' needs all")
+    return list(found.values())
+
+
+def _prompt(manifest: pathlib.Path) -> str | None:
+    """The prompt in a manifest of gen_jax.generate."""
+    if not manifest.is_file():
+        return None
+    try:
+        prompt = json.loads(manifest.read_text()).get("prompt")
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{manifest}: no manifest of a picture ({error}); remove it") from None
+    return prompt if isinstance(prompt, str) else None

@@ -2,13 +2,12 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 
 from gen_jax.common import pictures
 from gen_jax.common.errors import UserError
 from gen_jax.evaluation.base import Data, Predictor, Result
-from gen_jax.metrics import features as features_lib
+from gen_jax.evaluation.untrained import random_features
 from gen_jax.metrics import frechet, kid
 from gen_jax.metrics import probe as probe_lib
 
@@ -20,15 +19,6 @@ def probe_features(images: np.ndarray) -> np.ndarray:
     small = unit[:, : 8 * side, : 8 * side]
     small = small.reshape(len(images), 8, side, 8, side, 3).mean((2, 4)).reshape(len(images), -1)
     return np.concatenate([random_features(unit), small], axis=1)
-
-
-def random_features(unit: np.ndarray, batch_size: int = 128) -> np.ndarray:
-    """Features of an untrained network for images in [0, 1]; see `metrics.features`."""
-    parts = range(0, len(unit), batch_size)
-    return np.concatenate([_features(unit[i : i + batch_size]) for i in parts])
-
-
-_features = jax.jit(features_lib.random_conv_features)
 
 
 @dataclasses.dataclass(frozen=True)

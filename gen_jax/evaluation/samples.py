@@ -6,7 +6,7 @@ import numpy as np
 
 from gen_jax.common import pictures
 from gen_jax.evaluation.base import Data, Predictor, Result
-from gen_jax.evaluation.prompts import random_features
+from gen_jax.evaluation.untrained import random_features
 from gen_jax.metrics import frechet, kid
 
 # The unbiased kernel distance needs a few rows on each side.

@@ -1,7 +1,6 @@
 """Perceptual terms: a `PerceptualFn` is (x, y) -> [b] on images [b, h, w, c] in [-1, 1].
 
-Until a trained encoder (LPIPS, arXiv 1801.03924) stands here, two terms that
-need no weights.
+Two terms that need no weights; LPIPS, which does, is joined to them in `tasks.perceptual`.
 """
 
 from collections.abc import Callable

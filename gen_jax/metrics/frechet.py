@@ -7,6 +7,7 @@ falls with the number of images: compare only numbers from equal counts.
 import numpy as np
 from jaxtyping import Array, Float
 
+from gen_jax.common.errors import UserError
 from gen_jax.metrics import moments
 from gen_jax.metrics.interval import Interval, bootstrap
 
@@ -32,7 +33,22 @@ def frechet(
     y: Float[Array | np.ndarray, "m d"],
 ) -> float:
     """The Frechet distance of two arrays of features, in squared units of the features."""
-    return frechet_distance(moments.of(x), moments.of(y))
+    if min(len(x), len(y)) >= x.shape[1]:
+        return frechet_distance(moments.of(x), moments.of(y))
+    a, b = _scaled(x), _scaled(y)
+    gap = np.asarray(x, np.float64).mean(0) - np.asarray(y, np.float64).mean(0)
+    # With C_a = A^T A and C_b = B^T B the trace of the root is the nuclear norm of A B^T:
+    # of n x m, and not d x d.
+    trace = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    return float(max(gap @ gap + (a**2).sum() + (b**2).sum() - 2 * trace, 0.0))
+
+
+def _scaled(x) -> np.ndarray:
+    """The rows A with A^T A = the unbiased covariance."""
+    if len(x) < 2:
+        raise UserError(f"covariance of {len(x)} feature rows: expected at least 2")
+    x = np.asarray(x, np.float64)
+    return (x - x.mean(0)) / np.sqrt(len(x) - 1)
 
 
 def frechet_interval(

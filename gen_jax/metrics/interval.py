@@ -13,6 +13,10 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    def named(self, name: str) -> dict[str, float]:
+        """`{name, name_low, name_high}`, as a table of metrics has them."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
 
 def bootstrap(
     statistic: Callable[..., float],
@@ -44,3 +48,8 @@ def bootstrap(
     )
     low, high = np.quantile(draws - draws.mean(), [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, value + float(low), value + float(high))
+
+
+def of_mean(each: np.ndarray) -> Interval:
+    """The mean of numbers [n] and its 95% bootstrap interval."""
+    return bootstrap(np.mean, np.asarray(each, np.float64), num_resamples=1000)

@@ -35,6 +35,9 @@ PredictFn = Callable[[Variables, Mapping[str, jax.Array], Rngs, Frozen], Mapping
 class Task(Protocol):
     """A stage, built from `config.task`; it holds modules and numbers, no arrays.
 
+    A task whose losses read frozen encoders also has `towers()`: place in `frozen` ->
+    "NAME:WEIGHTS"; the trainer loads them, predict functions do not see them.
+
     Attributes:
       rng_streams: names of the random streams that its losses and `predict_fns` draw from.
     """

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 
 from gen_jax.common.build import build, by_name
 from gen_jax.common.errors import UserError
-from gen_jax.losses import adversarial, perceptual, reconstruction
+from gen_jax.losses import adversarial, reconstruction
 from gen_jax.models.patch_discriminator import PatchDiscriminator
 from gen_jax.tasks import first_stage
+from gen_jax.tasks.perceptual import PerceptualTerm, make_term
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,7 @@ class VAETask:
       kl_weight: weight of the KL divergence to N(0, 1), in nats an image element.
       kl_warmup: updates over which that weight rises from zero, so that latents say something
         before they have to say it shortly (arXiv 1602.02282).
-      perceptual: name of the perceptual term, see `losses.perceptual`.
+      perceptual: the perceptual term, by name and encoder in the config.
       perceptual_weight: its weight, 0 for none.
       adversarial_weight: weight of the generator's adversarial term.
       adversarial_start: updates before that term sets in.
@@ -42,7 +43,7 @@ class VAETask:
     l2_weight: float = 0.0
     kl_weight: float = 1e-6
     kl_warmup: int = 0
-    perceptual: str = "multiscale_gradient"
+    perceptual: PerceptualTerm | None = None
     perceptual_weight: float = 0.0
     adversarial_weight: float = 0.0
     adversarial_start: int = 0
@@ -67,12 +68,14 @@ class VAETask:
             )
         else:
             values.pop("discriminator", None)
-        if values.get("perceptual_weight") and values.get("perceptual") not in perceptual.TERMS:
-            raise UserError(
-                f"config.task.perceptual={values.get('perceptual')!r}: expected one of "
-                f"{', '.join(sorted(perceptual.TERMS))}"
-            )
+        term, encoder = values.pop("perceptual", ""), values.pop("perceptual_encoder", "")
+        if term or values.get("perceptual_weight"):
+            values["perceptual"] = make_term(term, encoder)
         return build(cls, values, "config.task")
+
+    def towers(self) -> dict[str, str]:
+        """Frozen encoders that the losses read: place in `frozen` -> "NAME:WEIGHTS"."""
+        return self.perceptual.towers() if self.perceptual_weight else {}
 
     def batch_spec(self):
         side = self.image_size
@@ -115,7 +118,7 @@ class VAETask:
         if self.l2_weight:
             terms["l2"] = (self.l2_weight, reconstruction.l2(x, y).mean())
         if self.perceptual_weight:
-            term = perceptual.TERMS[self.perceptual](x, y).mean()
+            term = self.perceptual(x, y, frozen).mean()
             terms["perceptual"] = (self.perceptual_weight, term)
         if self.discriminator is not None:
             fake = self.discriminator.apply({"params": everything["disc"]}, y)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import ml_collections
 
+from gen_jax import encoders
 from gen_jax.common import config as config_lib
 from gen_jax.common import files, pictures
 from gen_jax.common.build import build
@@ -17,7 +18,7 @@ from gen_jax.evaluation import Predictor, build_evaluators, run_all
 from gen_jax.parallel import distributed
 from gen_jax.parallel.mesh import make_mesh
 from gen_jax.runs import data as run_data
-from gen_jax.runs import layout, manifest, reader, text_tower
+from gen_jax.runs import layout, manifest, reader, text_tower, weights
 from gen_jax.tasks import build_task
 from gen_jax.training import logging, loop
 from gen_jax.training.progress import say
@@ -57,6 +58,7 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
     frozen_models = reader.load_all_frozen(config, workdir)
     task = build_task(config.task.to_dict(), {k: m.task for k, m in frozen_models.items()})
     evaluators = build_evaluators(config.evaluators.to_dict(), name)
+    trees, digests = _frozen(task, frozen_models)
     tokenizer = text_tower.tokenizer(config.task.to_dict(), workdir)
     _check_length(task, config.data.max_length)
     # Of what was refused until here, a mistake in the config above all, nothing stays.
@@ -64,7 +66,7 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
         files.write_text(workdir / layout.CONFIG, config_lib.to_json(config) + "\n")
     data = run_data.open_data(config.data.to_dict(), workdir, schedule.seed, tokenizer)
     _check_vocabulary(task, data)
-    frozen = _put_frozen(frozen_models, mesh, config.sharding.rules)
+    frozen = _put_frozen(trees, mesh, config.sharding.rules)
     writer = logging.MetricWriter(workdir, tensorboard=config.tensorboard)
     if distributed.is_main():
         facts = manifest.run_manifest(
@@ -72,7 +74,7 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
             schedule.seed,
             mesh.shape,
             data.facts(),
-            {k: m.digest for k, m in frozen_models.items()},
+            digests,
         )
         layout.write_json(workdir / layout.MANIFEST, facts)
 
@@ -176,10 +178,19 @@ def _check_vocabulary(task, data) -> None:
         )
 
 
-def _put_frozen(models, mesh, rules):
+def _frozen(task, models) -> tuple[dict[str, Any], dict[str, str]]:
+    """What is read and never trained, and its digests: other stages' models, and encoders."""
+    trees = {k: m.task.as_frozen(m.variables) for k, m in models.items()}
+    digests = {k: m.digest for k, m in models.items()}
+    for name, spec in (task.towers() if hasattr(task, "towers") else {}).items():
+        _, trees[name] = encoders.load(*encoders.parse(spec))
+        digests[name] = weights.digest(trees[name])
+    return trees, digests
+
+
+def _put_frozen(trees, mesh, rules):
     from gen_jax.parallel import sharding
 
-    trees = {k: m.task.as_frozen(m.variables) for k, m in models.items()}
     where = sharding.shard_tree(trees, (*rules, (".*", "replicate")), mesh)
     return jax.tree.map(
         lambda x, w: jax.make_array_from_callback(x.shape, w, lambda i: x[i]),

@@ -51,6 +51,13 @@ def test_frechet_with_fewer_rows_than_dimensions():
     assert np.isfinite(frechet(x, correlated(3, 12, 64)))
 
 
+@pytest.mark.parametrize("n,m", [(10, 12), (10, 400), (400, 10)])
+def test_frechet_of_few_rows_is_that_of_their_moments(n, m):
+    x, y = correlated(2, n, 64), correlated(3, m, 64, shift=0.3)
+    want = frechet_distance(moments.of(x), moments.of(y))
+    np.testing.assert_allclose(frechet(x, y), want, rtol=1e-6)
+
+
 @hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
 @hypothesis.given(seed=st.integers(0, 1000), cuts=st.lists(st.integers(0, 60), max_size=4))
 def test_moments_merge_in_any_split_and_order(seed, cuts):

@@ -115,7 +115,7 @@ def test_size_and_fidelity_of_a_pyramid(vit_s, tmp_path, store, limit):
             out=str(tmp_path / "f"),
             store=store,
             batch_size=2,
-        )  # fmt: skip
+        )
     ).info
     print(store, info.bytes_per_image, info.cosine_mean, info.cosine_p1)
     assert info.bytes_per_image <= limit

@@ -94,7 +94,7 @@ def test_pixels_survive_the_way_to_the_device_and_back():
         ({"autoencoder": {"name": "vq"}}, "'vq'"),
         ({"autoencoder": {"name": "patch", "depth": 3}}, "depth"),
         ({"discriminator": {"name": "stylegan"}}, "stylegan"),
-        ({"perceptual_weight": 1.0, "perceptual": "lpips"}, "lpips"),
+        ({"perceptual_weight": 1.0, "perceptual": "lpips"}, "lpips-vgg"),
     ],
 )
 def test_mistakes_are_named(changes, word):

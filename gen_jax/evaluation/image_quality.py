@@ -1,0 +1,54 @@
+"""What a model draws or gives back, by image metrics over frozen encoders."""
+
+import dataclasses
+
+from gen_jax.common.errors import UserError
+from gen_jax.evaluation import image_metrics
+from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.evaluation.comparison import Comparison, Encoders
+from gen_jax.evaluation.image_sets import ArrayImages
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageQuality:
+    """Metrics of `image_metrics` between held-out images and what the model makes.
+
+    Attributes:
+      metrics: names, such as ("fid", "kid", "lpips").
+      encoder: "NAME[:WEIGHTS]", or several; each metric takes those that it has a use for.
+      of: "generate", pictures from the first caption of each image; "reconstruct", the images
+        given back; "" for the one of them that the task has, `generate` first.
+      split: the split to read.
+      count: images at most.
+      batch_size: images at once.
+    """
+
+    metrics: tuple[str, ...] = ("fd",)
+    encoder: str | tuple[str, ...] = ()
+    of: str = ""
+    split: str = "val"
+    count: int = 1024
+    batch_size: int = 64
+
+    def __call__(self, predict: Predictor, data: Data) -> Result:
+        """The metrics that are named, with notes; no picture."""
+        image_metrics.check_names(self.metrics)
+        encoders, known = Encoders.sorted_from(self.encoder), predict.task.predict_fns()
+        of = self.of or next((n for n in ("generate", "reconstruct") if n in known), "")
+        if of not in ("generate", "reconstruct"):
+            raise UserError(
+                f"config.evaluators.image_quality.of={self.of!r}: expected 'generate' or "
+                f"'reconstruct', of a model that has it; this one has {', '.join(known)}"
+            )
+        batch = data.read(self.split, self.count)
+        images, texts = batch["image"], None
+        if of == "generate":
+            texts = [(r.captions or ("",))[0] for r in data.records(self.split, batch["index"])]
+            made = predict.batched(of, data.tokenize(texts), self.batch_size)["image"]
+        else:
+            made = predict.batched(of, {"image": images}, self.batch_size)["image"]
+        what = Comparison(
+            ArrayImages(images), ArrayImages(made), encoders, of == "reconstruct", texts
+        )
+        found = image_metrics.measure(self.metrics, what)
+        return Result(found.metrics, notes=found.notes)
