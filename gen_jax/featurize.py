@@ -4,10 +4,11 @@
   python -m gen_jax.featurize --data=data/faces --encoder=dinov2-small:models/dinov2-small \\
       --store=pca64-int8 --out=features/faces-pca
   python -m gen_jax.featurize --data=data/photos --encoder=clip-vit-base-patch32-vision --out=...
+  python -m gen_jax.featurize --data=data/photos --encoder=all-MiniLM-L6-v2 --out=...
   python -m gen_jax.featurize --data=data/photos --encoder=vae:package:vae_photos --out=...
 
-Reads what gen_jax.prepare wrote. DINOv2 gives a pyramid of patch grids, 4x4 to 32x32, CLIP its
-embeddings, an autoencoder the mean and deviation of its latents. OUT is a data set as well, whose
+Reads what gen_jax.prepare wrote. DINOv2 gives a pyramid of patch grids, 4x4 to 32x32, CLIP and
+BERT embeddings of images or captions, an autoencoder the mean and deviation of its latents. OUT is a data set as well, whose
 records hold arrays: gen_jax.data.features reads it.
 
 An interrupted run is finished by running the same command again. Tasks of a job array share the
@@ -38,6 +39,10 @@ _BATCH = flags.DEFINE_integer("batch_size", 16, "Images that a device takes at a
 _DTYPE = flags.DEFINE_string("dtype", "float32", "Of the computation: float32 or bfloat16.")
 _SIZE = flags.DEFINE_integer(
     "image_size", 0, "Side of an autoencoder's images in pixels, 0 for its own."
+)
+_CAPTIONS = flags.DEFINE_integer("captions", 1, "Captions of an example that a text tower reads.")
+_LENGTH = flags.DEFINE_integer(
+    "max_length", 0, "Tokens of a caption, 0 for all that the text tower reads."
 )
 _SHARD = flags.DEFINE_integer("shard_records", 512, "Records in a shard.")
 _KEEP = flags.DEFINE_boolean("keep_image", False, "Put the images into the records as well.")
@@ -79,6 +84,8 @@ def main(_) -> None:
             batch_size=_BATCH.value,
             dtype=_DTYPE.value,
             image_size=_SIZE.value,
+            captions=_CAPTIONS.value,
+            max_length=_LENGTH.value,
             shard_records=_SHARD.value,
             keep_image=_KEEP.value,
             max_bad=_MAX_BAD.value,

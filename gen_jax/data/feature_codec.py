@@ -103,6 +103,11 @@ def is_quantized(store: Store, shape: tuple[int, ...]) -> bool:
     return store.quantized and int(np.prod(shape[:-1])) >= _MIN_POSITIONS
 
 
+def has_pca(store: Store, shape: tuple[int, ...]) -> bool:
+    """Whether a feature of this shape (without batch) is stored in a basis: where it saves."""
+    return bool(store.components) and is_quantized(store, shape) and shape[-1] > store.components
+
+
 def encode(
     x: Float[Array, "b *positions c"], store: Store, pca: dict[str, Any] | None = None
 ) -> dict[str, Array]:

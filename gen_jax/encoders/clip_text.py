@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from gen_jax.common.errors import UserError
-from gen_jax.data.clip_tokenizer import ClipTokenizer
-from gen_jax.encoders import catalog, files
+from gen_jax.encoders import catalog, files, text_tokenizer
 from gen_jax.encoders.batched import Batched
 from gen_jax.encoders.clip import CLIPText
 
@@ -30,7 +29,8 @@ def open_texts(spec: str, batch_size: int = 256) -> Callable[[Sequence[str]], np
     module, params = catalog.load(name, weights)
     if not isinstance(module, CLIPText) or module.projection_dim is None:
         raise UserError(f"encoder {name!r}: expected a text tower of CLIP with its projection")
-    tokenizer = ClipTokenizer.find(files.folder_of(weights or catalog.TOWERS[name].hub or ""))
+    where = files.folder_of(weights or catalog.TOWERS[name].hub or "")
+    tokenizer = text_tokenizer.find(name, module, where)
 
     def forward(params, tokens):
         return module.apply({"params": params}, tokens)["text_embeds"]

@@ -1,4 +1,4 @@
-"""What `featurize` computes with a tower: which inputs it wants, and named features of them."""
+"""What `featurize` computes with a tower of images or of text: named features, purely."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from gen_jax.common.errors import UserError
-from gen_jax.encoders import inception_inputs, preprocess
-from gen_jax.encoders.clip import CLIPVision
+from gen_jax.encoders import bert, inception_inputs, preprocess
+from gen_jax.encoders.clip import CLIPText, CLIPVision
 from gen_jax.encoders.dinov2 import DINOv2
 from gen_jax.encoders.inception import InceptionV3
 from gen_jax.encoders.mobilenet_v2 import MobileNetV2
@@ -23,9 +23,8 @@ class Extractor:
     """A tower as a pure function.
 
     Attributes:
-      sizes: sides of the square images that it reads, in pixels: the inputs are "image_SIDE",
-        uint8 [b, side, side, 3].
-      captions: how many captions of an example it reads: the inputs are "tokens", int32
+      sizes: of what it reads: sides of square images in pixels, where the inputs are "image_SIDE",
+        uint8 [b, side, side, 3]; or tokens of a caption, where they are "tokens", int32
         [b, captions, n], and "token_mask", bool.
       call: (params, inputs) -> feature -> [b, ..., channels].
       input_of: feature -> pixels a side, or tokens, of the input that it comes from.
@@ -34,7 +33,6 @@ class Extractor:
     sizes: tuple[int, ...]
     call: Callable[[Mapping[str, Any], Mapping[str, jax.Array]], dict[str, jax.Array]]
     input_of: Callable[[str], int]
-    captions: int = 0
 
 
 def of_images(
@@ -122,6 +120,53 @@ def _clip(name: str, module: CLIPVision, layers: str) -> Extractor:
         return out
 
     return Extractor((side,), call, lambda feature: side)
+
+
+def of_text(name: str, module: nn.Module, layers: str = "", length: int = 0) -> Extractor:
+    """The extractor of a tower that reads captions.
+
+    "embedding" [captions, c] is CLIP's in the joint space, or the normalised mean of BERT's states
+    over real tokens, as sentence-transformers takes it; "tokens" [captions, n, c] are
+    the states of a layer ("layer5.tokens" with several), CLIP's last after its final norm, and
+    "token_mask" [captions, n, 1] is 1 at real tokens.
+
+    Args:
+      name: the tower's, in the catalog.
+      module: of CLIP or BERT.
+      layers: as in `of_images`; "" is "pooled".
+      length: tokens of a caption, 0 for all that the tower reads.
+
+    Raises:
+      UserError: a length or layers that it does not have.
+    """
+    longest = module.max_position_embeddings
+    length = length or min(longest, 512)
+    if not 2 <= length <= longest:
+        raise UserError(f"--max_length={length}: {name} reads 2 to {longest} tokens")
+    wanted = _layers(layers or "pooled", module.num_hidden_layers, name)
+    blocks = tuple(i for i in wanted if i != "pooled")
+    last = module.num_hidden_layers - 1
+
+    def call(params, inputs):
+        b, captions, n = inputs["tokens"].shape
+        tokens = inputs["tokens"].reshape(b * captions, n)
+        mask = inputs["token_mask"].reshape(b * captions, n)
+        if isinstance(module, CLIPText):
+            found = module.apply({"params": params}, tokens)
+            pooled = found.get("text_embeds", found["pooled"])
+        else:
+            found = module.apply({"params": params}, tokens, mask)
+            pooled = bert.sentence_embedding(found["last_hidden_state"], mask)
+        out = {"embedding": pooled}
+        for block in blocks:
+            prefix = f"layer{block}." if len(blocks) > 1 else ""
+            states = found["hidden_states"][block + 1]
+            out[f"{prefix}tokens"] = found["last_hidden_state"] if block == last else states
+        if blocks:
+            out["token_mask"] = mask[..., None].astype(jnp.float32)
+        return {k: v.reshape(b, captions, *v.shape[1:]) for k, v in out.items()}
+
+    return Extractor((length,), call, lambda feature: length)
 
 
 def _layers(layers: str, count: int, name: str) -> tuple[int | str, ...]:

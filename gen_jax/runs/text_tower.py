@@ -10,10 +10,8 @@ from ml_collections import ConfigDict
 
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
-from gen_jax.data.clip_tokenizer import ClipTokenizer
 from gen_jax.data.tokenizer import Tokenizer
-from gen_jax.data.wordpiece_tokenizer import WordPieceTokenizer
-from gen_jax.encoders import catalog, files
+from gen_jax.encoders import catalog, files, text_tokenizer
 from gen_jax.runs import layout
 from gen_jax.tasks.text import FROZEN, FrozenText, TowerConfig
 
@@ -49,7 +47,6 @@ def tokenizer(task: Mapping[str, Any], base: pathlib.Path) -> Tokenizer | None:
     """The tokenizer of the tower that `config.task` names; None where it names none.
 
     That of the run directory, once there is one; else the one that belongs to the weights.
-    OpenCLIP's towers have their text padded with 0, OpenAI's with the mark of the end.
 
     Raises:
       UserError: there is none, or one of another kind.
@@ -57,10 +54,10 @@ def tokenizer(task: Mapping[str, Any], base: pathlib.Path) -> Tokenizer | None:
     if not is_frozen(task):
         return None
     config = _config(task)
-    kind = ClipTokenizer if task["text_encoder"]["name"] == "clip" else WordPieceTokenizer
+    tower = catalog.TOWERS[config.tower].make()
     if (base / layout.TOKENIZER).is_file():
         found = Tokenizer.load(base / layout.TOKENIZER)
-        if not isinstance(found, kind):
+        if not isinstance(found, text_tokenizer.kind_of(tower)):
             raise UserError(
                 f"{base / layout.TOKENIZER}: belongs to another text encoder than {config.tower}; "
                 "name another run directory"
@@ -69,9 +66,7 @@ def tokenizer(task: Mapping[str, Any], base: pathlib.Path) -> Tokenizer | None:
     where = _located(config.vocabulary, base)
     try:
         where = where or files.folder_of(_located(config.weights, base) or _hub(config))
-        if kind is ClipTokenizer:
-            return kind.find(where, pad_id=0 if config.tower.startswith("CLIP-") else None)
-        return kind.find(where)
+        return text_tokenizer.find(config.tower, tower, where)
     except UserError as error:
         raise UserError(f"{_WHERE}.vocabulary: {error}") from None
 

@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from gen_jax import encoders
 from gen_jax.common.errors import UserError
 from gen_jax.data import dataset, features, loader, schema, shards, transforms
 from gen_jax.data.feature_codec import Store
-from gen_jax.encoders import dinov2, preprocess
+from gen_jax.encoders import dinov2, preprocess, text_tokenizer
 from gen_jax.encoders.extractors import of_images
 from gen_jax.encoders.weights import torch_from_flax
 from gen_jax.pipelines.features import job, maker, reading
 from gen_jax.pipelines.features.plan import Options
 from gen_jax.pipelines.features.program import Program
+from tests import tiny_text
 
 FIELDS = dict(
     hidden_size=24, num_hidden_layers=2, num_attention_heads=2, patch_size=4, image_size=16
@@ -228,7 +230,10 @@ def test_an_image_that_does_not_decode_is_named_and_stepped_over(tower, photos, 
         (dict(grids=(4, 4)), "--grids"),
         (dict(grids=(0,)), "--grids: 0 is no number of tokens"),
         (dict(store="int4"), "--store=int4"),
-        (dict(store="pca64-int8"), r"--store=pca64-int8: patches_\d of dinov2-small has only 24"),
+        (
+            dict(store="pca24-int8"),
+            r"--store=pca24-int8: dinov2-small has no features of more than 24",
+        ),
         (dict(encoder="dino"), "encoder 'dino' is unknown: expected one of"),
         (dict(encoder="dinov2-small:nowhere"), "weights 'nowhere': no such file or folder"),
         (dict(encoder="vae"), "--encoder=vae: name the autoencoder after a colon"),
@@ -269,6 +274,37 @@ def test_latents_of_an_autoencoder(photos, tmp_path):
         tmp_path / "f", "val", batch_size=2, seed=0, transform=transforms.select("mean")
     ) as batches:
         assert next(batches)["mean"].dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("kind", ["clip", "distilbert"])
+def test_captions_are_read_by_text_towers(photos, tmp_path, kind):
+    folder = tiny_text.tower_folder(kind, tmp_path / "tower")
+    name = {"clip": "clip-vit-base-patch32-text", "distilbert": "distilbert-base-uncased"}[kind]
+    how = dict(encoder=f"{name}:{folder}", splits=("val",), captions=7, layers="pooled,last")
+    info = job.featurize(options((None,), photos, tmp_path / "f", **how)).info
+    width = {"clip": 16, "distilbert": 24}[kind]
+    assert {n: o["shape"] for n, o in info.outputs.items()} == {
+        "embedding": [7, width], "tokens": [7, 8, width], "token_mask": [7, 8, 1],
+    }  # fmt: skip
+    with loader.make_loader(
+        tmp_path / "f",
+        "val",
+        batch_size=2,
+        seed=0,
+        transform=transforms.select(*features.keys(info)),
+    ) as batches:
+        batch = next(batches)
+        (record, _) = batches.records(batch["index"])
+    module, params = encoders.load(name, folder)
+    tokenizer = text_tokenizer.find(name, module, folder)
+    texts = [record.captions[i % len(record.captions)] for i in range(7)]
+    encoded = tokenizer.encode(texts, 8)
+    given = (encoded.ids,) if kind == "clip" else (encoded.ids, encoded.mask)
+    want = module.apply({"params": params}, *map(jnp.asarray, given))["last_hidden_state"]
+    mask = features.decode(batch, "token_mask")[0]
+    np.testing.assert_allclose(mask[..., 0], encoded.mask, atol=1e-6)
+    found = features.decode(batch, "tokens")[0]
+    assert (np.abs(found - want) <= 0.51 * batch["tokens.scale"][0]).all()
 
 
 @pytest.mark.parametrize(

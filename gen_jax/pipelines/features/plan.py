@@ -33,6 +33,8 @@ class Options:
       batch_size: examples that a device takes at a time.
       dtype: of the computation.
       image_size: side of an autoencoder's images in pixels; 0 for its own.
+      captions: of an example that a text tower reads.
+      max_length: tokens of a caption, 0 for all that the tower reads.
       shard_records: records in a shard.
       keep_image: whether the images go into the records too.
       max_bad: examples of one task that may fail to decode before it stops; -1 for any number.
@@ -51,6 +53,8 @@ class Options:
     batch_size: int = 16
     dtype: str = "float32"
     image_size: int = 0
+    captions: int = 1
+    max_length: int = 0
     shard_records: int = 512
     keep_image: bool = False
     max_bad: int = 100
@@ -89,6 +93,8 @@ def check(options: Options) -> None:
     for name, value, low, high in (
         ("batch_size", options.batch_size, 1, 65536),
         ("image_size", options.image_size, 0, 16384),
+        ("captions", options.captions, 1, 1024),
+        ("max_length", options.max_length, 0, 65536),
         ("shard_records", options.shard_records, 1, 10**9),
         ("max_bad", options.max_bad, -1, 10**12),
         ("num_threads", options.num_threads, 1, 1024),

@@ -1,6 +1,7 @@
 """From records to the inputs of a tower: decoded and resized in threads, in the shards' order."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from gen_jax.common.errors import UserError
 from gen_jax.data import images, schema, shards
+from gen_jax.data.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +62,24 @@ def of_images(sizes: tuple[int, ...]) -> Inputs:
         return {f"image_{side}": square(pixels, side) for side in sizes}
 
     return Inputs({f"image_{s}": np.empty((s, s, 3), np.uint8) for s in sizes}, read)
+
+
+def of_captions(tokenizer: Tokenizer, captions: int, length: int) -> Inputs:
+    """Captions as "tokens" and "token_mask", [captions, length].
+
+    An example with fewer captions repeats them; one without any has the empty text.
+    """
+    spec = {
+        "tokens": np.empty((captions, length), np.int32),
+        "token_mask": np.empty((captions, length), bool),
+    }
+
+    def read(record: schema.Record) -> dict[str, np.ndarray]:
+        texts = list(itertools.islice(itertools.cycle(record.captions or ("",)), captions))
+        found = tokenizer.encode(texts, length)
+        return {"tokens": found.ids, "token_mask": found.mask}
+
+    return Inputs(spec, read)
 
 
 class _Chunks:

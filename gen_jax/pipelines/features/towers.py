@@ -10,7 +10,9 @@ import jax.numpy as jnp
 
 from gen_jax.common.errors import UserError
 from gen_jax.data import feature_codec
-from gen_jax.encoders import catalog, extractors
+from gen_jax.encoders import catalog, extractors, files, text_tokenizer
+from gen_jax.encoders.bert import BertEncoder
+from gen_jax.encoders.clip import CLIPText
 from gen_jax.pipelines.features import reading
 from gen_jax.pipelines.features.plan import Options
 from gen_jax.runs import reader, weights
@@ -25,7 +27,7 @@ class Tower:
     Attributes:
       name: of the encoder.
       weights: where its weights came from.
-      sha256: digest of its parameters and of what it is.
+      sha256: digest of its parameters, of what it is, and of its tokenizer.
       extractor: its features as a pure function.
       params: its parameters.
       inputs: what it reads of a record.
@@ -60,12 +62,17 @@ def open_tower(options: Options) -> Tower:
         return _checked(_autoencoder(source, options), options)
     name, source = catalog.parse(options.encoder)
     module, params = catalog.load(name, source, dtype=jnp.dtype(options.dtype))
-    extractor = extractors.of_images(name, module, options.layers, options.grids)
     where = source or catalog.TOWERS[name].hub or name
-    tower = Tower(
-        name, where, _digest(module, params), extractor, params, reading.of_images(extractor.sizes)
-    )
-    return _checked(tower, options)
+    digest = _digest(module, params)
+    if isinstance(module, CLIPText | BertEncoder):
+        extractor = extractors.of_text(name, module, options.layers, options.max_length)
+        tokenizer = text_tokenizer.find(name, module, files.folder_of(where))
+        inputs = reading.of_captions(tokenizer, options.captions, *extractor.sizes)
+        digest = hashlib.sha256(f"{digest} {tokenizer.digest}".encode()).hexdigest()
+    else:
+        extractor = extractors.of_images(name, module, options.layers, options.grids)
+        inputs = reading.of_images(extractor.sizes)
+    return _checked(Tower(name, where, digest, extractor, params, inputs), options)
 
 
 def _autoencoder(source: str, options: Options) -> Tower:
@@ -100,9 +107,11 @@ def _digest(module: Any, params: Any) -> str:
 
 def _checked(tower: Tower, options: Options) -> Tower:
     store = feature_codec.Store.parse(options.store)
-    for feature, of in tower.outputs.items():
-        if feature_codec.is_quantized(store, of.shape) and store.components > of.shape[-1]:
-            raise UserError(
-                f"--store={store.name}: {feature} of {tower.name} has only {of.shape[-1]} channels"
-            )
+    shapes = [of.shape for of in tower.outputs.values()]
+    if store.components and not any(feature_codec.has_pca(store, shape) for shape in shapes):
+        found = ", ".join(f"{name} {list(of.shape)}" for name, of in tower.outputs.items())
+        raise UserError(
+            f"--store={store.name}: {tower.name} has no features of more than {store.components} "
+            f"channels at several places, but {found}"
+        )
     return tower
