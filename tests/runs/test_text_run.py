@@ -89,7 +89,8 @@ def test_the_doors_take_runs_with_frozen_text(photos, tmp_path, kind):
     weights = tower_folder(kind, tmp_path / "models" / kind)
     recipe = f"configs/ldm.py:debug,data={photos},vae=package:vae_photos,text={kind}"
     run = tmp_path / "run"
-    main = ("main", f"--workdir={run}", f"--config={recipe},weights={weights}")
+    once = "--config.training.eval_every=0"
+    main = ("main", f"--workdir={run}", f"--config={recipe},weights={weights}", once)
     result = call(*main)
     assert result.returncode == 0, result.stderr[-3000:]
     manifest = json.loads((run / layout.MANIFEST).read_text())
