@@ -1,15 +1,15 @@
-"""Shards -> features of a frozen encoder, as shards.
+r"""Shards -> features of a frozen encoder, as shards.
 
   python -m gen_jax.featurize --data=data/faces --encoder=dinov2-small --out=features/faces
-  python -m gen_jax.featurize --data=data/faces --encoder=dinov2-small:models/dinov2-small \\
+  python -m gen_jax.featurize --data=data/faces --encoder=dinov2-small:models/dinov2-small \
       --store=pca64-int8 --out=features/faces-pca
   python -m gen_jax.featurize --data=data/photos --encoder=clip-vit-base-patch32-vision --out=...
   python -m gen_jax.featurize --data=data/photos --encoder=all-MiniLM-L6-v2 --out=...
   python -m gen_jax.featurize --data=data/photos --encoder=vae:package:vae_photos --out=...
 
 Reads what gen_jax.prepare wrote. DINOv2 gives a pyramid of patch grids, 4x4 to 32x32, CLIP and
-BERT embeddings of images or captions, an autoencoder the mean and deviation of its latents. OUT is a data set as well, whose
-records hold arrays: gen_jax.data.features reads it.
+BERT embeddings of images or captions, an autoencoder the mean and deviation of its latents. OUT is
+a data set as well, whose records hold arrays: gen_jax.data.features reads it.
 
 An interrupted run is finished by running the same command again. Tasks of a job array share the
 work by themselves (SLURM, GKE, JAX_PROCESS_ID; else --task and --tasks) and need not all be there
