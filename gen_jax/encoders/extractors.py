@@ -12,6 +12,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.encoders import bert, inception_inputs, preprocess
 from gen_jax.encoders.clip import CLIPText, CLIPVision
 from gen_jax.encoders.dinov2 import DINOv2
+from gen_jax.encoders.image_features import default_side
 from gen_jax.encoders.inception import InceptionV3
 from gen_jax.encoders.mobilenet_v2 import MobileNetV2
 
@@ -41,9 +42,9 @@ def of_images(
     """The extractor of a tower that reads images.
 
     DINOv2 and CLIP give patch grids, "patches_N" [N, N, c], and class tokens, "cls_N" [c]; with
-    several layers they are called "layer5.patches_N". The last layer is taken after the final
-    norm, as are all of DINOv2. CLIP gives "embedding", and so do Inception and MobileNetV2 of
-    their pooled features.
+    several layers they are called "layer5.patches_N". DINOv2's are taken after the final norm,
+    CLIP's as the blocks leave them. CLIP gives "embedding" too, its place in the joint space, and
+    so do Inception and MobileNetV2, their pooled features.
 
     Args:
       name: the tower's, in the catalog.
@@ -62,29 +63,21 @@ def of_images(
         return _clip(name, module, layers)
     if layers not in ("", "pooled"):
         raise UserError(f"--layers={layers}: {name} gives pooled features only")
-    if isinstance(module, InceptionV3):
-        side = inception_inputs.SIDE
+    if isinstance(module, InceptionV3 | MobileNetV2):
+        side = inception_inputs.SIDE if isinstance(module, InceptionV3) else default_side(module)
 
-        def inception(params, inputs):
+        def pooled(params, inputs):
             x = preprocess.normalize(inputs[f"image_{side}"], name)
             return {"embedding": module.apply({"params": params}, x).pooled}
 
-        return Extractor((side,), inception, lambda feature: side)
-    if isinstance(module, MobileNetV2):
-
-        def mobilenet(params, inputs):
-            x = preprocess.normalize(inputs["image_224"], name)
-            return {"embedding": module.apply({"params": params}, x).pooled}
-
-        return Extractor((224,), mobilenet, lambda feature: 224)
+        return Extractor((side,), pooled, lambda feature: side)
     raise UserError(f"encoder {name!r} has no features to store: it is a {type(module).__name__}")
 
 
 def _dinov2(name: str, module: DINOv2, layers: str, grids: Sequence[int]) -> Extractor:
-    wanted = _layers(layers or "last", module.num_hidden_layers, name)
+    wanted, patch = _layers(layers or "last", module.num_hidden_layers, name), module.patch_size
     if wanted == ("pooled",):
-        grids = (16,)  # 224 pixels at patch 14, the size that DINOv2 is evaluated at
-    patch = module.patch_size
+        grids = (default_side(module) // patch,)
     sizes = tuple(n * patch for n in grids)
     blocks = tuple(i for i in wanted if i != "pooled")
 
