@@ -23,15 +23,19 @@ def shapes(name, module, **how):
 
 
 def test_towers_of_images():
-    assert shapes("dinov2-small", dinov2.DINOv2(hidden_size=8, num_attention_heads=2)) == {
-        f"{kind}_{n}": (((n, n, 8) if kind == "patches" else (8,)), 14 * n)
-        for kind in ("patches", "cls")
-        for n in extractors.GRIDS
-    }
     tower = dinov2.DINOv2(hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+    assert extractors.of_images("dinov2-small", tower).sizes == (56, 112, 224, 448)
+    assert shapes("dinov2-small", tower, grids=(2, 32)) == {
+        "patches_2": ((2, 2, 8), 28), "patches_32": ((32, 32, 8), 448),
+        "cls_2": ((8,), 28), "cls_32": ((8,), 448),
+    }  # fmt: skip
     assert shapes("dinov2-small", tower, layers="pooled") == {"cls_16": ((8,), 224)}
-    assert shapes("mobilenet-v2", mobilenet_v2.MobileNetV2()) == {"embedding": ((1280,), 224)}
-    assert shapes("inception-v3-fid", inception.InceptionV3()) == {"embedding": ((2048,), 299)}
+    for name, module, side in (
+        ("mobilenet-v2", mobilenet_v2.MobileNetV2(), 224),
+        ("inception-v3-fid", inception.InceptionV3(), 299),
+    ):
+        extractor = extractors.of_images(name, module)
+        assert extractor.sizes == (side,) and extractor.input_of("embedding") == side
     with pytest.raises(UserError, match="mobilenet-v2 gives pooled features only"):
         shapes("mobilenet-v2", mobilenet_v2.MobileNetV2(), layers="last")
     with pytest.raises(UserError, match="encoder 'lpips-alex' has no features to store"):
@@ -44,9 +48,9 @@ def test_clip_sees_the_image_and_gives_its_embedding(tmp_path):
     assert shapes("clip-vit-base-patch32-vision", module) == {"embedding": ((8,), 16)}
     extractor = extractors.of_images("clip-vit-base-patch32-vision", module, "0,pooled")
     image = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
-    found = extractor.call(params, {"image_16": image})
+    found = jax.jit(extractor.call)(params, {"image_16": image})
     x = (image / 255.0 - np.float32(clip.MEAN)) / np.float32(clip.STD)
-    want = module.apply({"params": params}, jnp.asarray(x, jnp.float32))
+    want = jax.jit(module.apply)({"params": params}, jnp.asarray(x, jnp.float32))
     np.testing.assert_allclose(found["embedding"], want["image_embeds"], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found["patches_2"], want["patches"], rtol=1e-4, atol=1e-6)
 
