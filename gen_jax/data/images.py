@@ -6,7 +6,9 @@ import warnings
 import cv2
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from gen_jax.common import git_lfs
 
 # Parallelism is ours (threads of the loader, processes of prepare): OpenCV's own
 # pool on top of it only makes the cores fight.
@@ -27,12 +29,16 @@ class ImageError(ValueError):
         self.reason = reason
 
 
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow mode to RGB: alpha over white, 16 bits scaled to 8."""
     if image.mode in ("I;16", "I;16L", "I;16B", "I"):
         wide = np.asarray(image, dtype=np.int64)
         return Image.fromarray((np.clip(wide, 0, 65535) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+    if _has_alpha(image):
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
@@ -50,10 +56,12 @@ def open_strict(data: bytes) -> tuple[UInt8[np.ndarray, "h w 3"], bool]:
       keepable: whether these very bytes may go into a record unchanged.
 
     Raises:
-      ImageError: "corrupt", "truncated" or "too large to decode safely".
+      ImageError: "corrupt", "truncated", "git-lfs pointer" or "too large to decode safely".
     """
     if not data:
         raise ImageError("truncated", "the file is empty")
+    if git_lfs.is_pointer(data):
+        raise ImageError("git-lfs pointer", "not the image: run `git lfs pull`")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd EXIF, big images, palettes
@@ -62,14 +70,18 @@ def open_strict(data: bytes) -> tuple[UInt8[np.ndarray, "h w 3"], bool]:
                 kind, mode = image.format, image.mode
                 turned = image.getexif().get(0x0112, 1) not in (0, 1)
                 animated = getattr(image, "n_frames", 1) > 1
+                clear = _has_alpha(image)
                 rgb = _to_rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError as error:
         raise ImageError("too large to decode safely", str(error)) from None
+    except UnidentifiedImageError:  # its text names an address in memory
+        raise ImageError("corrupt", "not an image, or of an unknown format") from None
     except Exception as error:  # a damaged file makes Pillow raise nearly anything
         text = str(error).lower()
         short = any(word in text for word in ("truncat", "not enough", "end of", "incomplete"))
         raise ImageError("truncated" if short else "corrupt", str(error)[:120]) from None
-    keepable = mode in _KEEPABLE.get(kind or "", ()) and not turned and not animated
+    as_it_is = not (turned or animated or clear)
+    keepable = as_it_is and mode in _KEEPABLE.get(kind or "", ())
     return np.asarray(rgb), keepable
 
 

@@ -20,7 +20,7 @@ TOO_SMALL, BLANK = "too small", "blank"
 DUPLICATE, NEAR_DUPLICATE = "exact duplicate", "near duplicate"
 
 # What counts as damaged, for --max_bad: the rest is a choice, not an accident.
-DAMAGED = ("corrupt", "truncated", "too large to decode safely", "missing")
+DAMAGED = ("corrupt", "truncated", "git-lfs pointer", "too large to decode safely", "missing")
 
 _MIN_SIDE = 16  # pixels
 _BLANK_STD = 1.0  # of 255 levels

@@ -5,22 +5,26 @@ import json
 import os
 import pathlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from gen_jax.common import git_lfs
 from gen_jax.common.errors import UserError
-from gen_jax.encoders.safetensors_io import load_safetensors
+from gen_jax.encoders.safetensors_io import load_safetensors, refuse_pickle
+from gen_jax.encoders.torch_pickle import load_torch_pickle
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+PICKLE = "pickle:"
+"""What stands before a file of torch.save; without it pickles are refused."""
 _HUB = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHTS = ("config.json", _SINGLE, _INDEX, "model-*.safetensors")
 """Names of the files in a model folder that `find` reads."""
 
 # What a tokenizer is made of: it comes along.
 _VOCABULARY = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "vocab.txt")
-_POINTER = b"version https://git-lfs"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +48,8 @@ def find(weights: str | os.PathLike) -> Weights:
     Args:
       weights: a folder with config.json and model.safetensors (or its shards and their index);
         a .safetensors file, or several with commas between, whose tensors are taken together;
+        "pickle:FILE" in the place of any of them, a state dict that torch.save wrote (see
+        `torch_pickle`: no code in it runs);
         or a repository on the Hugging Face hub, "owner/name", fetched once and then cached.
 
     Raises:
@@ -53,11 +59,11 @@ def find(weights: str | os.PathLike) -> Weights:
     path = pathlib.Path(text)
     if path.is_dir():
         return _folder(path)
-    parts = [pathlib.Path(part) for part in text.split(",")]
-    if any(part.exists() or part.suffix for part in parts):
+    parts = text.split(",")
+    if any(_is_file(part) for part in parts):
         state: dict[str, np.ndarray] = {}
         for part in parts:
-            state |= _file(part)
+            state |= _pickle(part) if part.startswith(PICKLE) else _file(pathlib.Path(part))
         return Weights(text, state)
     if _HUB.fullmatch(text):
         return _folder(_from_hub(text), text)
@@ -70,10 +76,24 @@ def find(weights: str | os.PathLike) -> Weights:
 def folder_of(weights: str | os.PathLike) -> pathlib.Path:
     """The folder that weights lie in, named as in `find`; a vocabulary may lie beside them."""
     text = os.fspath(weights)
-    path = pathlib.Path(text.split(",")[0])
+    path = paths(text)[0]
     if _HUB.fullmatch(text) and not path.exists():
         return _from_hub(text)
     return path if path.is_dir() else path.parent
+
+
+def paths(weights: str) -> list[pathlib.Path]:
+    """The paths in weights that are named as in `find`, if they are files or a folder."""
+    return [pathlib.Path(part.removeprefix(PICKLE)) for part in weights.split(",")]
+
+
+def map_paths(weights: str, change: Callable[[str], str]) -> str:
+    """Weights named as in `find` with each path changed; "pickle:" stays where it stands."""
+    changed = []
+    for part in weights.split(","):
+        path = part.removeprefix(PICKLE)
+        changed.append(part.removesuffix(path) + change(path))
+    return ",".join(changed)
 
 
 def _folder(folder: pathlib.Path, where: str | None = None) -> Weights:
@@ -95,12 +115,30 @@ def _folder(folder: pathlib.Path, where: str | None = None) -> Weights:
     return Weights(where, state, _json(config) if config.exists() else None)
 
 
+def _is_file(part: str) -> bool:
+    path = pathlib.Path(part)
+    return part.startswith(PICKLE) or path.exists() or bool(path.suffix)
+
+
 def _file(path: pathlib.Path) -> dict[str, np.ndarray]:
+    refuse_pickle(
+        path, f"name them as {PICKLE}{path}, which reads tensors and runs nothing, or convert them"
+    )
+    _refuse_pointer(path)
+    return load_safetensors(path)
+
+
+def _pickle(part: str) -> dict[str, np.ndarray]:
+    path = pathlib.Path(part.removeprefix(PICKLE))
+    _refuse_pointer(path)
+    return load_torch_pickle(path)
+
+
+def _refuse_pointer(path: pathlib.Path) -> None:
     if path.is_file():
         with open(path, "rb") as file:
-            if file.read(len(_POINTER)) == _POINTER:
+            if git_lfs.is_pointer(file.read(git_lfs.LENGTH)):
                 raise UserError(f"{path}: a git-lfs pointer, not the file: run `git lfs pull`")
-    return load_safetensors(path)
 
 
 def _json(path: pathlib.Path) -> dict[str, Any]:

@@ -47,12 +47,20 @@ class Entry:
     stop: int
 
 
-def refuse_pickle(path: str | os.PathLike) -> None:
-    """Raises for a pickled checkpoint: unpickling runs whatever code the file holds."""
+def refuse_pickle(
+    path: str | os.PathLike,
+    instead: str = "convert them to .safetensors (diffusers' save_pretrained writes it)",
+) -> None:
+    """Raises for a pickled checkpoint: unpickling runs whatever code the file holds.
+
+    Args:
+      path: any file.
+      instead: what the message says to do.
+    """
     if pathlib.Path(path).suffix in _PICKLES:
         raise UserError(
-            f"{path}: pickled weights run code when they are opened and are not read here: "
-            "convert them to .safetensors (diffusers' save_pretrained writes it)"
+            f"{path}: pickled weights may run code when they are opened and are not read here: "
+            f"{instead}"
         )
 
 

@@ -75,7 +75,7 @@ def absolute(task: ConfigDict) -> None:
     """Makes the paths in `config.task` independent of the current folder, in place."""
     if is_frozen(task):
         for key in ("weights", "vocabulary"):
-            task.text_encoder[key] = _each(
+            task.text_encoder[key] = files.map_paths(
                 task.text_encoder.get(key, ""),
                 lambda part: os.path.abspath(part) if os.path.exists(part) else part,
             )
@@ -87,8 +87,8 @@ def export(task: ConfigDict, base: pathlib.Path, out: pathlib.Path) -> None:
     Weights that come from huggingface.co stay there.
     """
     found = _located(task.text_encoder.get("weights", ""), base)
-    paths = [pathlib.Path(part) for part in found.split(",") if part]
-    if not paths or not paths[0].exists():
+    paths = files.paths(found)
+    if not found or not paths[0].exists():
         return
     folder = out / "text"
     folder.mkdir()
@@ -100,7 +100,9 @@ def export(task: ConfigDict, base: pathlib.Path, out: pathlib.Path) -> None:
     else:
         for path in paths:
             shutil.copy(path, folder)
-        task.text_encoder.weights = ",".join(f"{folder.name}/{path.name}" for path in paths)
+        task.text_encoder.weights = files.map_paths(
+            found, lambda path: f"{folder.name}/{pathlib.Path(path).name}"
+        )
     # The tokenizer is a file of the run.
     task.text_encoder.vocabulary = ""
 
@@ -124,8 +126,6 @@ def _hub(config: TowerConfig) -> str:
 
 def _located(places: str, base: pathlib.Path) -> str:
     """Paths that lie in the run directory, from anywhere; others as they are."""
-    return _each(places, lambda part: str(base / part) if (base / part).exists() else part)
-
-
-def _each(places: str, change) -> str:
-    return ",".join(change(part) for part in places.split(",")) if places else ""
+    return files.map_paths(
+        places, lambda part: str(base / part) if part and (base / part).exists() else part
+    )
