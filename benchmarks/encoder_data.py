@@ -5,8 +5,9 @@
 
 Photographs (BSDS500 less CBSD68, wallpapers and paintings, PolyU's clean pictures, scikit-image's)
 are cut into squares of their short side and of half of it; faces (LFW, CelebA-HQ's references)
-stay whole; drawn scenes (`shapes`) are added. Whoever is on a picture of `benchmarks.probe` is on none of these: all pictures of the
-992 people in faces256.csv are left out, and nothing of captioned_cutouts.zip is read.
+stay whole; 1500 drawn scenes (`shapes`) are added. Whoever is on a picture of `benchmarks.probe` is
+on none of these: all pictures of the 992 people in faces256.csv are left out, and nothing of
+captioned_cutouts.zip is read.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Histograms of oriented gradients, as targets of masked prediction (MaskFeat, arXiv:2112.09133)."""
+"""Histograms of oriented gradients, what MaskFeat predicts of masked patches (arXiv:2112.09133)."""
 
 import jax
 import jax.numpy as jnp
