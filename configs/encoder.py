@@ -30,7 +30,7 @@ def get_config(arg=None):
                 dtype="float32",
             ),
             head=dict(hidden=512, bottleneck=128, prototypes=512, layers=3),
-            global_views=_views(40, (0.25, 1.0)),
+            global_views=_views(40, (0.6, 1.0)),
             local_views=_views(24, (0.05, 0.25)),
             num_local=0,
             image_size=96,
@@ -39,16 +39,18 @@ def get_config(arg=None):
             koleo_weight=0.0,
             contrastive_weight=1.0,
             hog_weight=0.25,
+            layout_weight=2.0,
+            layout_cell=4,
             mask_ratio=0.3,
             student_temperature=0.1,
             teacher_temperature=0.05,
             contrastive_temperature=0.2,
             momentum=0.99,
-            momentum_steps=1250,
+            momentum_steps=1000,
         )
     # Views are drawn on the device: the loader hands whole pictures over.
-    config.data.update(image_size=96, crop_scale=(1.0, 1.0), flip=False)
-    config.training.update(num_steps=1250, batch_size=64, ema=0.0, checkpoint_every=125)
+    config.data.update(image_size=96, crop_scale=(1.0, 1.0))
+    config.training.update(num_steps=1000, batch_size=64, ema=0.0, checkpoint_every=100)
     config.optimizer.model.update(
         name="muon", learning_rate=8e-3, ns_steps=3, warmup_steps=50, weight_decay=0.04
     )
@@ -67,14 +69,14 @@ def _views(size, scale):
         size=size,
         scale=scale,
         aspect=4 / 3,
-        flip=0.5,
+        flip=0.0,
         jitter=0.8,
         brightness=0.4,
         contrast=0.4,
         saturation=0.2,
         hue=0.1,
         grayscale=0.2,
-        blur=0.5,
+        blur=0.3,
         blur_sigma=(0.003, 0.02),
         solarize=0.1,
     )
@@ -102,6 +104,7 @@ def _small(config):
         koleo_weight=0.1,
         contrastive_weight=0.0,
         hog_weight=0.0,
+        layout_weight=0.0,
         momentum=0.994,
         momentum_steps=125_000,
     )
@@ -129,6 +132,7 @@ def _debug(config):
         koleo_weight=0.1,
         contrastive_weight=1.0,
         hog_weight=1.0,
+        layout_weight=1.0,
         momentum_steps=4,
     )
     config.data.update(image_size=16, num=256)

@@ -48,6 +48,8 @@ class DINOTask:
       koleo_weight: of the term that spreads the class tokens.
       contrastive_weight: of the contrast between the two large views.
       hog_weight: of the masked patches' histograms of gradients.
+      layout_weight: of the whole view's histograms of gradients, told from the class token.
+      layout_cell: side of their cells in pixels.
       mask_ratio: share of the second large view's patches that the student does not see.
       student_temperature: of the student's softmax.
       teacher_temperature: of the teacher's assignments.
@@ -67,6 +69,8 @@ class DINOTask:
     koleo_weight: float = 0.1
     contrastive_weight: float = 0.0
     hog_weight: float = 0.0
+    layout_weight: float = 0.0
+    layout_cell: int = 4
     mask_ratio: float = 0.4
     student_temperature: float = 0.1
     teacher_temperature: float = 0.05
@@ -131,7 +135,10 @@ class DINOTask:
         if self.ibot_weight:
             model["patch_head"] = self.head.init(keys[2], token)["params"]
         if self.hog_weight:
-            model["hog_head"] = _HOG_HEAD.init(keys[3], token)["params"]
+            model["hog_head"] = _linear(BINS).init(keys[3], token)["params"]
+        if self.layout_weight:
+            cells = self.global_views.size // self.layout_cell
+            model["layout_head"] = _linear(BINS * cells**2).init(keys[3], token)["params"]
         extra = {"teacher": jax.tree.map(jnp.copy, model), "updates": jnp.zeros((), jnp.int32)}
         return {"model": model}, extra
 
@@ -177,11 +184,15 @@ class DINOTask:
             temperature = self.contrastive_temperature
             found["contrastive"] = terms.info_nce(bottleneck[:n], bottleneck[n:], temperature)
         if self.hog_weight:
-            target = _at(hog(large[n:], self.encoder.patch_size), where)
-            mean, std = target.mean(0, keepdims=True), target.std(0, keepdims=True)
+            target = _standard(_at(hog(large[n:], self.encoder.patch_size), where))
             said = _at(student["patches"][n:], where)
-            said = _HOG_HEAD.apply({"params": params["hog_head"]}, said)
-            found["hog"] = ((said - (target - mean) / (std + 0.01)) ** 2).mean()
+            said = _linear(BINS).apply({"params": params["hog_head"]}, said)
+            found["hog"] = ((said - target) ** 2).mean()
+        if self.layout_weight:
+            target = _standard(hog(large, self.layout_cell).reshape(2 * n, -1))
+            head = _linear(target.shape[1])
+            said = head.apply({"params": params["layout_head"]}, student["cls"])
+            found["layout"] = ((said - target) ** 2).mean()
         loss = sum(getattr(self, f"{k}_weight") * found[k] for k in found if k in _WEIGHTED)
         found["feature_std"] = terms.spread(features)
         metrics = {f"model/{k}": v for k, v in found.items()}
@@ -234,14 +245,22 @@ class DINOTask:
         return {"teacher": teacher, "updates": extra["updates"] + 1}
 
 
-# From zero, so that it begins with the mean and not far beside it.
-_HOG_HEAD = nn.Dense(BINS, kernel_init=nn.initializers.zeros_init())
-_WEIGHTED = ("dino", "ibot", "koleo", "contrastive", "hog")
+_WEIGHTED = ("dino", "ibot", "koleo", "contrastive", "hog", "layout")
 
 
 def _normalised(images):
     """[0, 1] to what DINOv2 towers read."""
     return (images - jnp.asarray(MEAN)[None, None, None]) / jnp.asarray(STD)[None, None, None]
+
+
+def _linear(width):
+    """A layer from zero, so that it begins with the mean and not far beside it."""
+    return nn.Dense(width, kernel_init=nn.initializers.zeros_init())
+
+
+def _standard(x):
+    """Columns of mean 0 and deviation at most 1; those that hardly vary stay small."""
+    return (x - x.mean(0, keepdims=True)) / (x.std(0, keepdims=True) + 0.02)
 
 
 def _at(grid, where):
