@@ -7,7 +7,8 @@
 Laptop recipe (default): a DINOv2 tower of 1,831,296 parameters, patches of 8 pixels, contrast and
 histograms of gradients. The weights in gen_jax/weights/dino_tiny came from it, in 26 minutes on 2
 CPU cores that other work shared: a linear
-probe knows 48.7% of clip-art categories, 82.1% of glasses and 77.1% of genders (balanced; docs/results.md).
+probe knows 48.7% of clip-art categories, 82.1% of glasses and 77.1% of genders
+(balanced; docs/results.md).
 That is short of its goal. Without `data` it learns from the embedded photographs, which
 are too few for more than a try. DINO's and iBOT's terms are there and have weight 0.
 

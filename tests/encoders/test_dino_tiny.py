@@ -1,4 +1,4 @@
-"""The packaged encoder: it loads by name, gives what it gave, and knows more than an untrained one."""
+"""The packaged encoder: it loads by name, gives what it gave, knows more than an untrained one."""
 
 import jax
 import jax.numpy as jnp
