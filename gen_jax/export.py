@@ -2,10 +2,12 @@
 
     python -m gen_jax.export --run=runs/vae --format=safetensors --out=release/vae
     python -m gen_jax.export --run=runs/ldm --format=diffusers --out=release/ldm
+    python -m gen_jax.export --run=runs/encoder --format=huggingface --out=release/encoder
 
 `safetensors` gives a folder that every door takes as --run: config.json, model.safetensors and
 the tokenizer. `diffusers` gives folders `vae` and `unet` as diffusers reads them, for the
-architectures that it has.
+architectures that it has. `huggingface` gives an encoder as transformers reads it, which
+gen_jax.encoders.load and every stage that takes an encoder read too.
 """
 
 import pathlib
@@ -17,7 +19,8 @@ from gen_jax.common.errors import UserError
 
 _RUN = flags.DEFINE_string("run", None, "Run directory.")
 _OUT = flags.DEFINE_string("out", None, "Folder to write; must not hold another export.")
-_FORMAT = flags.DEFINE_enum("format", "safetensors", ["safetensors", "diffusers"], "What to write.")
+_FORMATS = ["safetensors", "diffusers", "huggingface"]
+_FORMAT = flags.DEFINE_enum("format", "safetensors", _FORMATS, "What to write.")
 _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "Of the stored weights.")
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")
 
@@ -35,6 +38,8 @@ def main(_) -> None:
     out = layout.make(out)
     if _FORMAT.value == "safetensors":
         export.to_safetensors(model, out, _DTYPE.value)
+    elif _FORMAT.value == "huggingface":
+        export.to_huggingface(model, out, _DTYPE.value)
     else:
         export.to_diffusers(model, out, _DTYPE.value)
     for path in sorted(p for p in out.rglob("*") if p.is_file()):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import gen_jax
-from configs import common, ldm, vae
+from configs import common, encoder, ldm, vae
 from gen_jax.common import config as config_lib
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
@@ -30,6 +30,7 @@ VARIANTS = [
     (ldm, "variant=sd15"), (ldm, "variant=sd2"), (ldm, "debug"), (ldm, "debug,data=shapes"),
     (ldm, "variant=sd2,data=x,debug"),
     (ldm, "text=clip"), (ldm, "text=distilbert,data=shapes,debug"),
+    (encoder, ""), (encoder, "variant=small"), (encoder, "debug"),
 ]  # fmt: skip
 
 

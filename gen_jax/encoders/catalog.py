@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from gen_jax.common.errors import UserError
 from gen_jax.encoders import bert, clip, dinov2, files, inception, lpips, mobilenet_v2
 from gen_jax.encoders.diffusers_folder import param_shapes
 from gen_jax.encoders.weights import Port, flax_from_torch
+
+_WEIGHTS = pathlib.Path(__file__).resolve().parent.parent / "weights"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +26,19 @@ class Tower:
       port: spelling of its files; None where the module has a `port` of its own.
       from_config: builds it from a config.json instead, where files have one.
       hub: repository on huggingface.co with its published weights, if there is one.
+      packaged: folder with its weights inside the package, if there is one.
     """
 
     make: Callable[..., nn.Module]
     port: Port | None = None
     from_config: Callable[..., nn.Module] | None = None
     hub: str | None = None
+    packaged: pathlib.Path | None = None
+
+    @property
+    def weights(self) -> str | pathlib.Path | None:
+        """Where its weights are where a user names none."""
+        return self.packaged or self.hub
 
 
 def _towers() -> dict[str, Tower]:
@@ -36,6 +46,8 @@ def _towers() -> dict[str, Tower]:
     for name, fields in dinov2.PRESETS.items():
         make = functools.partial(dinov2.DINOv2, **fields)
         found[name] = Tower(make, None, dinov2.from_hf_config, f"facebook/{name}")
+    tiny = functools.partial(dinov2.DINOv2, **dinov2.TINY)
+    found["dino_tiny"] = Tower(tiny, None, dinov2.from_hf_config, None, _WEIGHTS / "dino_tiny")
     kinds = (
         ("text", clip.CLIPText, clip.TEXT_PRESETS, clip.text_from_hf_config),
         ("vision", clip.CLIPVision, clip.VISION_PRESETS, clip.vision_from_hf_config),
@@ -92,8 +104,9 @@ def load(
 
     Args:
       name: one of `TOWERS`.
-      weights: see `files.find`; None fetches the published ones from huggingface.co, where
-        the tower has a place there. A config.json beside them decides the tower's size.
+      weights: see `files.find`; None takes the packaged ones, or fetches the published
+        ones from huggingface.co, where the tower has either. A config.json beside them decides
+        the tower's size.
         LPIPS 0.1 takes two files, "alexnet.safetensors,lpips_lin_v0.1_alex.safetensors".
       **options: further fields of the module (`dtype`, `remat`, `attention_implementation`).
 
@@ -106,9 +119,9 @@ def load(
     """
     _check_name(name)
     tower = TOWERS[name]
-    if weights is None and tower.hub is None:
+    if weights is None and tower.weights is None:
         raise UserError(f"encoder {name!r} needs weights: name its .safetensors file")
-    found = files.find(tower.hub if weights is None else weights)
+    found = files.find(tower.weights if weights is None else weights)
     try:
         if found.config is not None and tower.from_config is not None:
             module = tower.from_config(found.config, **options)

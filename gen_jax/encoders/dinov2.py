@@ -213,6 +213,19 @@ def from_hf_config(config: Mapping[str, Any], **options: Any) -> DINOv2:
     return DINOv2(**fields, antialias=registers, **options)
 
 
+def to_hf_config(module: DINOv2) -> dict[str, Any]:
+    """The config.json that `from_hf_config` reads as this tower; the inverse of it."""
+    same = (
+        *("hidden_size", "num_hidden_layers", "num_attention_heads", "mlp_ratio", "hidden_act"),
+        *("use_swiglu_ffn", "qkv_bias", "layer_norm_eps", "image_size", "patch_size"),
+    )
+    config: dict[str, Any] = {name: getattr(module, name) for name in same}
+    if module.num_register_tokens:
+        config |= {"model_type": "dinov2_with_registers"}
+        return config | {"num_register_tokens": module.num_register_tokens}
+    return config | {"model_type": "dinov2", "use_mask_token": module.use_mask_token}
+
+
 def _preset(width: int, layers: int, heads: int, registers: bool) -> dict[str, Any]:
     size = {
         "hidden_size": width,
@@ -229,6 +242,16 @@ _SIZES = {
     "base": (768, 12, 12),
     "large": (1024, 24, 16),
     "giant": (1536, 40, 24),
+}
+
+# The encoder of our own, see gen_jax/weights/dino_tiny/README.md.
+TINY: dict[str, Any] = {
+    "hidden_size": 192,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 3,
+    "hidden_act": "relu",
+    "image_size": 64,
+    "patch_size": 8,
 }
 
 # Constructor fields by the name of the repository under huggingface.co/facebook.

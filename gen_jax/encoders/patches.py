@@ -57,6 +57,26 @@ class PatchEmbed(nn.Module):
         return y
 
 
+def wave_positions(side: int, width: int, scale: float = 0.5) -> Float[Array, "1 n width"]:
+    """Sines and cosines of rows and columns (as arXiv:2111.06377), zero for the class token.
+
+    Args:
+      side: of the square grid.
+      width: channels, a multiple of 4.
+      scale: amplitude.
+
+    Returns:
+      First values for positions that are learnt: [1, side * side + 1, width].
+    """
+    if width % 4:
+        raise UserError(f"hidden_size={width}: must be a multiple of 4 for positions in waves")
+    at = (np.arange(side) + 0.5) / side
+    angles = at[:, None] * np.pi * (2.0 ** np.linspace(0.0, 3.0, width // 4))[None]
+    table = np.concatenate([np.sin(angles), np.cos(angles)], -1)
+    grid = np.concatenate([table.repeat(side, 0), np.tile(table, (side, 1))], -1)
+    return jnp.asarray(scale * np.concatenate([np.zeros((1, width)), grid])[None], jnp.float32)
+
+
 def resize_positions(
     table: Float[Array, "n c"], rows: int, columns: int, antialias: bool = False
 ) -> Float[Array, "m c"]:

@@ -62,6 +62,8 @@ def _softmax(scores):
 def fit_linear_probe(
     features: Float[Array | np.ndarray, "n d"],
     labels: Integer[Array | np.ndarray, "n"],
+    *,
+    balanced: bool = False,
 ) -> LinearProbe:
     """Ridge regression of one-hot labels on standardised features, in closed form.
 
@@ -72,29 +74,34 @@ def fit_linear_probe(
     Args:
         features: at least two rows.
         labels: whole numbers, any values, at least two different ones.
+        balanced: every class weighs the same, however many rows it has.
     """
     x, labels = np.asarray(features, np.float64), np.asarray(labels)
     classes, index = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise UserError("labels: expected at least two different classes to fit a probe")
-    mean, scale = x.mean(0), x.std(0)
+    weight = 1.0 / np.bincount(index)[index] if balanced else np.ones(len(x))
+    weight *= len(x) / weight.sum()
+    mean = np.average(x, 0, weight)
+    scale = np.sqrt(np.average((x - mean) ** 2, 0, weight))
     scale = np.where(scale > 1e-8 * (np.abs(mean) + 1), scale, 1.0)
-    z = (x - mean) / scale
+    root = np.sqrt(weight)[:, None]
     one_hot = np.eye(len(classes))[index]
-    bias = one_hot.mean(0)
-    u, s, vt = np.linalg.svd(z, full_matrices=False)
-    projected = u.T @ (one_hot - bias)
+    bias = np.average(one_hot, 0, weight)
+    u, s, vt = np.linalg.svd(root * (x - mean) / scale, full_matrices=False)
+    projected = u.T @ (root * (one_hot - bias))
 
     best = None
     for ridge in _RIDGES * np.mean(s**2):
         shrink = s**2 / (s**2 + ridge)
-        fitted = bias + u @ (shrink[:, None] * projected)
-        # The bias, too, is fitted: 1 / n of each row's leverage is its own.
-        leverage = np.minimum((u**2) @ shrink + 1 / len(x), 1 - 1e-6)[:, None]
+        fitted = bias + u @ (shrink[:, None] * projected) / root
+        # The bias, too, is fitted: a row's share of all weight is its own.
+        leverage = (u**2) @ shrink + weight / len(x)
+        leverage = np.minimum(leverage, 1 - 1e-6)[:, None]
         left_out = (fitted - leverage * one_hot) / (1 - leverage)
         for temperature in _TEMPERATURES:
             probability = _softmax(temperature * left_out)[np.arange(len(x)), index]
-            loss = -np.log(np.maximum(probability, 1e-30)).mean()
+            loss = -np.average(np.log(np.maximum(probability, 1e-30)), weights=weight)
             if best is None or loss < best[0]:
                 accuracy = float((left_out.argmax(1) == index).mean())
                 best = (loss, ridge, temperature, accuracy)

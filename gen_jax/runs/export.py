@@ -52,6 +52,29 @@ def to_safetensors(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
     files.write_text(out / layout.CONFIG, config_lib.to_json(config) + "\n")
 
 
+def to_huggingface(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
+    """config.json and model.safetensors of an encoder, as transformers and `encoders.load` read it.
+
+    Raises:
+      UserError: the run trained no encoder.
+    """
+    from gen_jax.encoders.dinov2 import to_hf_config
+    from gen_jax.encoders.weights import torch_from_flax
+
+    module = getattr(model.task, "encoder", None)
+    if module is None:
+        raise UserError(
+            f"{model.path}: trained no encoder, and --format=huggingface is for encoders; "
+            "use --format=safetensors"
+        )
+    state = torch_from_flax(model.task.as_frozen(model.variables), module.port)
+    state = {k: v.astype(dtype) for k, v in state.items()}
+    weights.save(out / layout.WEIGHTS, state, {"format": "pt"})
+    layout.write_json(out / layout.CONFIG, {**to_hf_config(module), "torch_dtype": dtype})
+    if (model.path / layout.MANIFEST).is_file():
+        shutil.copy(model.path / layout.MANIFEST, out / layout.MANIFEST)
+
+
 def to_diffusers(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
     """Folders `vae` and `unet`, each with config.json and its weights, as diffusers reads them.
 

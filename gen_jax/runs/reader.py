@@ -70,8 +70,14 @@ def load(source: str, step: str = "best") -> TrainedModel:
     path = resolve(source)
     if not (path / layout.CONFIG).is_file():
         raise UserError(f"{path}: no {layout.CONFIG}; expected a run directory (--workdir of main)")
-    if "_class_name" in layout.read_json(path / layout.CONFIG, "a config"):
+    found = layout.read_json(path / layout.CONFIG, "a config")
+    if "_class_name" in found:
         return _from_diffusers(path)
+    if "model_type" in found:
+        raise UserError(
+            f"{path}: is an encoder in Hugging Face's layout, no run; name it where an encoder is "
+            "asked for"
+        )
     config = config_lib.from_json((path / layout.CONFIG).read_text())
     frozen_models = load_all_frozen(config, path)
     task = build_task(config.task.to_dict(), {k: m.task for k, m in frozen_models.items()})

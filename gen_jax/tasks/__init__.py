@@ -10,6 +10,7 @@ from gen_jax.common.errors import UserError
 TASKS = {
     "vae": "gen_jax.tasks.vae:VAETask",
     "ldm": "gen_jax.tasks.ldm:LDMTask",
+    "dino": "gen_jax.tasks.dino:DINOTask",
 }
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import ldm, vae
+from configs import encoder, ldm, vae
 from gen_jax.common.build import build
 from gen_jax.parallel import sharding
 from gen_jax.parallel.mesh import make_mesh
@@ -20,6 +20,7 @@ from gen_jax.training.step import make_train_step
 DEBUG = {
     "vae": lambda: vae.get_config("debug"),
     "ldm": lambda: ldm.get_config("debug,vae=train"),
+    "dino": lambda: encoder.get_config("debug"),
 }
 FSDP = ((".*", "fsdp"),)
 BATCH = 8

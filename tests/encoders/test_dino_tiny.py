@@ -1,0 +1,63 @@
+"""The packaged encoder: it loads by name, gives what it gave, knows more than an untrained one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gen_jax import encoders
+from gen_jax.common.errors import UserError
+from gen_jax.evaluation import feature_pca
+from gen_jax.runs import reader
+
+# Of `picture()`: the first four values of the class token and of the patch in row 3, column 5.
+CLS = [0.7418, -0.8223, -1.0169, -0.0994]
+PATCH = [-0.2719, -0.8541, 0.1578, 0.1698]
+
+
+def picture():
+    """A bright disc on a gradient, normalised: [1, 64, 64, 3]."""
+    y, x = np.mgrid[:64, :64] / 63.0
+    disc = ((x - 0.6) ** 2 + (y - 0.4) ** 2 < 0.06)[..., None]
+    image = np.where(disc, [0.9, 0.7, 0.2], np.stack([x, y, 1 - x], -1) * 0.5)
+    return jnp.asarray((image - 0.45) / 0.225, jnp.float32)[None]
+
+
+def test_it_loads_without_naming_weights_and_gives_what_it_gave():
+    module, params = encoders.load("dino_tiny")
+    out = jax.jit(lambda p, x: module.apply({"params": p}, x))(params, picture())
+    assert out["patches"].shape == (1, 8, 8, 192)
+    np.testing.assert_allclose(out["cls"][0, :4], CLS, atol=1e-3)
+    np.testing.assert_allclose(out["patches"][0, 3, 5, :4], PATCH, atol=1e-3)
+
+
+def test_it_is_no_run_and_has_one_spelling():
+    with pytest.raises(UserError, match="is an encoder in Hugging Face's layout"):
+        reader.load("package:dino_tiny")
+    with pytest.raises(UserError, match="'dino-tiny' is unknown"):
+        encoders.load("dino-tiny")
+
+
+def test_colours_tell_an_object_from_its_background():
+    patches = np.random.default_rng(0).normal(size=(2, 6, 6, 8)) * 0.1
+    patches[:, 2:4, 2:5] += 2.0
+    inside = np.zeros((2, 6, 6), bool)
+    inside[:, 2:4, 2:5] = True
+    np.testing.assert_array_equal(feature_pca.foreground(patches), inside)
+    drawn = feature_pca.colours(patches, inside)
+    assert drawn.shape == (2, 6, 6, 3) and not drawn[~inside].any() and drawn[inside].any()
+
+
+@pytest.mark.slow
+def test_it_knows_more_than_an_untrained_tower(shared):
+    """Balanced accuracy of a linear probe on labels that it never saw, see benchmarks/probe.py."""
+    from benchmarks import probe
+
+    given = probe.contestants("dino_tiny", None, probe.SIZE)
+    sets = {"clip art": probe.clipart(shared), **probe.faces(shared)}
+    for labels, margin in {"clip art": 0.04, "glasses": 0.05}.items():
+        ours, theirs = (
+            probe.accuracies(given[name](sets[labels].images), sets[labels])["linear"]
+            for name in ("dino_tiny", "untrained")
+        )
+        assert ours > theirs + margin, labels
