@@ -77,7 +77,7 @@ def check_kills(tmp_path, photos, straight, kills, seed):
 
 
 def test_kill_at_random_moments(tmp_path, photos, straight):
-    check_kills(tmp_path, photos, straight, kills=5, seed=0)
+    check_kills(tmp_path, photos, straight, kills=3, seed=0)
 
 
 @pytest.mark.slow

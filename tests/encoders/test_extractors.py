@@ -15,9 +15,7 @@ from tests import tiny_towers
 def shapes(name, module, **how):
     """Feature -> shape, with the inputs that it says it wants."""
     extractor = extractors.of_images(name, module, **how)
-    inputs = {
-        f"image_{s}": jax.ShapeDtypeStruct((1, s, s, 3), jnp.uint8) for s in extractor.sizes
-    }
+    inputs = {f"image_{s}": jax.ShapeDtypeStruct((1, s, s, 3), jnp.uint8) for s in extractor.sizes}
     found = extractors.shapes(extractor, param_shapes(module), inputs)
     return {name: (of.shape, extractor.input_of(name)) for name, of in found.items()}
 

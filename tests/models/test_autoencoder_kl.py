@@ -61,6 +61,7 @@ def test_call_samples_with_a_key_and_is_the_mean_without():
     assert not np.allclose(plain, drawn, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_remat_and_bf16():
     x = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 8, 8, 3)), jnp.float32)
     variables = filled(AutoencoderKL(**SMALL))

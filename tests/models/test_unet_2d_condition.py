@@ -62,6 +62,7 @@ def inputs(size=4):
     )
 
 
+@pytest.mark.slow
 def test_remat_and_bf16():
     variables = filled(UNet2DConditionModel(**SMALL))
     x, t, context = inputs()

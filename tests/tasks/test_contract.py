@@ -138,7 +138,10 @@ def test_two_steps_change_every_parameter(name):
         assert np.abs(np.asarray(a) - np.asarray(b)).max() > 0, sharding.path_name(path)
 
 
-@every_stage
+# Views are drawn by many small programs, which take long to compile.
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "dino")) for n in DEBUG]
+)
 def test_eight_devices_equal_one(name):
     s = stage(name)
     _, m1 = s.steps(1, 2)

@@ -48,7 +48,7 @@ def test_loss_falls_and_average_lags():
     "shape,rules",
     [({"fsdp": 8}, FSDP), ({"replica": 2, "fsdp": 2, "tensor": 2}, TENSOR), ({"replica": 8}, FSDP)],
 )
-@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("parts", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_sharded_equals_one_device(shape, rules, parts):
     task = ToyTask(two_groups=True, noise=0.1)
     one, m1 = run_steps(task, {}, 1, parts=parts)
