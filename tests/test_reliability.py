@@ -231,6 +231,7 @@ def test_bad_shards_are_named(tmp_path, photos, fault):
     assert shard.name in one_line_error(result)
 
 
+@pytest.mark.slow
 def test_damaged_records_are_counted_and_skipped(tmp_path, photos):
     import shutil
 

@@ -119,6 +119,11 @@ def stage(name):
 every_stage = pytest.mark.parametrize("name", sorted(TASKS))
 
 
+def but_slow(*names):
+    """Every stage, those that take long to compile with the slow tests."""
+    return [pytest.param(n, marks=[pytest.mark.slow] * (n in names)) for n in sorted(TASKS)]
+
+
 @every_stage
 def test_config_fits_the_trainer(name):
     config = DEBUG[name]()
@@ -126,7 +131,7 @@ def test_config_fits_the_trainer(name):
     schedule.check(make_mesh(config.mesh.to_dict()))
 
 
-@every_stage
+@pytest.mark.parametrize("name", but_slow("dino"))
 def test_two_steps_change_every_parameter(name):
     s = stage(name)
     before, _ = s.start(1)
@@ -138,10 +143,7 @@ def test_two_steps_change_every_parameter(name):
         assert np.abs(np.asarray(a) - np.asarray(b)).max() > 0, sharding.path_name(path)
 
 
-# Views are drawn by many small programs, which take long to compile.
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "dino")) for n in DEBUG]
-)
+@pytest.mark.parametrize("name", but_slow("ldm", "dino"))
 def test_eight_devices_equal_one(name):
     s = stage(name)
     _, m1 = s.steps(1, 2)
