@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 
 from gen_jax.encoders import catalog, lpips, lpips_backbones
 from gen_jax.encoders.diffusers_folder import param_shapes
+from gen_jax.encoders.dinov2 import DINOv2
 from gen_jax.encoders.weights import torch_from_flax
 from tests import tiny_text
 
@@ -54,6 +55,19 @@ def dino(folder):
     params, module = _state(catalog.TOWERS["dinov2-small"].from_config(DINO))
     _write(folder, DINO, torch_from_flax(params, module.port))
     return f"dinov2-small:{folder}"
+
+
+def dinov2_folder(folder, **fields):
+    """A DINOv2 of these fields and random weights as a folder; the module and its parameters."""
+    module = DINOv2(**fields)
+    params = module.init(jax.random.key(0), *module.example_inputs())["params"]
+    state = torch_from_flax(jax.tree.map(np.asarray, params), module.port)
+    _write(
+        folder,
+        {**fields, "model_type": "dinov2"},
+        {k: np.ascontiguousarray(v) for k, v in state.items()},
+    )
+    return module, params
 
 
 def clip(folder):

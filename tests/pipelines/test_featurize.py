@@ -1,6 +1,5 @@
 """featurize: the same bytes however it is run, true to the tower, and robust against bad input."""
 
-import json
 import os
 import shutil
 
@@ -8,41 +7,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from gen_jax import encoders
 from gen_jax.common.errors import UserError
 from gen_jax.data import dataset, features, loader, schema, shards, transforms
 from gen_jax.data.feature_codec import Store
-from gen_jax.encoders import dinov2, preprocess, text_tokenizer
+from gen_jax.encoders import preprocess, text_tokenizer
 from gen_jax.encoders.extractors import of_images
-from gen_jax.encoders.weights import torch_from_flax
 from gen_jax.pipelines.features import job, maker, reading
 from gen_jax.pipelines.features.plan import Options
 from gen_jax.pipelines.features.program import Program
-from tests import tiny_text
+from tests import tiny_text, tiny_towers
 
 FIELDS = dict(
     hidden_size=24, num_hidden_layers=2, num_attention_heads=2, patch_size=4, image_size=16
 )
 
 
-def write_tower(folder):
-    """A DINOv2 of random weights as a folder in Hugging Face's layout."""
-    module = dinov2.DINOv2(**FIELDS)
-    params = module.init(jax.random.key(0), *module.example_inputs())["params"]
-    state = torch_from_flax(jax.tree.map(np.asarray, params), module.port)
-    folder.mkdir()
-    save_file({k: np.ascontiguousarray(v) for k, v in state.items()}, folder / "model.safetensors")
-    config = {**FIELDS, "model_type": "dinov2", "hidden_act": "gelu"}
-    (folder / "config.json").write_text(json.dumps(config))
-    return module, params
-
-
 @pytest.fixture(scope="module")
 def tower(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tower") / "tiny"
-    return folder, *write_tower(folder)
+    return folder, *tiny_towers.dinov2_folder(folder, **FIELDS)
 
 
 def options(tower, photos, out, **changes):
@@ -305,6 +290,9 @@ def test_captions_are_read_by_text_towers(photos, tmp_path, kind):
     np.testing.assert_allclose(mask[..., 0], encoded.mask, atol=1e-6)
     found = features.decode(batch, "tokens")[0]
     assert (np.abs(found - want) <= 0.51 * batch["tokens.scale"][0]).all()
+    # The mask has fewer channels than components: it has no basis, the states have.
+    info = job.featurize(options((None,), photos, tmp_path / "p", **how, store="pca4-int8")).info
+    assert {n for n, of in info.outputs.items() if "explained" in of} == {"embedding", "tokens"}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """featurize on 1,200 faces as real processes, and what the forms cost at a real tower's size."""
 
-import json
 import random
 import signal
 import time
@@ -9,11 +8,10 @@ import zipfile
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from gen_jax.data import build, features, loader, plan, transforms
 from gen_jax.encoders import dinov2
-from gen_jax.encoders.weights import torch_from_flax
+from tests import tiny_towers
 from tests.processes import environment, finish, start
 
 pytestmark = pytest.mark.slow
@@ -33,21 +31,12 @@ def prepare(source, out):
     build.prepare(build.Options(source=str(source), out=str(out), rules=rules))
 
 
-def write_tower(folder, **fields):
-    module = dinov2.DINOv2(**fields)
-    params = module.init(jax.random.key(0), *module.example_inputs())["params"]
-    state = torch_from_flax(jax.tree.map(np.asarray, params), module.port)
-    folder.mkdir()
-    save_file({k: np.ascontiguousarray(v) for k, v in state.items()}, folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps({**fields, "model_type": "dinov2"}))
-
-
 @pytest.fixture(scope="module")
 def faces(shared, tmp_path_factory):
     folder = tmp_path_factory.mktemp("faces")
     unzip_faces(shared, folder / "files", 1200)
     prepare(folder / "files", folder / "data")
-    write_tower(
+    tiny_towers.dinov2_folder(
         folder / "tower", hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
         patch_size=8, image_size=64,
     )  # fmt: skip
@@ -99,7 +88,9 @@ def vit_s(shared, tmp_path_factory):
     folder = tmp_path_factory.mktemp("vit_s")
     unzip_faces(shared, folder / "files", 8)
     prepare(folder / "files", folder / "data")
-    write_tower(folder / "tower", **{**dinov2.PRESETS["dinov2-small"], "num_hidden_layers": 2})
+    tiny_towers.dinov2_folder(
+        folder / "tower", **{**dinov2.PRESETS["dinov2-small"], "num_hidden_layers": 2}
+    )
     return folder
 
 

@@ -2,6 +2,7 @@
 
 import pathlib
 
+import jax
 import numpy as np
 from safetensors.numpy import save
 
@@ -51,11 +52,9 @@ def of_job(
 
 
 def _fit(tower, store, options, records) -> dict[str, dict[str, np.ndarray]]:
-    wanted = [
-        name for name, of in tower.outputs.items() if feature_codec.is_quantized(store, of.shape)
-    ]
+    wanted = [name for name, of in tower.outputs.items() if feature_codec.has_pca(store, of.shape)]
     # On one device: the sample, and with it the basis, is the same however many there are.
-    program = Program(tower.extractor, tower.params, store, {}, _one_device())
+    program = Program(tower.extractor, tower.params, store, {}, jax.local_devices()[:1])
     places = np.unique(np.linspace(0, len(records) - 1, IMAGES).round().astype(int)).tolist()
     rows: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
     for chunk in reading.chunks(
@@ -85,9 +84,3 @@ def _fit(tower, store, options, records) -> dict[str, dict[str, np.ndarray]]:
             "explained": np.asarray(pca.explained, np.float32),
         }
     return bases
-
-
-def _one_device():
-    import jax
-
-    return jax.local_devices()[:1]
