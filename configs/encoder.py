@@ -25,7 +25,7 @@ def get_config(arg=None):
     config = common.base()
     with config.unlocked():
         config.task = dict(
-            name="dino",
+            name="mask_feat",
             encoder=dict(
                 hidden_size=192,
                 num_hidden_layers=4,
@@ -40,30 +40,19 @@ def get_config(arg=None):
                 remat=False,
                 dtype="float32",
             ),
-            head=dict(hidden=512, bottleneck=128, prototypes=512, layers=3),
-            global_views=_views(40, (0.6, 1.0)),
-            local_views=_views(24, (0.05, 0.25)),
-            num_local=0,
+            views=_views(48, (0.35, 0.8)),
             image_size=96,
-            dino_weight=0.0,
-            ibot_weight=0.0,
-            koleo_weight=0.0,
-            contrastive_weight=1.0,
-            hog_weight=0.25,
-            layout_weight=2.0,
-            layout_cell=4,
-            mask_ratio=0.3,
-            student_temperature=0.1,
-            teacher_temperature=0.05,
-            contrastive_temperature=0.2,
-            momentum=0.99,
-            momentum_steps=1000,
+            mask_ratio=0.35,
+            masked_views=0.25,
+            masked_weight=0.25,
+            color_weight=0.5,
+            layout_weight=0.5,
         )
     # Views are drawn on the device: the loader hands whole pictures over.
     config.data.update(image_size=96, crop_scale=(1.0, 1.0))
-    config.training.update(num_steps=1000, batch_size=64, ema=0.0, checkpoint_every=100)
+    config.training.update(num_steps=2500, batch_size=64, ema=0.99, checkpoint_every=250)
     config.optimizer.model.update(
-        name="muon", learning_rate=8e-3, ns_steps=3, warmup_steps=50, weight_decay=0.04
+        name="muon", learning_rate=3e-2, ns_steps=3, warmup_steps=50, weight_decay=0.04
     )
     common.set_data(config, arg.data)
     if arg.variant == "small":
@@ -80,7 +69,7 @@ def _views(size, scale):
         size=size,
         scale=scale,
         aspect=4 / 3,
-        flip=0.0,
+        flip=0.5,
         jitter=0.8,
         brightness=0.4,
         contrast=0.4,
@@ -94,33 +83,40 @@ def _views(size, scale):
 
 
 def _small(config):
-    config.task.encoder.update(
-        hidden_size=384,
-        num_hidden_layers=12,
-        num_attention_heads=6,
-        hidden_act="gelu",
-        image_size=224,
-        patch_size=14,
-        dtype="bfloat16",
-        remat=True,
-    )
-    config.task.head.update(hidden=2048, bottleneck=256, prototypes=65536)
-    config.task.global_views.update(size=224, scale=(0.32, 1.0))
-    config.task.local_views.update(size=98, scale=(0.05, 0.32))
-    config.task.update(
-        num_local=8,
-        image_size=256,
-        dino_weight=1.0,
-        ibot_weight=1.0,
-        koleo_weight=0.1,
-        contrastive_weight=0.0,
-        hog_weight=0.0,
-        layout_weight=0.0,
-        momentum=0.994,
-        momentum_steps=125_000,
-    )
+    with config.unlocked():
+        config.task = dict(
+            name="dino",
+            encoder=dict(
+                hidden_size=384,
+                num_hidden_layers=12,
+                num_attention_heads=6,
+                mlp_ratio=4,
+                hidden_act="gelu",
+                image_size=224,
+                patch_size=14,
+                use_mask_token=True,
+                num_register_tokens=0,
+                antialias=False,
+                remat=True,
+                dtype="bfloat16",
+            ),
+            head=dict(hidden=2048, bottleneck=256, prototypes=65536, layers=3),
+            global_views=_views(224, (0.32, 1.0)),
+            local_views=_views(98, (0.05, 0.32)),
+            num_local=8,
+            image_size=256,
+            dino_weight=1.0,
+            ibot_weight=1.0,
+            koleo_weight=0.1,
+            mask_ratio=0.3,
+            student_temperature=0.1,
+            teacher_temperature=0.05,
+            momentum=0.994,
+            momentum_steps=125_000,
+        )
     config.data.update(image_size=256, cache=False)
-    config.training.update(num_steps=125_000, batch_size=512, checkpoint_every=1000)
+    # The teacher is the moving average.
+    config.training.update(num_steps=125_000, batch_size=512, ema=0.0, checkpoint_every=1000)
     config.optimizer.model.update(
         name="adamw", learning_rate=1e-3, warmup_steps=10_000, b2=0.999, clip_norm=3.0
     )
@@ -131,21 +127,14 @@ def _debug(config):
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=4,
         dtype="float32", remat=False,
     )  # fmt: skip
-    config.task.head.update(hidden=16, bottleneck=8, prototypes=16)
-    config.task.global_views.update(size=16)
-    config.task.local_views.update(size=8)
-    # Every term and every kind of view.
-    config.task.update(
-        num_local=1,
-        image_size=16,
-        dino_weight=1.0,
-        ibot_weight=1.0,
-        koleo_weight=0.1,
-        contrastive_weight=1.0,
-        hog_weight=1.0,
-        layout_weight=1.0,
-        momentum_steps=4,
-    )
+    config.task.image_size = 16
+    if config.task.name == "dino":
+        config.task.head.update(hidden=16, bottleneck=8, prototypes=16)
+        config.task.global_views.update(size=16)
+        config.task.local_views.update(size=8)
+        config.task.update(num_local=1, momentum_steps=4)
+    else:
+        config.task.views.update(size=16)
     config.data.update(image_size=16, num=256)
     config.training.update(num_steps=4, batch_size=8, log_every=1, checkpoint_every=0)
     config.optimizer.model.warmup_steps = 1

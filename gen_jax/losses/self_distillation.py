@@ -1,4 +1,4 @@
-"""Losses of self-supervised encoders: self-distillation, spreading, contrast.
+"""Losses of self-supervised encoders: self-distillation and spreading.
 
 Means over the batch are global under `jax.jit`, whatever the number of devices.
 """
@@ -49,18 +49,6 @@ def koleo(features: Float[Array, "n c"], eps: float = 1e-8) -> Float[Array, ""]:
     nearest = jax.lax.stop_gradient(cosine.argmax(1))
     distance = jnp.sqrt(((x - x[nearest]) ** 2).sum(-1) + eps)
     return -jnp.log(distance + eps).mean()
-
-
-def info_nce(
-    a: Float[Array, "n c"], b: Float[Array, "n c"], temperature: float
-) -> Float[Array, ""]:
-    """NT-Xent of SimCLR (arXiv:2002.05709): a row's partner among all other 2n - 1 rows."""
-    n = len(a)
-    x = _normalised(jnp.concatenate([a, b]))
-    logits = x @ x.T / temperature - 1e9 * jnp.eye(2 * n)
-    partner = (jnp.arange(2 * n) + n) % (2 * n)
-    chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), partner[:, None], axis=1)
-    return -chosen.mean()
 
 
 def spread(features: Float[Array, "n c"]) -> Float[Array, ""]:

@@ -21,10 +21,8 @@ class ProjectionHead(nn.Module):
     layers: int = 3
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "n c"]
-    ) -> tuple[Float[Array, "n prototypes"], Float[Array, "n bottleneck"]]:
-        """Cosines to the prototypes, and the normalised bottleneck."""
+    def __call__(self, x: Float[Array, "n c"]) -> Float[Array, "n prototypes"]:
+        """Cosines to the prototypes."""
         for i in range(self.layers - 1):
             x = nn.gelu(nn.Dense(self.hidden, name=f"fc_{i}")(x))
         x = nn.Dense(self.bottleneck, name=f"fc_{self.layers - 1}")(x)
@@ -33,4 +31,4 @@ class ProjectionHead(nn.Module):
             "prototypes", nn.initializers.normal(1.0), (self.bottleneck, self.prototypes)
         )
         kernel = kernel / jnp.sqrt((kernel**2).sum(0, keepdims=True) + 1e-12)
-        return x @ kernel, x
+        return x @ kernel

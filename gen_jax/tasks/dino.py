@@ -1,28 +1,24 @@
 """The encoder stage: a vision transformer learns from images alone.
 
-Five terms, each with a weight: DINO between views of an image (arXiv:2104.14294), iBOT on masked
-patches (arXiv:2111.07832), KoLeo as in DINOv2 (arXiv:2304.07193), SimCLR's contrast
-(arXiv:2002.05709) and MaskFeat's histograms of masked patches (arXiv:2112.09133). The last two
-need no teacher to look, and learn faster where data and time are short. The teacher, a moving
-average of the student, lies in `extra` and is what is shipped.
+Three terms, each with a weight: DINO between views of an image (arXiv:2104.14294), iBOT on masked
+patches (arXiv:2111.07832) and KoLeo as in DINOv2 (arXiv:2304.07193). The teacher, a moving average
+of the student, lies in `extra` and is what is shipped.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.data.views import Views
-from gen_jax.encoders.dinov2 import MEAN, STD, DINOv2
-from gen_jax.encoders.patches import wave_positions
+from gen_jax.encoders.dinov2 import DINOv2
 from gen_jax.losses import self_distillation as terms
-from gen_jax.losses.hog import BINS, hog
 from gen_jax.models.projection_head import ProjectionHead
+from gen_jax.tasks import towers
 
 _PARTS = {
     "encoder": DINOv2,
@@ -46,14 +42,9 @@ class DINOTask:
       dino_weight: of the class tokens' self-distillation.
       ibot_weight: of the masked patches' self-distillation.
       koleo_weight: of the term that spreads the class tokens.
-      contrastive_weight: of the contrast between the two large views.
-      hog_weight: of the masked patches' histograms of gradients.
-      layout_weight: of the whole view's histograms of gradients, told from the class token.
-      layout_cell: side of their cells in pixels.
       mask_ratio: share of the second large view's patches that the student does not see.
       student_temperature: of the student's softmax.
       teacher_temperature: of the teacher's assignments.
-      contrastive_temperature: of the contrast.
       momentum: of the teacher at first; it rises to 1 as half a cosine.
       momentum_steps: updates until then.
     """
@@ -67,14 +58,9 @@ class DINOTask:
     dino_weight: float = 1.0
     ibot_weight: float = 1.0
     koleo_weight: float = 0.1
-    contrastive_weight: float = 0.0
-    hog_weight: float = 0.0
-    layout_weight: float = 0.0
-    layout_cell: int = 4
     mask_ratio: float = 0.4
     student_temperature: float = 0.1
     teacher_temperature: float = 0.05
-    contrastive_temperature: float = 0.2
     momentum: float = 0.99
     momentum_steps: int = 1000
 
@@ -103,42 +89,27 @@ class DINOTask:
         if task.encoder.use_mask_token != task.masks:
             raise UserError(
                 f"config.task.encoder.use_mask_token={task.encoder.use_mask_token}: must be "
-                f"{task.masks} with ibot_weight={task.ibot_weight}, hog_weight={task.hog_weight} "
-                f"and mask_ratio={task.mask_ratio}"
+                f"{task.masks} with ibot_weight={task.ibot_weight} and mask_ratio={task.mask_ratio}"
             )
         return task
 
     @property
     def masks(self) -> bool:
-        """Whether any term asks for masked patches."""
-        return bool((self.ibot_weight or self.hog_weight) and self.mask_ratio)
-
-    @property
-    def distills(self) -> bool:
-        """Whether any term asks the teacher."""
-        return bool(self.dino_weight or self.ibot_weight)
+        """Whether patches are masked."""
+        return bool(self.ibot_weight and self.mask_ratio)
 
     def batch_spec(self):
         side = self.image_size
         return {"image": jax.ShapeDtypeStruct((side, side, 3), jnp.uint8)}
 
     def init(self, rng, batch):
-        keys = jax.random.split(rng, 4)
-        backbone = dict(self.encoder.init(keys[0], *self.encoder.example_inputs())["params"])
-        # Noise of 0.02, the published start, is not heard beside patches for hundreds of steps.
-        side = self.encoder.image_size // self.encoder.patch_size
-        backbone["position_embeddings"] = wave_positions(side, self.encoder.hidden_size)
+        keys = jax.random.split(rng, 3)
         token = jnp.zeros((1, self.encoder.hidden_size))
-        model = {"backbone": backbone}
-        if self.dino_weight or self.contrastive_weight:
+        model = {"backbone": towers.first_parameters(self.encoder, keys[0])}
+        if self.dino_weight:
             model["head"] = self.head.init(keys[1], token)["params"]
         if self.ibot_weight:
             model["patch_head"] = self.head.init(keys[2], token)["params"]
-        if self.hog_weight:
-            model["hog_head"] = _linear(BINS).init(keys[3], token)["params"]
-        if self.layout_weight:
-            cells = self.global_views.size // self.layout_cell
-            model["layout_head"] = _linear(BINS * cells**2).init(keys[3], token)["params"]
         extra = {"teacher": jax.tree.map(jnp.copy, model), "updates": jnp.zeros((), jnp.int32)}
         return {"model": model}, extra
 
@@ -153,7 +124,7 @@ class DINOTask:
         return variables["extra"]["teacher"]["backbone"]
 
     def _features(self, variables, batch, rngs, frozen):
-        x = _normalised(batch["image"].astype(jnp.float32) / 255.0)
+        x = towers.normalised(batch["image"].astype(jnp.float32) / 255.0)
         out = self.encoder.apply({"params": self.as_frozen(variables)}, x)
         return {"cls": out["cls"], "patches": out["patches"]}
 
@@ -162,52 +133,35 @@ class DINOTask:
         keys = [jax.random.fold_in(rngs["views"], i) for i in range(2 + self.num_local)]
         large = jnp.concatenate([self.global_views.draw(k, images) for k in keys[:2]])
         masked, where = self._masks(rngs["mask"], n) if self.masks else (None, None)
-        student = self._encode(params, _normalised(large), masked)
-        features, found = student["cls"], {}
-        if self.distills:
-            teacher = jax.lax.stop_gradient(extra["teacher"])
-            seen = self._encode(teacher, _normalised(large), None)
-            features = seen["cls"]
-        if self.dino_weight or self.contrastive_weight:
-            logits, bottleneck = self._head(params["head"], student["cls"])
+        student, found = self._encode(params, towers.normalised(large), masked), {}
+        teacher = jax.lax.stop_gradient(extra["teacher"])
+        seen = self._encode(teacher, towers.normalised(large), None)
         if self.dino_weight:
             small = [self.local_views.draw(k, images) for k in keys[2:]]
-            found |= self._dino(params, teacher, seen["cls"], logits, small)
+            found |= self._dino(params, teacher, seen["cls"], student["cls"], small)
         if self.ibot_weight:
-            target, _ = self._head(teacher["patch_head"], _at(seen["patches"][n:], where))
-            said, _ = self._head(params["patch_head"], _at(student["patches"][n:], where))
+            target = self._head(teacher["patch_head"], towers.at(seen["patches"][n:], where))
+            said = self._head(params["patch_head"], towers.at(student["patches"][n:], where))
             target = terms.sinkhorn_knopp(target, self.teacher_temperature)
             found["ibot"] = terms.cross_entropy(target, said, self.student_temperature).mean()
         if self.koleo_weight:
             found["koleo"] = (terms.koleo(student["cls"][:n]) + terms.koleo(student["cls"][n:])) / 2
-        if self.contrastive_weight:
-            temperature = self.contrastive_temperature
-            found["contrastive"] = terms.info_nce(bottleneck[:n], bottleneck[n:], temperature)
-        if self.hog_weight:
-            target = _standard(_at(hog(large[n:], self.encoder.patch_size), where))
-            said = _at(student["patches"][n:], where)
-            said = _linear(BINS).apply({"params": params["hog_head"]}, said)
-            found["hog"] = ((said - target) ** 2).mean()
-        if self.layout_weight:
-            target = _standard(hog(large, self.layout_cell).reshape(2 * n, -1))
-            head = _linear(target.shape[1])
-            said = head.apply({"params": params["layout_head"]}, student["cls"])
-            found["layout"] = ((said - target) ** 2).mean()
         loss = sum(getattr(self, f"{k}_weight") * found[k] for k in found if k in _WEIGHTED)
-        found["feature_std"] = terms.spread(features)
+        found["feature_std"] = terms.spread(seen["cls"])
         metrics = {f"model/{k}": v for k, v in found.items()}
         return loss, (metrics, self._updated(extra, params))
 
-    def _dino(self, params, teacher, cls, logits, small):
+    def _dino(self, params, teacher, asked, told, small):
         """Every view of the student against every other view of the teacher."""
-        asked, _ = self._head(teacher["head"], cls)
+        asked = self._head(teacher["head"], asked)
+        logits = self._head(params["head"], told)
         target = terms.sinkhorn_knopp(asked, self.teacher_temperature)
         a, b = jnp.split(target, 2)
         crossed = jnp.concatenate([b, a])
         loss = terms.cross_entropy(crossed, logits, self.student_temperature).mean()
         if small:
-            tokens = self._encode(params, _normalised(jnp.concatenate(small)), None)["cls"]
-            said, _ = self._head(params["head"], tokens)
+            tokens = self._encode(params, towers.normalised(jnp.concatenate(small)), None)["cls"]
+            said = self._head(params["head"], tokens)
             both = jnp.tile((a + b) / 2, (len(small), 1))
             local = terms.cross_entropy(both, said, self.student_temperature).mean()
             # Two pairs of large views, and two for each small one.
@@ -228,13 +182,7 @@ class DINOTask:
     def _masks(self, key, count):
         """Which patches of both large views are masked, and which of the second, as indices."""
         side = self.global_views.size // self.encoder.patch_size
-        number = max(1, round(self.mask_ratio * side * side))
-        # Smoothed noise, so that what is masked hangs together.
-        noise = jax.random.normal(key, (count, side, side))
-        noise = jax.lax.reduce_window(noise, 0.0, jax.lax.add, (1, 3, 3), (1, 1, 1), "SAME")
-        _, where = jax.lax.top_k(noise.reshape(count, side * side), number)
-        chosen = (where[..., None] == jnp.arange(side * side)[None, None]).any(1)
-        chosen = chosen.reshape(count, side, side)
+        chosen, where = towers.random_masks(key, count, side, self.mask_ratio)
         return jnp.concatenate([jnp.zeros_like(chosen), chosen]), where
 
     def _updated(self, extra, params):
@@ -245,26 +193,4 @@ class DINOTask:
         return {"teacher": teacher, "updates": extra["updates"] + 1}
 
 
-_WEIGHTED = ("dino", "ibot", "koleo", "contrastive", "hog", "layout")
-
-
-def _normalised(images):
-    """[0, 1] to what DINOv2 towers read."""
-    return (images - jnp.asarray(MEAN)[None, None, None]) / jnp.asarray(STD)[None, None, None]
-
-
-def _linear(width):
-    """A layer from zero, so that it begins with the mean and not far beside it."""
-    return nn.Dense(width, kernel_init=nn.initializers.zeros_init())
-
-
-def _standard(x):
-    """Columns of mean 0 and deviation at most 1; those that hardly vary stay small."""
-    return (x - x.mean(0, keepdims=True)) / (x.std(0, keepdims=True) + 0.02)
-
-
-def _at(grid, where):
-    """The cells of a grid [b, rows, columns, c] that `where` [b, n] counts off, [b * n, c]."""
-    flat = grid.reshape(len(grid), -1, grid.shape[-1])
-    found = jnp.take_along_axis(flat, where[..., None], axis=1)
-    return found.reshape(-1, found.shape[-1])
+_WEIGHTED = ("dino", "ibot", "koleo")

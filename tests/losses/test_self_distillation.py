@@ -34,13 +34,6 @@ def test_cross_entropy_is_least_where_the_student_agrees():
     assert float(terms.cross_entropy(target, jnp.zeros((1, 3)), 0.1)[0]) > float(same[0])
 
 
-def test_info_nce_by_hand():
-    a, b = jnp.eye(2), jnp.eye(2)
-    # Each row: its partner has cosine 1, the two others 0.
-    want = -np.log(np.exp(2.0) / (np.exp(2.0) + 2.0))
-    np.testing.assert_allclose(terms.info_nce(a, b, 0.5), want, rtol=1e-6)
-
-
 def test_koleo_pushes_neighbours_apart():
     near = jnp.asarray([[1.0, 0.0], [1.0, 0.01], [-1.0, 0.0], [-1.0, 0.01]])
     far = jnp.asarray([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])

@@ -20,7 +20,8 @@ from gen_jax.training.step import make_train_step
 DEBUG = {
     "vae": lambda: vae.get_config("debug"),
     "ldm": lambda: ldm.get_config("debug,vae=train"),
-    "dino": lambda: encoder.get_config("debug"),
+    "dino": lambda: encoder.get_config("variant=small,debug"),
+    "mask_feat": lambda: encoder.get_config("debug"),
 }
 FSDP = ((".*", "fsdp"),)
 BATCH = 8

@@ -1,0 +1,50 @@
+"""What the tasks that train vision towers share: a start, pixels as towers read them, masks."""
+
+import jax
+import jax.numpy as jnp
+
+from gen_jax.encoders.dinov2 import MEAN, STD, DINOv2
+from gen_jax.encoders.patches import wave_positions
+
+
+def first_parameters(encoder: DINOv2, rng: jax.Array) -> dict:
+    """Parameters to begin with."""
+    params = dict(encoder.init(rng, *encoder.example_inputs())["params"])
+    # Noise of 0.02, the published start, is not heard beside patches for hundreds of steps.
+    side = encoder.image_size // encoder.patch_size
+    params["position_embeddings"] = wave_positions(side, encoder.hidden_size)
+    return params
+
+
+def normalised(images: jax.Array) -> jax.Array:
+    """Images [b, h, w, 3] in [0, 1] as DINOv2 towers read them."""
+    return (images - jnp.asarray(MEAN)[None, None, None]) / jnp.asarray(STD)[None, None, None]
+
+
+def random_masks(
+    key: jax.Array, count: int, side: int, ratio: float
+) -> tuple[jax.Array, jax.Array]:
+    """Masks of patches that hang together: the highest values of smoothed noise.
+
+    Args:
+      key: decides which.
+      count: of images.
+      side: patches along each side.
+      ratio: share of the patches to mask; at least one is.
+
+    Returns:
+      bool [count, side, side], and the same as indices [count, number], in no order.
+    """
+    number = max(1, round(ratio * side * side))
+    noise = jax.random.normal(key, (count, side, side))
+    noise = jax.lax.reduce_window(noise, 0.0, jax.lax.add, (1, 3, 3), (1, 1, 1), "SAME")
+    _, where = jax.lax.top_k(noise.reshape(count, side * side), number)
+    chosen = (where[..., None] == jnp.arange(side * side)[None, None]).any(1)
+    return chosen.reshape(count, side, side), where
+
+
+def at(grid: jax.Array, where: jax.Array) -> jax.Array:
+    """The cells of a grid [b, rows, columns, c] that `where` [b, n] counts off, [b * n, c]."""
+    flat = grid.reshape(len(grid), -1, grid.shape[-1])
+    found = jnp.take_along_axis(flat, where[..., None], axis=1)
+    return found.reshape(-1, found.shape[-1])
