@@ -12,8 +12,9 @@ Five folds, fixed by a seed: stratified for clip art; a person's pictures stay i
 fold is told from the other four. Everything is balanced accuracy over the pooled folds, so that
 chance is one over the number of classes. Classifiers: the 20 nearest neighbours of DINO (cosine of
 centred features, votes weighted by exp(s / 0.07)), the same with votes divided by the size of the
-class, and a ridge probe in which every class weighs the same. Features of a tower: its class token
-beside the mean of its patches. They compete with the same tower untrained and with raw pixels.
+class, and a ridge probe in which every class weighs the same. Features of a tower: all its patch
+tokens in a row, place by place as raw pixels are, and its class token beside the mean of its
+patches. They compete with the same tower untrained and with raw pixels.
 """
 
 import argparse
@@ -91,21 +92,41 @@ def _read(data: bytes) -> np.ndarray:
 
 def accuracies(features: np.ndarray, data: Labelled) -> dict[str, float]:
     """Balanced accuracy of each classifier."""
-    from gen_jax.metrics.knn import balanced_accuracy, knn_votes
+    from gen_jax.metrics.knn import knn_votes
     from gen_jax.metrics.probe import fit_linear_probe
 
-    said = {name: np.zeros(len(data.labels), int) for name in CLASSIFIERS}
+    return {
+        "knn": neighbours(features, data),
+        "knn, balanced votes": _pooled(
+            lambda x, y, queries: knn_votes(x, y, queries, balanced=True).argmax(1), features, data
+        ),
+        "linear": _pooled(
+            lambda x, y, queries: fit_linear_probe(x, y, balanced=True)(queries).label,
+            features,
+            data,
+        ),
+    }
+
+
+def neighbours(features: np.ndarray, data: Labelled) -> float:
+    """Balanced accuracy of DINO's nearest neighbours."""
+    from gen_jax.metrics.knn import knn_votes
+
+    return _pooled(lambda x, y, queries: knn_votes(x, y, queries).argmax(1), features, data)
+
+
+def _pooled(classify, features, data):
+    from gen_jax.metrics.knn import balanced_accuracy
+
+    said = np.zeros(len(data.labels), int)
     for fold in range(FOLDS):
         test = data.folds == fold
-        x, y, queries = features[~test], data.labels[~test], features[test]
-        for name, balanced in zip(CLASSIFIERS[:2], (False, True)):
-            said[name][test] = knn_votes(x, y, queries, balanced=balanced).argmax(1)
-        said["linear"][test] = fit_linear_probe(x, y, balanced=True)(queries).label
-    return {name: balanced_accuracy(data.labels, guess) for name, guess in said.items()}
+        said[test] = classify(features[~test], data.labels[~test], features[test])
+    return balanced_accuracy(data.labels, said)
 
 
-def tower_features(module, params, size: int):
-    """A function from uint8 pictures to [n, 2 * width]: class token and mean of the patches."""
+def tower_tokens(module, params, size: int):
+    """A function from uint8 pictures to `cls` [n, c] and `patches` [n, rows, columns, c]."""
     import jax
     import jax.numpy as jnp
 
@@ -117,17 +138,23 @@ def tower_features(module, params, size: int):
         x = jax.image.resize(x, (len(x), size, size, 3), "bicubic")
         mean, std = (jnp.asarray(v)[None, None, None] for v in (MEAN, STD))
         out = module.apply({"params": params}, (x - mean) / std)
-        return jnp.concatenate([out["cls"], out["patches"].mean((1, 2))], axis=-1)
+        return {"cls": out["cls"], "patches": out["patches"]}
 
-    def features(images):
+    def tokens(images):
         parts = [encode(params, images[i : i + 128]) for i in range(0, len(images), 128)]
-        return np.concatenate([np.asarray(p) for p in parts])
+        return {k: np.concatenate([np.asarray(p[k]) for p in parts]) for k in parts[0]}
 
-    return features
+    return tokens
+
+
+FORMS = {
+    "patches": lambda t: t["patches"].reshape(len(t["patches"]), -1),
+    "class and mean": lambda t: np.concatenate([t["cls"], t["patches"].mean((1, 2))], axis=-1),
+}
 
 
 def contestants(name: str, weights: str | None, size: int):
-    """Name -> a function from pictures to features."""
+    """Name -> a function from pictures to features, one for each form of a tower's."""
     import jax
 
     from gen_jax import encoders
@@ -138,11 +165,16 @@ def contestants(name: str, weights: str | None, size: int):
     # As the recipe starts: positions that are heard.
     side = module.image_size // module.patch_size
     untrained["position_embeddings"] = wave_positions(side, module.hidden_size)
-    return {
-        name: tower_features(module, params, size),
-        "untrained": tower_features(module, untrained, size),
-        "raw pixels": lambda images: images.reshape(len(images), -1).astype(np.float32) / 255.0,
-    }
+    found = {}
+    for who, values in ((name, params), ("untrained", untrained)):
+        tokens = tower_tokens(module, values, size)
+        for form, shaped in FORMS.items():
+            found[f"{who}, {form}"] = lambda images, f=shaped, t=tokens: f(t(images))
+    return found | {"raw pixels": _raw_pixels}
+
+
+def _raw_pixels(images):
+    return images.reshape(len(images), -1).astype(np.float32) / 255.0
 
 
 def measure(archives: pathlib.Path, given) -> dict[str, dict[str, dict[str, float]]]:
@@ -167,11 +199,11 @@ def main() -> None:
 
     compilation.set_up()
     found = measure(args.archives, contestants(args.encoder, args.weights, args.size))
-    print(f"{'balanced accuracy':34}" + "".join(f"{name:>21}" for name in CLASSIFIERS))
+    print(f"{'balanced accuracy':44}" + "".join(f"{name:>21}" for name in CLASSIFIERS))
     for labels, rows in found.items():
         for name, values in rows.items():
             cells = "".join(f"{values[c]:21.3f}" for c in CLASSIFIERS)
-            print(f"{labels:14}{name:20}{cells}")
+            print(f"{labels:12}{name:32}{cells}")
     if args.out:
         args.out.write_text(json.dumps(found, indent=1) + "\n")
 

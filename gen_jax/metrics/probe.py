@@ -59,6 +59,18 @@ def _softmax(scores):
     return e / e.sum(1, keepdims=True)
 
 
+def _decomposed(a):
+    """The thin singular value decomposition, by the Gram matrix where rows are few: minutes less
+    for thousands of columns, and ridges are far above what squaring loses.
+    """
+    if len(a) >= a.shape[1]:
+        return np.linalg.svd(a, full_matrices=False)
+    values, u = np.linalg.eigh(a @ a.T)
+    kept = values > values[-1] * 1e-12
+    u, s = u[:, kept], np.sqrt(values[kept])
+    return u, s, (u / s).T @ a
+
+
 def fit_linear_probe(
     features: Float[Array | np.ndarray, "n d"],
     labels: Integer[Array | np.ndarray, "n"],
@@ -88,7 +100,7 @@ def fit_linear_probe(
     root = np.sqrt(weight)[:, None]
     one_hot = np.eye(len(classes))[index]
     bias = np.average(one_hot, 0, weight)
-    u, s, vt = np.linalg.svd(root * (x - mean) / scale, full_matrices=False)
+    u, s, vt = _decomposed(root * (x - mean) / scale)
     projected = u.T @ (root * (one_hot - bias))
 
     best = None

@@ -3,8 +3,8 @@
 Every patch token tells the histograms of gradients and the colours of its surroundings, whether the
 patch was shown or masked (MaskFeat, arXiv:2112.09133, which asks masked patches alone). What a
 shown patch is asked shapes the distances between tokens within minutes; what a masked one is asked
-needs the rest of the picture. The class token tells the layout of the whole. No second view and no teacher, so that a step costs a forward and a
-backward pass of one view: what two CPU cores can afford.
+needs the rest of the picture. The class token tells the layout of the whole. No second view and no
+teacher, so that a step costs a forward and a backward pass of one view: what two CPU cores afford.
 """
 
 import dataclasses

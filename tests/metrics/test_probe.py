@@ -77,3 +77,13 @@ def test_a_constant_feature_and_a_single_class():
     assert np.isfinite(fit_linear_probe(x, y)(x).confidence).all()
     with pytest.raises(UserError, match="two different"):
         fit_linear_probe(x, np.zeros(50, int))
+
+
+def test_more_columns_than_rows_go_by_the_gram_matrix():
+    x, y = np.random.default_rng(0).normal(size=(60, 9)), np.arange(60) % 3
+    x[np.arange(60), y] += 1.0
+    wide = np.concatenate([x, np.zeros((60, 100))], axis=1)
+    narrow, other = fit_linear_probe(x, y), fit_linear_probe(wide, y)
+    np.testing.assert_allclose(other.weights[:9], narrow.weights, rtol=1e-9)
+    assert other.temperature == narrow.temperature
+    assert other.left_out_accuracy == narrow.left_out_accuracy
