@@ -2,7 +2,7 @@
 
     python -m benchmarks.feature_pca --archives=../shared/data --out=docs/features_dino_tiny.png
 
-Faces and clip art that the encoder never saw, enlarged to --size pixels. Under each row of
+Faces and clip art that the encoder never saw, at --size pixels. Under each row of
 pictures: the first three principal components of that row's patches as red, green and blue, and the
 same after the background, one side of the first component, is taken away (arXiv:2304.07193).
 """
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--archives", type=pathlib.Path, required=True, help="folder of the zips")
     parser.add_argument("--encoder", default="dino_tiny", help="a DINOv2 of gen_jax.encoders")
     parser.add_argument("--weights", default=None, help="as encoders.load takes them")
-    parser.add_argument("--size", type=int, default=128, help="pixels that the tower sees")
+    parser.add_argument("--size", type=int, default=64, help="pixels that the tower sees")
     parser.add_argument("--columns", type=int, default=8, help="pictures in a row")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="PNG to write")
     args = parser.parse_args()
@@ -59,7 +59,7 @@ def main() -> None:
         cells += list(large)
         for drawn in (feature_pca.colours(patches), feature_pca.colours(patches, chosen)):
             cells += [_resized(i, args.size, Image.Resampling.NEAREST) for i in drawn]
-    pictures.save(args.out, pictures.grid(np.stack(cells), columns=args.columns, scale=1))
+    pictures.save(args.out, pictures.grid(np.stack(cells), columns=args.columns, scale=2))
     print(f"wrote {args.out}")
 
 

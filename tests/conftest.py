@@ -20,11 +20,16 @@ from jaxtyping import install_import_hook
 
 _hook = install_import_hook("gen_jax", "beartype.beartype")
 
+import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CACHE = pathlib.Path(os.environ.get("GEN_JAX_TEST_CACHE", ROOT / ".jax_cache"))
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("gen_jax", deadline=None)
+hypothesis.settings.load_profile("gen_jax")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(CACHE))

@@ -11,8 +11,8 @@ from gen_jax.evaluation import feature_pca
 from gen_jax.runs import reader
 
 # Of `picture()`: the first four values of the class token and of the patch in row 3, column 5.
-CLS = [0.7418, -0.8223, -1.0169, -0.0994]
-PATCH = [-0.2719, -0.8541, 0.1578, 0.1698]
+CLS = [0.2667, 0.0076, 0.0387, 0.0967]
+PATCH = [0.0033, 0.0698, 0.0881, 0.1156]
 
 
 def picture():
