@@ -1,10 +1,12 @@
-r"""Evaluates a run, or one folder of images against another.
+r"""Evaluates a run, one folder of images against another, or a restorer on a benchmark.
 
     python -m gen_jax.evaluate --run=runs/ldm --out=metrics.json
     python -m gen_jax.evaluate --real=photos --fake=out --size=64 --out=metrics.json
     python -m gen_jax.evaluate --real=photos --fake=out --metrics=fid,kid,fd,cmmd \
         --encoder=inception-v3-fid:pt_inception.safetensors --encoder=dinov2-base \
         --encoder=clip-vit-large-patch14-vision --out=metrics.json
+    python -m gen_jax.evaluate --benchmark=denoise_gray --images=restore_gray.zip:BSD68 --sigma=25 \
+        --restorer=dncnn --weights=weights_small.zip:dncnn_gray_sigma25.safetensors --out=bsd68.json
 
 Prints a table and writes the same numbers as JSON. Without --metrics a run is measured by the
 evaluators of its config, and folders by what needs no weights. With --metrics a run's pictures (or
@@ -16,9 +18,19 @@ the encoders; each metric takes those that it has a use for:
     cmmd                             a -vision tower of CLIP
     clip_score                       a -vision and a -text tower of CLIP; needs captions
     lpips, diversity                 an lpips- tower; lpips needs pairs, as do psnr and ssim
+
+--benchmark degrades each picture of --images by a published protocol, restores it, and writes PSNR,
+SSIM, LPIPS where --encoder names a tower, and a row a picture (docs/restoration.md):
+
+    denoise_gray, denoise_color      white noise, --sigma
+    sr                               shrunk by MATLAB's bicubic, --scale; compared by the luma
+    jpeg                             Pillow's JPEG of gray pictures, --quality
+    real_pairs                       photographs NAME_real beside their reference NAME_mean
 """
 
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 from absl import flags
 
@@ -36,6 +48,15 @@ _SIZE = flags.DEFINE_integer(
     "size", None, "Side that folders' images are brought to, pixels; 64, with --metrics as stored."
 )
 _COUNT = flags.DEFINE_integer("count", 1024, "Held-out images for --run with --metrics, at most.")
+_BENCHMARK = flags.DEFINE_string(
+    "benchmark", None, "Of restoration: denoise_gray, denoise_color, sr, jpeg or real_pairs."
+)
+_IMAGES = flags.DEFINE_string("images", None, "Pictures for it: a folder, or FILE.zip[:PREFIX].")
+_RESTORER = flags.DEFINE_string("restorer", None, "identity, bicubic, dncnn or ffdnet.")
+_WEIGHTS = flags.DEFINE_string("weights", "", "Of the restorer: .safetensors or FILE.zip:MEMBER.")
+_SIGMA = flags.DEFINE_float("sigma", None, "Deviation of the noise in steps of 8 bits; 25.")
+_SCALE = flags.DEFINE_integer("scale", None, "Factor of super-resolution; 4.")
+_QUALITY = flags.DEFINE_integer("quality", None, "Of the JPEG; 10.")
 _OUT = flags.DEFINE_string("out", None, "JSON file to write.")
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of what is sampled.")
@@ -45,8 +66,14 @@ def main(_) -> None:
     """Measures, prints and writes."""
     if not _OUT.value:
         raise UserError("--out is missing: name the JSON file to write")
-    if bool(_RUN.value) == bool(_REAL.value or _FAKE.value):
-        raise UserError("name either --run, or --real and --fake")
+    if bool(_RUN.value) + bool(_REAL.value or _FAKE.value) + bool(_BENCHMARK.value) != 1:
+        raise UserError("name either --run, or --real and --fake, or --benchmark")
+    if _BENCHMARK.value:
+        _evaluate_restorer()
+        return
+    for flag in (_IMAGES, _RESTORER, _WEIGHTS, _SIGMA, _SCALE, _QUALITY):
+        if flag.present:
+            raise UserError(f"--{flag.name} goes with --benchmark: name one, or leave it out")
     if not _RUN.value and not (_REAL.value and _FAKE.value):
         raise UserError("--real and --fake belong together: name both folders")
     if _SIZE.value is not None and _SIZE.value < 16:
@@ -54,7 +81,6 @@ def main(_) -> None:
     if _ENCODER.value and not _METRICS.value:
         raise UserError("--encoder goes with --metrics: name what to measure, such as --metrics=fd")
     from gen_jax.parallel import compilation
-    from gen_jax.runs import layout
 
     compilation.set_up()
     if _RUN.value:
@@ -71,10 +97,54 @@ def main(_) -> None:
     for name, number in sorted(metrics.items()):
         note = f"  ({notes[name]})" if name in notes else ""
         print(f"{name:<{width}}  {number:.4f}{note}")
+    _write(metrics)
+
+
+def _write(value: Any) -> None:
+    from gen_jax.runs import layout
+
     path = pathlib.Path(_OUT.value)
     layout.make(path.absolute().parent)
-    layout.write_json(path, metrics)
+    layout.write_json(path, value)
     print(f"wrote {path}")
+
+
+def _evaluate_restorer() -> None:
+    if not (_IMAGES.value and _RESTORER.value):
+        raise UserError("--benchmark needs --images=FOLDER_OR_ZIP[:PREFIX] and --restorer=NAME")
+    for flag in (_METRICS, _SIZE, _COUNT, _STEP, _SEED):
+        if flag.present:
+            raise UserError(f"--{flag.name} does not go with --benchmark: leave it out")
+    from gen_jax.parallel import compilation
+
+    compilation.set_up()
+    from gen_jax.evaluation.restoration import report
+    from gen_jax.evaluation.restoration import run as benchmark
+    from gen_jax.evaluation.restoration.benchmarks import Given
+    from gen_jax.training.progress import ProgressLine
+
+    line = None
+
+    def show(done: int, total: int, row: Mapping[str, Any]) -> None:
+        nonlocal line
+        line = line or ProgressLine(_BENCHMARK.value, total, 0)
+        line.update(done, row)
+
+    try:
+        found = benchmark.run(
+            _BENCHMARK.value,
+            _IMAGES.value,
+            _RESTORER.value,
+            _WEIGHTS.value,
+            Given(_SIGMA.value, _SCALE.value, _QUALITY.value),
+            _ENCODER.value,
+            show,
+        )
+    finally:
+        if line:
+            line.close()
+    print(report.table(found))
+    _write(found)
 
 
 def _evaluate_run() -> tuple[dict[str, float], dict[str, str]]:

@@ -85,6 +85,12 @@ def open_strict(data: bytes) -> tuple[UInt8[np.ndarray, "h w 3"], bool]:
     return np.asarray(rgb), keepable
 
 
+def is_gray(data: bytes) -> bool:
+    """Whether an image file that `open_strict` reads stores one channel, with or without alpha."""
+    with Image.open(io.BytesIO(data)) as image:
+        return image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;")
+
+
 def resize_short_side(
     pixels: UInt8[np.ndarray, "h w 3"], short: int
 ) -> UInt8[np.ndarray, "h2 w2 3"]:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from gen_jax.common import git_lfs
+from gen_jax.common import archives, git_lfs
 from gen_jax.common.errors import UserError
-from gen_jax.encoders.safetensors_io import load_safetensors, refuse_pickle
+from gen_jax.encoders.safetensors_io import from_bytes, load_safetensors, refuse_pickle
 from gen_jax.encoders.torch_pickle import load_torch_pickle
 
 _SINGLE = "model.safetensors"
@@ -48,6 +48,7 @@ def find(weights: str | os.PathLike) -> Weights:
     Args:
       weights: a folder with config.json and model.safetensors (or its shards and their index);
         a .safetensors file, or several with commas between, whose tensors are taken together;
+        "FILE.zip:MEMBER" in the place of any of them, a .safetensors file inside a zip;
         "pickle:FILE" in the place of any of them, a state dict that torch.save wrote (see
         `torch_pickle`: no code in it runs);
         or a repository on the Hugging Face hub, "owner/name", fetched once and then cached.
@@ -121,6 +122,8 @@ def _is_file(part: str) -> bool:
 
 
 def _file(path: pathlib.Path) -> dict[str, np.ndarray]:
+    if inside := archives.split(str(path)):
+        return from_bytes(archives.read(*inside), path)
     refuse_pickle(
         path, f"name them as {PICKLE}{path}, which reads tensors and runs nothing, or convert them"
     )

@@ -111,17 +111,29 @@ def load_safetensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
       UserError: for a pickle, a file that is cut short or no safetensors file at all.
     """
     header = read_header(path)
-    entries, _ = parse_header(header, path)
     start = 8 + len(header)
-    size = os.path.getsize(path) - start
-    if entries and entries[-1].stop != size:
+    if os.path.getsize(path) == start:  # nothing to map
+        return _arrays(header, np.zeros(0, np.uint8), path)
+    return _arrays(header, np.memmap(path, mode="r", offset=start, dtype=np.uint8), path)
+
+
+def from_bytes(content: bytes, path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """As `load_safetensors`, of a file that is in memory; `path` is for messages."""
+    refuse_pickle(path)
+    start = 8 + int.from_bytes(content[:8], "little")
+    if len(content) < max(start, 8):
+        raise UserError(f"{path}: not a safetensors file, or cut short: get it again")
+    return _arrays(content[8:start], np.frombuffer(content, np.uint8)[start:], path)
+
+
+def _arrays(header: bytes, data: np.ndarray, path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Views of `data`, the bytes behind the header."""
+    entries, _ = parse_header(header, path)
+    if entries and entries[-1].stop != data.size:
         raise UserError(
-            f"{path}: holds {size} bytes of tensors where its header says {entries[-1].stop}: "
-            "the file is cut short or damaged, get it again"
+            f"{path}: holds {data.size} bytes of tensors where its header says "
+            f"{entries[-1].stop}: the file is cut short or damaged, get it again"
         )
-    if not size:
-        return {e.name: np.zeros(e.shape, e.dtype) for e in entries}
-    data = np.memmap(path, mode="r", offset=start, dtype=np.uint8)
     return {e.name: data[e.start : e.stop].view(e.dtype).reshape(e.shape) for e in entries}
 
 

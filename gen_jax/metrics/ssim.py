@@ -48,10 +48,10 @@ def ssim(
     # Covariances do not change with an offset, and float32 keeps more of them near zero.
     offset = jnp.mean(x, axis=(1, 2), keepdims=True)
     x, y = x - offset, y - offset
-    mean_x, mean_y = _blur(x, weights), _blur(y, weights)
-    var_x = unbias * (_blur(x * x, weights) - mean_x**2)
-    var_y = unbias * (_blur(y * y, weights) - mean_y**2)
-    covariance = unbias * (_blur(x * y, weights) - mean_x * mean_y)
+    mean_x, mean_y, *squares = _blur(jnp.stack([x, y, x * x, y * y, x * y]), weights)
+    var_x = unbias * (squares[0] - mean_x**2)
+    var_y = unbias * (squares[1] - mean_y**2)
+    covariance = unbias * (squares[2] - mean_x * mean_y)
     mean_x, mean_y = mean_x + offset, mean_y + offset
 
     c_1, c_2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
@@ -60,17 +60,12 @@ def ssim(
     return jnp.mean(luminance * structure, axis=(1, 2, 3))
 
 
+@jax.jit
 def _blur(x, weights):
-    """Weighted means of all windows that lie inside: [b, h, w, c] -> [b, h - k + 1, ...]."""
-    b, h, w, c = x.shape
-    planes = x.transpose(0, 3, 1, 2).reshape(b * c, h, w, 1)
-    for kernel in (weights[:, None, None, None], weights[None, :, None, None]):
-        planes = jax.lax.conv_general_dilated(
-            planes,
-            kernel,
-            (1, 1),
-            "VALID",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            precision=jax.lax.Precision.HIGHEST,
-        )
-    return planes.reshape(b, c, *planes.shape[1:3]).transpose(0, 2, 3, 1)
+    """Weighted means of all windows that lie inside: [n, b, h, w, c] -> [n, b, h - k + 1, ...]."""
+    # Sums of shifted images: a convolution from one channel to one runs 20 times slower on a CPU.
+    for axis in (2, 3):
+        length = x.shape[axis] - len(weights) + 1
+        shifted = (jax.lax.slice_in_dim(x, i, i + length, axis=axis) for i in range(len(weights)))
+        x = sum(weight * image for weight, image in zip(weights, shifted))
+    return x

@@ -20,7 +20,7 @@ class ProgressLine:
     """Shows step, loss, speeds and time left.
 
     Args:
-      name: what is being trained.
+      name: what is being trained or measured.
       total: steps in all.
       start: the step that the run starts or resumes at.
       every_seconds: between lines where the output is no terminal.
@@ -43,7 +43,7 @@ class ProgressLine:
             self._row = self._bar.add_task(name, total=total, completed=start, values="")
 
     def update(self, step: int, values: Mapping[str, float]) -> None:
-        """Shows the newest values of a step (loss first, then the speeds)."""
+        """Shows the newest values of a step (loss first, then the speeds), or of a picture."""
         text = _text(values)
         if self._bar is not None:
             self._bar.update(self._row, completed=step, values=text)
@@ -64,6 +64,8 @@ class ProgressLine:
 def _text(values: Mapping[str, float]) -> str:
     loss = next((v for k, v in values.items() if k.endswith("/loss")), None)
     parts = [] if loss is None else [f"loss {loss:.4f}"]
+    if "psnr" in values:
+        parts.append(f"{values['psnr']:.2f} dB")
     if "images_per_second" in values:
         parts += [
             f"{values['images_per_second']:.1f} images/s",

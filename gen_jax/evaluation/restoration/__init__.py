@@ -1,0 +1,1 @@
+"""Published benchmarks of image restoration: what is measured, how, and by which restorer."""

@@ -1,0 +1,105 @@
+"""A benchmark from names to numbers."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gen_jax.common.errors import UserError
+from gen_jax.encoders import image_distance
+from gen_jax.evaluation.comparison import Encoders
+from gen_jax.evaluation.restoration import pictures, restorers
+from gen_jax.evaluation.restoration.benchmarks import BENCHMARKS, Benchmark, Given
+from gen_jax.evaluation.restoration.score import Distance, score
+
+Row = Mapping[str, Any]
+_LPIPS = "lpips-vgg:VGG16.safetensors,HEADS.safetensors"
+_NO_LPIPS = f"no LPIPS tower is named: --encoder={_LPIPS}"
+_RANGES = {"sigma": (0, 255), "scale": (2, 16), "quality": (1, 100)}
+
+
+def run(
+    benchmark: str,
+    images: str,
+    restorer: str,
+    weights: str = "",
+    given: Given | None = None,
+    encoder: Sequence[str] = (),
+    progress: Callable[[int, int, Row], None] = lambda done, total, row: None,
+) -> dict[str, Any]:
+    """Restores every picture and compares it with what it was.
+
+    Args:
+      benchmark: key of `BENCHMARKS`.
+      images: a folder, or FILE.zip[:PREFIX].
+      restorer: key of `restorers.RESTORERS`.
+      weights: of the restorer, as in `encoders.files.find`.
+      given: strength of the degradation; None fields take the benchmark's own.
+      encoder: an LPIPS tower, "NAME:WEIGHTS", or none.
+      progress: called after each picture with its number, their count and its row.
+
+    Returns:
+      `psnr` (dB), `ssim` and `lpips`, means over pictures (`lpips` None and `lpips_reason` where
+      there is no tower), `n`, `rows` of name and values, and what was measured. A PSNR of equal
+      pictures is infinite: None in its row and in the mean, which `psnr_reason` then says.
+
+    Raises:
+      UserError: an unknown name, a strength that nothing uses or that is out of range, pictures or
+        weights that are missing or do not fit.
+    """
+    if benchmark not in BENCHMARKS:
+        raise UserError(f"--benchmark={benchmark}: expected one of {', '.join(BENCHMARKS)}")
+    protocol = BENCHMARKS[benchmark]
+    given = _settle(benchmark, protocol, restorer, given or Given())
+    restore = restorers.build(restorer, benchmark, weights, given)
+    distance = _distance(encoder)
+    found = protocol.group(pictures.listed(images))
+    rows = []
+    for group in found:
+        case = protocol.case(given, *group)
+        restored = np.asarray(restore(case.degraded), np.float32)
+        if not np.isfinite(restored).all():
+            raise UserError(f"{case.name}: --restorer={restorer} gave no numbers: see its weights")
+        border = given.scale if protocol.luma else 0
+        values = score(restored, case.reference, protocol.luma, border, distance)
+        rows.append({"name": case.name, **values})
+        progress(len(rows), len(found), rows[-1])
+    told = {k: v for k, v in dataclasses.asdict(given).items() if v is not None}
+    what = {"benchmark": benchmark, "images": images, "restorer": restorer, **told}
+    return what | ({"weights": weights} if weights else {}) | _summary(rows)
+
+
+def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    out: dict[str, Any] = {"n": len(rows), "lpips": None}
+    for name in rows[0].keys() - {"name"}:
+        out[name] = float(np.mean([row[name] for row in rows]))
+    if not np.isfinite(out["psnr"]):  # JSON knows no infinity
+        out |= {"psnr": None, "psnr_reason": "infinite: some pictures are equal to the reference"}
+        for row in rows:
+            row["psnr"] = row["psnr"] if np.isfinite(row["psnr"]) else None
+    if out["lpips"] is None:
+        out["lpips_reason"] = _NO_LPIPS
+    return out | {"rows": rows}
+
+
+def _settle(benchmark: str, protocol: Benchmark, restorer: str, given: Given) -> Given:
+    """Fills in the benchmark's own strengths, and refuses those that nobody reads."""
+    for name, value in dataclasses.asdict(given).items():
+        low, high = _RANGES[name]
+        if value is None:
+            continue
+        if name not in protocol.uses and name not in restorers.used_by(restorer):
+            fits = [b for b, p in BENCHMARKS.items() if name in p.uses]
+            raise UserError(f"--{name} goes with --benchmark={', '.join(fits)}: leave it out")
+        if not low <= value <= high:
+            raise UserError(f"--{name}={value:g}: expected {low} to {high}")
+    values = {k: v for k, v in dataclasses.asdict(given).items() if v is not None}
+    return Given(**(protocol.uses | values))
+
+
+def _distance(encoder: Sequence[str]) -> Distance | None:
+    if not encoder:
+        return None
+    spec = Encoders.sorted_from(encoder).one("lpips", "lpips", _LPIPS)
+    return image_distance.open_distance(spec, batch_size=1)
