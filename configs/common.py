@@ -51,6 +51,8 @@ def base() -> ml_collections.ConfigDict:
                 image_size=64,
                 crop_scale=(0.8, 1.0),  # share of the short side that a training crop keeps
                 flip=True,
+                degradation="",  # for restoration, see gen_jax/data/degradations/presets.py
+                gray=False,
                 vocab_size=1024,  # of the tokenizer trained on the captions
                 max_length=32,  # tokens of a caption
                 num_threads=4,

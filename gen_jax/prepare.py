@@ -10,10 +10,15 @@ A folder is read with its sub-folders; captions.jsonl in it may hold lines such 
 {"file": "a/b.jpg", "caption": "..."}. Damaged, blank, tiny and repeated images
 are left out and named in OUT/dataset.json. Look at OUT/contact_sheet.png.
 
+  python -m gen_jax.prepare --source=FOLDER --preview=degradations.png
+
+draws every degradation that restoration is trained on, on a few of the images, and prepares nothing.
+
 An interrupted run is finished by running the same command again. The result is
 the same, byte for byte, for any number of workers.
 """
 
+import numpy as np
 from absl import flags
 
 from gen_jax.common import app
@@ -44,6 +49,9 @@ _MAX_BAD = flags.DEFINE_integer(
 )
 _MIN_SIDE = flags.DEFINE_integer("min_side", 16, "leave out images with a shorter side, in pixels")
 _NEAR = flags.DEFINE_boolean("near_duplicates", True, "leave out near duplicates")
+_PREVIEW = flags.DEFINE_string(
+    "preview", None, "picture of all degradations to write, instead of --out"
+)
 _SHARD = flags.DEFINE_integer("shard_records", 0, "records in a shard, 0 for 1024 or more")
 
 
@@ -51,6 +59,9 @@ def main(_) -> None:
     """Runs `gen_jax.data.build.prepare` and says in a few lines what came out."""
     from gen_jax.common.errors import UserError
 
+    if _PREVIEW.value and _SOURCE.value:
+        _preview()
+        return
     if not _SOURCE.value or not _OUT.value:
         raise UserError(
             "--source and --out are needed, for example --source=photos --out=data/photos"
@@ -85,6 +96,28 @@ def main(_) -> None:
         what = ", ".join(f"{number} {reason}" for reason, number in rejected.items())
         print(f"left out: {what} (named in {_OUT.value}/dataset.json)")
     print(f"look at {_OUT.value}/contact_sheet.png")
+
+
+def _preview() -> None:
+    """Writes the sheet of `data.degradations.preview` of up to six images."""
+    from gen_jax.common import pictures
+    from gen_jax.common.errors import UserError
+    from gen_jax.data import images, sources, transforms
+    from gen_jax.data.degradations import preview
+
+    source = sources.open_source(_SOURCE.value, num=_NUM.value, size=_SIZE.value, seed=_SEED.value)
+    crop, shown = transforms.native_crop(128, train=False), []
+    for index in np.linspace(0, len(source) - 1, min(len(source), 6)).astype(int):
+        try:
+            raw = source.read(int(index))
+            pixels = raw.pixels if raw.data is None else images.open_strict(raw.data)[0]
+        except images.ImageError:  # a preparation would name it
+            continue
+        shown.append(crop({"image": pixels}, np.random.default_rng(0))["image"])
+    if not shown:
+        raise UserError(f"--source={_SOURCE.value}: none of its images can be read")
+    pictures.save(_PREVIEW.value, preview.sheet(shown, _SEED.value))
+    print(f"look at {_PREVIEW.value}")
 
 
 if __name__ == "__main__":

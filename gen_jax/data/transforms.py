@@ -11,10 +11,11 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import images, schema
+from gen_jax.data import degradations, images, schema
 from gen_jax.data.tokenizer import Tokenizer
 
 Example = dict[str, Any]
@@ -91,6 +92,54 @@ def center_crop(size: int) -> Transform:
         top, left = (height - side) // 2, (width - side) // 2
         crop = image[top : top + side, left : left + side]
         return {**example, "image": images.resize(crop, size)}
+
+    return run
+
+
+def native_crop(size: int, *, train: bool) -> Transform:
+    """A square of `size` pixels as they are, random in training, else the middle; a side that is
+    too short is continued by its mirror image.
+    """
+
+    def run(example: Example, rng: np.random.Generator) -> Example:
+        image = example["image"]
+        short = [max(0, size - side) for side in image.shape[:2]]
+        if any(short):
+            image = np.pad(image, ((0, short[0]), (0, short[1]), (0, 0)), mode="symmetric")
+        room = [side - size for side in image.shape[:2]]
+        top, left = (int(rng.integers(r + 1)) if train else r // 2 for r in room)
+        return {**example, "image": image[top : top + size, left : left + size]}
+
+    return run
+
+
+def turn_and_flip() -> Transform:
+    """One of the eight symmetries of the square: a texture has no right way up."""
+
+    def run(example: Example, rng: np.random.Generator) -> Example:
+        image = np.rot90(example["image"], int(rng.integers(4)))
+        return {**example, "image": image[:, ::-1] if rng.random() < 0.5 else image}
+
+    return run
+
+
+def to_gray(example: Example, rng: np.random.Generator) -> Example:
+    """One channel: BT.601 luma, rounded; pictures that were gray stay as they were."""
+    gray = cv2.cvtColor(np.ascontiguousarray(example["image"]), cv2.COLOR_RGB2GRAY)
+    return {**example, "image": gray[..., None]}
+
+
+def degrade(degradation: degradations.Degradation) -> Transform:
+    """Sets "degraded" (float32, the image's shape) and "degradation", what was drawn, as
+    `degradations.as_vector` writes it. The clean "image" stays.
+    """
+
+    def run(example: Example, rng: np.random.Generator) -> Example:
+        image = np.ascontiguousarray(example["image"])
+        clean = np.float32(image) / np.float32(255.0)
+        found, drawn = degradation(clean, rng)
+        vector = degradations.as_vector(drawn)
+        return {**example, "image": image, "degraded": found, "degradation": vector}
 
     return run
 
@@ -180,3 +229,23 @@ def standard(
         steps += [pick_caption(train), tokenize(tokenizer, max_length)]
         keys += ["tokens", "token_mask"]
     return compose(*steps, select(*keys))
+
+
+def restoration(
+    size: int, degradation: degradations.Degradation, *, train: bool, gray: bool = False
+) -> Transform:
+    """What recipes of restoration want.
+
+    Args:
+      size: side of the crops in pixels; they are never resized.
+      degradation: drawn for each crop.
+      train: random crop, turn and flip; otherwise the middle as it is.
+      gray: one channel instead of three.
+
+    Returns:
+      a transform to "image" (uint8 [size, size, c]), "degraded" (float32, the same shape),
+      "degradation" (float32 [p]) and "label".
+    """
+    steps = [native_crop(size, train=train)]
+    steps += [turn_and_flip()] * train + [to_gray] * gray + [degrade(degradation)]
+    return compose(*steps, select("image", "degraded", "degradation", "label"))

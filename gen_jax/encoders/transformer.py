@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from gen_jax.common.errors import UserError
 from gen_jax.models.layers.activations import get_activation
+from gen_jax.models.layers.heads import attend
 from gen_jax.models.layers.norms import layer_norm
 
 
@@ -46,11 +47,11 @@ class SelfAttention(nn.Module):
             y = nn.Dense(c, use_bias=self.qkv_bias, dtype=self.dtype, name=name)(x)
             return y.reshape(b, n, self.num_heads, c // self.num_heads)
 
-        y = jax.nn.dot_product_attention(
+        y = attend(
             project("query"),
             project("key"),
             project("value"),
-            mask=None if mask is None else mask[:, None, None, :],
+            mask,
             is_causal=self.is_causal,
             implementation=self.attention_implementation,
         )

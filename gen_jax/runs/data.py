@@ -11,7 +11,7 @@ import numpy as np
 
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
-from gen_jax.data import dataset, loader, schema, shards, transforms
+from gen_jax.data import dataset, degradations, loader, schema, shards, transforms
 from gen_jax.data.tokenizer import Tokenizer, train_tokenizer
 from gen_jax.parallel import distributed
 from gen_jax.runs import layout
@@ -28,6 +28,9 @@ class DataConfig:
       image_size: side of the square images that the model sees, in pixels.
       crop_scale: range of a training crop's side as a share of the short side.
       flip: whether to mirror in training (never where a caption names a side).
+      degradation: for restoration, a preset of `data/degradations` by name, or its fields: crops
+        of the image's own pixels then take the place of resized ones.
+      gray: one channel, for restoration.
       vocab_size: of the tokenizer that is trained on the captions, at most; a frozen text
         encoder brings its own.
       max_length: tokens of a caption.
@@ -43,6 +46,8 @@ class DataConfig:
     image_size: int = 64
     crop_scale: tuple[float, float] = (0.8, 1.0)
     flip: bool = True
+    degradation: Any = ""
+    gray: bool = False
     vocab_size: int = 1024
     max_length: int = 32
     num_threads: int = 4
@@ -80,6 +85,9 @@ class RunData:
 
     def _transform(self, train: bool) -> transforms.Transform:
         c = self._config
+        if c.degradation:
+            degradation = degradations.build(c.degradation)
+            return transforms.restoration(c.image_size, degradation, train=train, gray=c.gray)
         return transforms.standard(
             c.image_size,
             train=train,

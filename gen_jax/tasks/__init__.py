@@ -11,6 +11,7 @@ TASKS = {
     "vae": "gen_jax.tasks.vae:VAETask",
     "ldm": "gen_jax.tasks.ldm:LDMTask",
     "dino": "gen_jax.tasks.dino:DINOTask",
+    "restore": "gen_jax.tasks.restore:RestoreTask",
     "mask_feat": "gen_jax.tasks.mask_feat:MaskFeatTask",
 }
 

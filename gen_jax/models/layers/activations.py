@@ -1,18 +1,29 @@
 """Activation functions by the names that diffusers' configs use."""
 
-import functools
+import math
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from gen_jax.common.errors import UserError
+
+
+def gelu(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """The exact GELU, x Phi(x), by erf in float32 (jax.nn.gelu's erfc takes three times as long on
+    a CPU; the two differ by at most 6e-7).
+    """
+    wide = x.astype(jnp.float32)
+    return (0.5 * wide * (1.0 + jax.lax.erf(wide * math.sqrt(0.5)))).astype(x.dtype)
+
 
 ACTIVATIONS: dict[str, Callable] = {
     "silu": jax.nn.silu,
     "swish": jax.nn.silu,
     "mish": jax.nn.mish,
     # torch's GELU is the exact one by default, JAX's is the tanh approximation.
-    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu": gelu,
     # The sigmoid approximation of OpenAI's CLIP.
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
     "relu": jax.nn.relu,

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from gen_jax.common.errors import UserError
+from gen_jax.models.layers.activations import gelu
+from gen_jax.models.layers.heads import attend
 from gen_jax.models.layers.norms import GroupNorm, layer_norm
 
 
@@ -35,11 +37,11 @@ def _attend(
         y = nn.Dense(features, use_bias=use_bias, dtype=module.dtype, name=name)(y)
         return y.reshape(*y.shape[:2], heads, features // heads)
 
-    out = jax.nn.dot_product_attention(
+    out = attend(
         project("to_q", x),
         project("to_k", context),
         project("to_v", context),
-        mask=None if mask is None else mask[:, None, None, :],
+        mask,
         implementation=module.attention_implementation,
     )
     return nn.Dense(features, dtype=module.dtype, name="to_out_0")(out.reshape(x.shape))
@@ -105,7 +107,7 @@ class GEGLU(nn.Module):
     def __call__(self, x: Float[Array, "b t c"]) -> Float[Array, "b t d"]:
         x = nn.Dense(2 * self.features, dtype=self.dtype, name="proj")(x)
         value, gate = jnp.split(x, 2, axis=-1)
-        return value * jax.nn.gelu(gate, approximate=False)
+        return value * gelu(gate)
 
 
 class FeedForward(nn.Module):

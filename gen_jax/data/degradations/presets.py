@@ -1,0 +1,103 @@
+"""Degradations by name, and from plain values as a config holds them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gen_jax.common.build import build as build_fields
+from gen_jax.common.errors import UserError
+from gen_jax.data.degradations.base import Degradation
+from gen_jax.data.degradations.blur import Blur
+from gen_jax.data.degradations.chain import Chain, OneOf
+from gen_jax.data.degradations.codec import Jpeg, WebP
+from gen_jax.data.degradations.noise import Gaussian, Poisson
+from gen_jax.data.degradations.resample import Downscale
+
+KINDS = {
+    "gaussian": Gaussian,
+    "poisson": Poisson,
+    "blur": Blur,
+    "jpeg": Jpeg,
+    "webp": WebP,
+    "downscale": Downscale,
+    "chain": Chain,
+    "one_of": OneOf,
+}
+
+
+def _noise(sigma):
+    return {"name": "gaussian", "sigma": sigma, "gray": 0.3}
+
+
+_BLIND = {
+    "name": "one_of",
+    "weights": (4, 2, 1, 3, 3, 2),
+    "steps": (
+        {"name": "gaussian", "sigma": (0, 55)},
+        {"name": "chain", "steps": ({"name": "jpeg", "quality": (8, 95)},)},
+        {"name": "chain", "steps": ({"name": "poisson"}, {"name": "jpeg", "quality": (40, 95)})},
+        {"name": "downscale", "factor": (1, 4), "down": ("area", "bicubic"), "up": ("bicubic",)},
+        {"name": "chain", "steps": ({"name": "blur", "sigma": (0.3, 2.5)}, _noise((0, 10)))},
+        {
+            "name": "chain",
+            "shuffle": True,
+            "chance": (0.5, 0.7, 0.4, 0.5),
+            "steps": (
+                {"name": "blur", "sigma": (0.2, 2.0)},
+                _noise((0, 25)),
+                {"name": "downscale", "factor": (1, 2)},
+                {"name": "jpeg", "quality": (30, 95)},
+            ),
+        },
+    ),
+}
+
+_ORDER = {
+    "name": "chain",
+    "shuffle": True,
+    "chance": (0.8, 0.8, 0.5, 0.5, 0.3),
+    "steps": (
+        {"name": "blur", "sigma": (0.2, 3.0)},
+        {"name": "downscale", "factor": (1, 3), "down": ("area", "bilinear", "bicubic", "nearest")},
+        _noise((1, 30)),
+        {"name": "jpeg", "quality": (30, 95)},
+        {"name": "poisson"},
+    ),
+}
+
+PRESETS: dict[str, Mapping[str, Any]] = {
+    "denoise15": {"name": "gaussian", "sigma": (15, 15)},
+    "denoise25": {"name": "gaussian", "sigma": (25, 25)},
+    "denoise50": {"name": "gaussian", "sigma": (50, 50)},
+    "denoise_blind": {"name": "gaussian", "sigma": (0, 55)},
+    "dejpeg": {"name": "jpeg", "quality": (5, 95)},
+    "deblur": {"name": "chain", "steps": ({"name": "blur"}, _noise((0, 3)))},
+    "bicubic_x2": {"name": "downscale", "factor": (2, 2), "down": ("area",), "up": ("bicubic",)},
+    "bicubic_x4": {"name": "downscale", "factor": (4, 4), "down": ("area",), "up": ("bicubic",)},
+    "blind": _BLIND,
+    "real": _ORDER,
+    "real_second_order": {"name": "chain", "steps": (_ORDER, _ORDER)},
+}
+
+
+def build(config: str | Mapping[str, Any], where: str = "config.data.degradation") -> Degradation:
+    """A degradation.
+
+    Args:
+      config: a name of `PRESETS`, or `name` of one of `KINDS` and its fields; `steps` nest.
+      where: the place in the config, for messages.
+
+    Raises:
+      UserError: an unknown name or field, or a value that does not fit.
+    """
+    if isinstance(config, str):
+        if config not in PRESETS:
+            raise UserError(f"{where}={config!r}: expected one of {', '.join(PRESETS)}")
+        config = PRESETS[config]
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+    kind = values.pop("name", None)
+    if kind not in KINDS:
+        raise UserError(f"{where}.name={kind!r}: expected one of {', '.join(KINDS)}")
+    if "steps" in values:
+        steps = enumerate(values["steps"])
+        values["steps"] = tuple(build(step, f"{where}.steps[{i}]") for i, step in steps)
+    return build_fields(KINDS[kind], values, where)

@@ -1,0 +1,165 @@
+"""Degradations: strength as stated, repeatable, of the input's shape, named mistakes."""
+
+import cv2
+import numpy as np
+import pytest
+
+from gen_jax.common.errors import UserError
+from gen_jax.data import degradations, order, transforms
+from gen_jax.data.degradations import base, blur, presets
+from gen_jax.data.degradations.noise import Poisson
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def picture(size=64, channels=3):
+    """Smooth with some detail, float32 in [0.1, 0.9]."""
+    y, x = np.mgrid[:size, :size] / size
+    waves = [np.sin(7 * x + 3 * c) * np.cos(9 * y) + 0.3 * np.sin(40 * x * y) for c in range(3)]
+    return np.float32(0.5 + 0.3 * np.stack(waves[:channels], -1)).clip(0.1, 0.9)
+
+
+@pytest.mark.parametrize("name", degradations.PRESETS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_presets_keep_the_shape_and_repeat_themselves(name, channels):
+    image, how = picture(channels=channels), degradations.build(name)
+    before = image.copy()
+    for seed in range(4):
+        (a, drawn), (b, again) = how(image, rng(seed)), how(image, rng(seed))
+        assert a.shape == image.shape and a.dtype == np.float32 and np.isfinite(a).all()
+        np.testing.assert_array_equal(a, b)
+        assert drawn == again and set(drawn) <= set(degradations.PARAMETERS)
+        vector = degradations.as_vector(drawn)
+        assert vector.shape == (len(degradations.PARAMETERS),) and (vector >= 0).all()
+    np.testing.assert_array_equal(image, before)
+    assert not np.array_equal(how(image, rng(1))[0], how(image, rng(2))[0]) or "_x" in name
+
+
+def test_gaussian_noise_has_its_deviation_and_is_not_clipped():
+    white = np.ones((200, 200, 3), np.float32)
+    found, drawn = degradations.build("denoise25")(white, rng())
+    assert drawn == {"sigma": 25.0}
+    assert np.std((found - white) * 255) == pytest.approx(25.0, rel=0.02)
+    assert found.max() > 1.2
+    gray = degradations.build({"name": "gaussian", "sigma": (25, 25), "gray": 1.0})(white, rng())[0]
+    np.testing.assert_array_equal(gray[..., 0], gray[..., 2])
+
+
+@pytest.mark.parametrize("level", [0.1, 0.5, 1.0])
+def test_photon_noise_grows_as_the_root_of_the_brightness(level):
+    flat = np.full((200, 200, 1), level, np.float32)
+    noise = Poisson(shot=(20.0, 20.0), gray=0.0)(flat, rng())[0] - flat
+    assert np.std(noise) * 255 == pytest.approx(20.0 * np.sqrt(level), rel=0.03)
+    assert abs(noise.mean()) < 0.002
+
+
+@pytest.mark.parametrize("kind", blur.KINDS)
+@pytest.mark.parametrize("sigma", [0.7, 1.5, 2.5])
+def test_kernels_sum_to_one_and_have_their_radius(kind, sigma):
+    for seed in range(3):
+        kernel = np.float64(blur.make_kernel(kind, sigma, rng(seed)))
+        assert kernel.sum() == pytest.approx(1.0, abs=1e-5)
+        if kind == "sinc":  # no finite radius: the frequency where it cuts off instead
+            assert kernel.min() < 0
+            continue
+        reach = kernel.shape[0] // 2
+        y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+        radius = np.sqrt((kernel * (x**2 + y**2)).sum() / 2)
+        # A pixel has a width of its own; heavy tails are cut off at three radii.
+        room = 0.35 * sigma if kind == "generalised" else max(0.15, 0.1 * sigma)
+        assert radius == pytest.approx(sigma, abs=room)
+        assert (kernel * x).sum() == pytest.approx(0.0, abs=0.05)
+
+
+def test_codecs_are_the_real_ones():
+    image = picture()
+    found, drawn = degradations.build({"name": "jpeg", "quality": (10, 10)})(image, rng())
+    pixels = base.to_bytes(image)[..., ::-1]
+    _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 10])
+    np.testing.assert_array_equal(base.to_bytes(found), cv2.imdecode(data, 1)[..., ::-1])
+    assert drawn == {"jpeg": 90.0}
+    errors = [
+        np.mean((degradations.build({"name": k, "quality": (q, q)})(image, rng())[0] - image) ** 2)
+        for k in ("jpeg", "webp")
+        for q in (90, 50, 10)
+    ]
+    assert errors[:3] == sorted(errors[:3]) and errors[3:] == sorted(errors[3:])
+
+
+def test_shrinking_keeps_flat_areas_and_loses_detail():
+    flat = np.full((32, 48, 3), 0.4, np.float32)
+    found, drawn = degradations.build("bicubic_x4")(flat, rng())
+    np.testing.assert_allclose(found, flat, atol=1e-6)
+    assert drawn == {"scale": 2.0}
+    stripes = np.float32(np.arange(48) % 2)[None, :, None].repeat(32, 0)
+    assert degradations.build("bicubic_x2")(stripes, rng())[0].std() < 0.1
+
+
+def test_strengths_add_up_along_a_chain():
+    noise = {"name": "gaussian", "sigma": (3, 3)}
+    more = {"name": "gaussian", "sigma": (4, 4)}
+    jpegs = tuple({"name": "jpeg", "quality": (q, q)} for q in (40, 80))
+    halves = ({"name": "downscale", "factor": (2, 2)},) * 2
+    how = degradations.build({"name": "chain", "steps": (noise, more, *jpegs, *halves)})
+    assert how(picture(), rng())[1] == {"sigma": 5.0, "jpeg": 60.0, "scale": 2.0}
+    never = degradations.build({"name": "chain", "steps": (noise,), "chance": (0.0,)})
+    found, drawn = never(picture(), rng())
+    np.testing.assert_allclose(found, picture(), atol=0.5 / 255 + 1e-6)
+    assert drawn == {}
+
+
+@pytest.mark.parametrize(
+    "config,word",
+    [
+        ("denoise26", "denoise26"),
+        ({"sigma": (1, 2)}, r"degradation\.name=None"),
+        ({"name": "gaussian", "sgima": 3}, "sgima"),
+        ({"name": "gaussian", "sigma": (5, 1)}, r"sigma=\(5, 1\)"),
+        ({"name": "blur", "kinds": ("boxy",)}, "boxy"),
+        ({"name": "downscale", "factor": (0.5, 1)}, "factor"),
+        ({"name": "chain", "steps": ({"name": "jpg"},)}, r"steps\[0\]\.name='jpg'"),
+        ({"name": "chain", "steps": (), "chance": (1.0,)}, "chance has 1"),
+    ],
+)
+def test_mistakes_are_named(config, word):
+    with pytest.raises(UserError, match=word):
+        degradations.build(config)
+
+
+def test_every_kind_is_reached_by_a_preset():
+    def kinds(config):
+        yield config["name"]
+        for step in config.get("steps", ()):
+            yield from kinds(step)
+
+    used = {k for config in presets.PRESETS.values() for k in kinds(config)}
+    assert used == set(presets.KINDS) - {"webp"}
+
+
+def example(height, width, seed=0):
+    image = rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    return {"image": image, "label": -1, "captions": [], "attributes": {}, "key": "k"}
+
+
+def test_crops_are_the_images_own_pixels():
+    whole = example(40, 50)
+    step = transforms.restoration(32, degradations.build("denoise25"), train=True)
+    found = step(whole, order.augmentation_rng(0, 7))
+    again = step(whole, order.augmentation_rng(0, 7))
+    for key in ("image", "degraded", "degradation"):
+        np.testing.assert_array_equal(found[key], again[key])
+    assert found["image"].shape == found["degraded"].shape == (32, 32, 3)
+    assert found["degradation"][0] == pytest.approx(25 / 75)
+    values = {tuple(v) for v in whole["image"].reshape(-1, 3)}
+    assert {tuple(v) for v in found["image"].reshape(-1, 3)} <= values
+
+
+def test_gray_crops_of_small_images_are_mirrored_and_exact():
+    whole = example(20, 60)
+    whole["image"][:] = whole["image"][..., :1]
+    step = transforms.restoration(32, degradations.build("denoise25"), train=False, gray=True)
+    found = step(whole, rng())["image"]
+    np.testing.assert_array_equal(found[:20, :, 0], whole["image"][:, 14:46, 0])
+    np.testing.assert_array_equal(found[20:, :, 0], found[8:20, :, 0][::-1])
