@@ -12,7 +12,8 @@ are left out and named in OUT/dataset.json. Look at OUT/contact_sheet.png.
 
   python -m gen_jax.prepare --source=FOLDER --preview=degradations.png
 
-draws every degradation that restoration is trained on, on a few of the images, and prepares nothing.
+draws every degradation that restoration is trained on, on a few of the images, and prepares
+nothing.
 
 An interrupted run is finished by running the same command again. The result is
 the same, byte for byte, for any number of workers.

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import sampling, train_step
+from benchmarks import restore, sampling, train_step
 from gen_jax.models import presets
 
 
@@ -38,6 +38,20 @@ def test_sampling_prints_a_table_and_writes_its_numbers(call, tmp_path):
 def test_train_step_prints_a_table(call):
     out = call(train_step, "--steps=1", "--warmup=0")
     assert out.splitlines()[-1].startswith("gen_jax ") and out.split()[-1] == "1.00"
+
+
+@pytest.mark.slow
+def test_restore_prints_a_table_for_each_run(monkeypatch, capsys, tmp_path):
+    file = tmp_path / "numbers.json"
+    size = "--dim=16 --head_dim=8 --depth=1 --size=64 --crop=64 --batch=1 --repeats=2"
+    monkeypatch.setattr(restore, "CONTESTANTS", {"gen_jax": None})
+    monkeypatch.setattr(sys, "argv", ["benchmark", *size.split(), f"--out={file}"])
+    restore.main()
+    assert "SCUNet forward, 64 px, batch 1, 3 channels" in capsys.readouterr().out
+    results = json.loads(file.read_text())["results"]
+    for run in ("forward", "train"):
+        (row,) = results[run]["rows"]
+        assert len(row["seconds"]) == 2 and 0 < row["median"] < row["first"]
 
 
 def test_who_takes_too_long_is_named(call, capsys):

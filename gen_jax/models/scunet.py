@@ -1,7 +1,8 @@
 """SCUNet: a UNet whose blocks are half convolution, half windowed attention (arXiv:2203.13278).
 
 The published denoisers (https://github.com/cszn/SCUNet) have depths of 4, dim 64 and 17.95M
-parameters. Parameter paths are the authors' up to the spelling that `encoders/scunet_files.py` holds.
+parameters. Parameter paths are the authors' up to the spelling that `encoders/scunet_files.py`
+holds.
 """
 
 import functools
@@ -14,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gen_jax.common.errors import UserError
-from gen_jax.models.layers.activations import get_activation
+from gen_jax.models.layers.activations import gelu
 from gen_jax.models.layers.conv import Conv
 from gen_jax.models.layers.norms import layer_norm
 from gen_jax.models.layers.window_attention import HEADS_FIRST, WindowAttention
@@ -81,7 +82,7 @@ class SwinBlock(nn.Module):
         )
         x = x + drop(attention(layer_norm("ln1", dtype=self.dtype)(x)))
         y = dense(4 * x.shape[-1], name="mlp_0")(layer_norm("ln2", dtype=self.dtype)(x))
-        return x + drop(dense(x.shape[-1], name="mlp_2")(get_activation("gelu")(y)))
+        return x + drop(dense(x.shape[-1], name="mlp_2")(gelu(y)))
 
 
 class ConvTransBlock(nn.Module):

@@ -1,8 +1,11 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gen_jax.models.layers.activations import gelu
 from gen_jax.models.layers.attention import Attention
 from gen_jax.models.layers.embeddings import timestep_embedding
 from gen_jax.models.layers.norms import GroupNorm, layer_norm
@@ -69,3 +72,14 @@ def test_a_residual_block_may_start_as_identity():
     module = ResnetBlock2D(8, norm_num_groups=2, zero_init=True)
     x = jnp.asarray(np.random.default_rng(0).standard_normal((1, 4, 4, 8)), jnp.float32)
     np.testing.assert_array_equal(module.apply(module.init(jax.random.key(0), x), x), x)
+
+
+@pytest.mark.parametrize("dtype,off", [(jnp.float32, 1e-6), (jnp.bfloat16, 2e-2)])
+def test_gelu_is_the_exact_one_also_where_it_is_small(dtype, off):
+    x = jnp.linspace(-4, 4, 161).astype(dtype)
+    exact = np.array([v / 2 * (1 + math.erf(v / 2**0.5)) for v in np.float64(x)])
+    y = gelu(x)
+    assert y.dtype == dtype
+    assert np.abs(np.float64(y) - exact).max() < off
+    small = np.float64(x) < -2  # not lost in 1 + erf
+    assert np.abs(np.float64(y) - exact)[small].max() < 3e-4

@@ -1,0 +1,222 @@
+"""SCUNet, forward and train step: ours against spandrel's in PyTorch on the same device.
+
+    python -m benchmarks.restore
+    python -m benchmarks.restore --channels=1 --size=512 --batch=8 --repeats=20
+
+The published size (17.9M parameters) with the same random weights and images for both, in float32.
+"forward" restores one image of `--size`; "train" is forward, backward and AdamW of an L1 loss on
+`--batch` crops of `--crop`. The two take turns, medians and outputs are compared. Without torch and
+spandrel (which imports torchvision) only ours is measured.
+"""
+
+import argparse
+import dataclasses
+import importlib.util
+import json
+import os
+import pathlib
+import signal
+import statistics
+import sys
+import tempfile
+
+import numpy as np
+
+from benchmarks import contest, train_step
+
+RUNS = {"forward": "an image", "train": "a step"}
+TARGET = 1.3  # of PyTorch's time
+TOLERANCE = 1e-3  # of float32 outputs
+LEARNING_RATE = 1e-4
+
+
+def inputs(args) -> dict[str, np.ndarray]:
+    """Grainy images; what is on them takes no time."""
+    rng = np.random.default_rng(0)
+    crops = (args.batch, args.crop, args.crop, args.channels)
+    shapes = {"image": (1, args.size, args.size, args.channels), "noisy": crops, "clean": crops}
+    return {name: rng.uniform(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def ours(args):
+    """Ours under jit; the step is the trainer's. The first to run, it writes the weights."""
+    import jax
+    import jax.numpy as jnp
+    from safetensors.numpy import save_file
+
+    from gen_jax.encoders.diffusers_folder import param_shapes
+    from gen_jax.encoders.scunet_files import PORT
+    from gen_jax.encoders.weights import torch_from_flax
+    from gen_jax.models.scunet import SCUNet
+    from gen_jax.parallel import compilation
+    from gen_jax.training import optim, rngs
+    from gen_jax.training.state import TrainState
+    from gen_jax.training.step import make_train_step
+
+    compilation.tune_cpu()  # as the doors do
+    module = SCUNet(args.channels, args.channels, (args.depth,) * 7, args.dim, args.head_dim)
+    rng = np.random.default_rng(1)
+
+    def fill(path, leaf):
+        size = np.float32(np.prod(leaf.shape[:-1]) ** -0.5 if len(leaf.shape) > 1 else 0.1)
+        noise = rng.standard_normal(leaf.shape, np.float32) * size
+        return noise + np.float32(path[-1].key == "scale")
+
+    params = jax.tree_util.tree_map_with_path(fill, param_shapes(module))
+    save_file(torch_from_flax(params, PORT), f"{args.folder}/weights.safetensors")
+    params = jax.tree.map(jnp.asarray, params)
+    data = jax.tree.map(jnp.asarray, inputs(args))
+
+    @dataclasses.dataclass(frozen=True)
+    class Task:
+        rng_streams = ()
+
+        def losses(self):
+            return {"model": self.loss}
+
+        def loss(self, params, everything, extra, batch, keys, frozen):
+            out = module.apply({"params": params}, batch["noisy"])
+            return jnp.abs(out - batch["clean"]).mean(), ({}, extra)
+
+    def forward():
+        apply = jax.jit(module.apply)
+        return lambda: [np.asarray(apply({"params": params}, data["image"]))]
+
+    def train():
+        fields = {"learning_rate": LEARNING_RATE, "schedule": "constant", "clip_norm": 0.0}
+        optimizers = {"model": optim.make_optimizer(fields, 10)}
+        copied = jax.tree.map(jnp.copy, params)  # the step takes its state's memory
+        state = TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params={"model": copied},
+            opt_state={"model": optimizers["model"].init(copied)},
+            ema={},
+            extra={},
+        )
+        step = jax.jit(make_train_step(Task(), optimizers, ema=0.0), donate_argnums=0)
+        batch, key = {k: data[k] for k in ("noisy", "clean")}, rngs.root_key(0)
+
+        def run():
+            nonlocal state
+            state, metrics = step(state, batch, {}, key)
+            jax.block_until_ready(state)
+            return [np.asarray(metrics["model/loss"])]
+
+        return run
+
+    runs = {"forward": forward, "train": train}
+    on = f"{jax.devices()[0].device_kind}, jax {jax.__version__}"
+    return lambda name: runs[name](), train_step.jax_memory, {"name": "gen_jax", "on": on}
+
+
+def theirs(args):
+    """SCUNet of spandrel, eager, with torch's AdamW."""
+    import torch
+    from safetensors.torch import load_file
+    from spandrel.architectures.SCUNet import SCUNet
+
+    device = train_step.torch_device()
+    model = SCUNet(in_nc=args.channels, config=[args.depth] * 7, dim=args.dim).to(device)
+    model.load_state_dict(load_file(f"{args.folder}/weights.safetensors"))
+    data = {
+        k: torch.from_numpy(v).permute(0, 3, 1, 2).contiguous().to(device)
+        for k, v in inputs(args).items()
+    }
+    optimizer = torch.optim.AdamW(
+        model.parameters(), LEARNING_RATE, weight_decay=0.0, fused=device == "cuda"
+    )
+
+    @torch.inference_mode()
+    def forward():
+        return [model(data["image"]).permute(0, 2, 3, 1).cpu().numpy()]
+
+    def train():
+        loss = (model(data["noisy"]) - data["clean"]).abs().mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return [loss.detach().cpu().numpy()]
+
+    runs = {"forward": forward, "train": train}
+    on = f"{device}, torch {torch.__version__}"
+    return runs.get, train_step.torch_memory, {"name": "spandrel, eager", "on": on}
+
+
+CONTESTANTS = {"gen_jax": ours, "spandrel": theirs}
+
+
+def compete(running: list[contest.Contestant], name: str, args) -> dict:
+    """Prints the table of a run; gives its rows and our time over the peer's."""
+    answers = contest.take_turns(running, name, args)
+    base = contest.arrays(args, name, "gen_jax")[0]
+    rows = []
+    for one in running:
+        first, *rest = answers[one.who]
+        seconds = [a["seconds"] for a in rest]
+        off = np.abs(contest.arrays(args, name, one.who)[0] - base).max() / np.abs(base).max()
+        row = {**rest[-1], "seconds": seconds, "median": statistics.median(seconds)}
+        rows.append({**row, "first": first["seconds"], "off": float(off)})
+    side, batch = (args.size, 1) if name == "forward" else (args.crop, args.batch)
+    print(
+        f"\nSCUNet {name}, {side} px, batch {batch}, {args.channels} channels, float32, medians of "
+        f"{args.repeats}\n{'':<20}ms {RUNS[name]:<9} first s     MiB  ours/it  outputs"
+    )
+    for row in rows:
+        print(
+            f"{row['name']:<18}{1e3 * row['median']:>11.1f}{row['first']:>10.1f}{row['mib']:>8.0f}"
+            f"{rows[0]['median'] / row['median']:>9.2f}  {row['off']:.1e}"
+        )
+    if len(rows) == 1:
+        return {"rows": rows, "ratio": None}
+    if rows[1]["off"] > TOLERANCE:
+        print(f"outputs differ by more than {TOLERANCE}: other work, or a device that uses TF32")
+    ratio = rows[0]["median"] / rows[1]["median"]
+    print(f"ours / PyTorch's time: {ratio:.2f} (target: at most {TARGET})")
+    return {"rows": rows, "ratio": ratio}
+
+
+def main() -> None:
+    """Lets the contestants alternate at each run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--channels", type=int, default=3, choices=[1, 3])
+    parser.add_argument("--size", type=int, default=256, help="of the image to restore")
+    parser.add_argument("--crop", type=int, default=128, help="side of a training crop")
+    parser.add_argument("--batch", type=int, default=2, help="training crops at a time")
+    parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument("--depth", type=int, default=4, help="blocks of each of the seven stages")
+    parser.add_argument("--head_dim", type=int, default=32, help="other than 32 without a peer")
+    parser.add_argument("--runs", nargs="+", default=list(RUNS), choices=list(RUNS))
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--timeout", type=float, default=900.0, help="seconds a run may take")
+    parser.add_argument("--out", help="a JSON file for all numbers")
+    args = parser.parse_args()
+    if min(args.batch, args.repeats) < 1 or args.size % 64 or args.crop % 64:
+        parser.error("--batch and --repeats are at least 1, --size and --crop multiples of 64")
+    names = list(CONTESTANTS)
+    if not (importlib.util.find_spec("torch") and importlib.util.find_spec("spandrel")):
+        print("torch and spandrel are not installed here: only ours is measured")
+        names = names[:1]
+    if (load := os.getloadavg()[0]) > 0.5:  # torch's threads wait for one another
+        print(f"load average {load:.1f}: beside other work torch loses more than we do")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as args.folder:
+        running = [contest.Contestant("benchmarks.restore", who, args) for who in names]
+        try:
+            report = {name: compete(running, name, args) for name in args.runs}
+        finally:
+            for one in running:
+                contest.kill_group(one.process)
+    if args.out:
+        numbers = {k: v for k, v in vars(args).items() if k not in ("folder", "out")}
+        text = json.dumps({**numbers, "load": load, "results": report}, indent=2)
+        pathlib.Path(args.out).write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] and sys.argv[1] in CONTESTANTS:  # one of main's own processes
+        given = argparse.Namespace(**json.loads(sys.argv[2]))
+        contest.serve(CONTESTANTS[sys.argv[1]], sys.argv[1], given)
+    else:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stops the contestants too
+        main()
