@@ -10,7 +10,8 @@ Laptop recipe (default): a SCUNet of 0.7M parameters on crops of 64 pixels, 2 CP
 measured.
 
 `:variant=scunet` is SCUNet as published (arXiv:2203.13278, 17.95M parameters) on crops of 128
-pixels, 800,000 steps of 24; one H200. Not yet measured. `:variant=dncnn` is DnCNN (arXiv:1608.03981).
+pixels, 800,000 steps of 24; one H200. Not yet measured. `:variant=ffdnet` (arXiv:1710.04026) and
+`:variant=dncnn` (arXiv:1608.03981) are smaller.
 """
 
 from configs import common
