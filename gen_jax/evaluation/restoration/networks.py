@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gen_jax.common.errors import UserError
@@ -47,7 +48,7 @@ def build_ffdnet(weights: str, given: Given) -> Callable[[np.ndarray], np.ndarra
       UserError: weights that do not fit; when called, pictures of other channels than the net's.
     """
     module, params = load_ffdnet(weights)
-    sigma = np.full(1, given.sigma / 255.0, np.float32)
+    sigma = jnp.full(1, given.sigma / 255.0, jnp.float32)
     forward = jax.jit(lambda x: module.apply({"params": params}, x, sigma))
 
     def restore(image: np.ndarray) -> np.ndarray:
