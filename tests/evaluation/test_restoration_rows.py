@@ -34,6 +34,7 @@ def test_jpeg_of_classic5_as_it_is(shared, quality, psnr):
     "images,restorer,weights,sigma,psnr,tolerance",
     [
         ("restore_gray.zip:BSD68", "dncnn", "dncnn_gray_sigma25", 25, 29.23, 0.02),
+        ("restore_gray.zip:BSD68", "dncnn", "dncnn_gray_sigma50", 50, 26.23, 0.02),
         ("restore_gray.zip:BSD68", "ffdnet", "ffdnet_gray", 25, 29.19, 0.02),
         ("restore_gray.zip:Set12", "ffdnet", "ffdnet_gray", 25, 30.43, 0.03),
         ("restore_color.zip:CBSD68", "ffdnet", "ffdnet_color", 25, 31.21, 0.05),
