@@ -1,5 +1,6 @@
 """The published files of DnCNN and FFDNet: their spelling, and what does not fit."""
 
+import itertools
 import zipfile
 
 import jax
@@ -16,7 +17,7 @@ def state(depth=12, width=4, first=1, last=1):
     rng = np.random.default_rng(0)
     sizes = [first, *[width] * (depth - 1), last]
     out = {}
-    for i, (a, b) in enumerate(zip(sizes, sizes[1:])):
+    for i, (a, b) in enumerate(itertools.pairwise(sizes)):
         out[f"conv{i:02d}.kernel_hwio"] = rng.normal(size=(3, 3, a, b)).astype(np.float32)
         out[f"conv{i:02d}.bias"] = rng.normal(size=b).astype(np.float32)
     return out
