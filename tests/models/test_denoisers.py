@@ -51,11 +51,12 @@ def test_ffdnet_works_on_blocks_and_a_plane_of_noise(h, w):
     for image, level, result in zip(x, sigma, have):
         even = image[np.minimum(np.arange(h + h % 2), h - 1)]
         even = even[:, np.minimum(np.arange(w + w % 2), w - 1)]
-        blocks = [even[r::2, c::2] for r, c in ((0, 0), (1, 0), (0, 1), (1, 1))]
-        y = stack(np.concatenate([*blocks, np.full((*blocks[0].shape[:2], 1), level)], -1), params)
+        order = [(k, r, c) for k in range(3) for r, c in ((0, 0), (1, 0), (0, 1), (1, 1))]
+        blocks = [even[r::2, c::2, k] for k, r, c in order]
+        y = stack(np.stack([*blocks, np.full_like(blocks[0], level)], -1), params)
         want = np.zeros(even.shape)
-        for i, (r, c) in enumerate(((0, 0), (1, 0), (0, 1), (1, 1))):
-            want[r::2, c::2] = y[..., 3 * i : 3 * i + 3]
+        for i, (k, r, c) in enumerate(order):
+            want[r::2, c::2, k] = y[..., i]
         np.testing.assert_allclose(result, want[:h, :w], atol=2e-6)
 
 
