@@ -52,7 +52,9 @@ _BENCHMARK = flags.DEFINE_string(
     "benchmark", None, "Of restoration: denoise_gray, denoise_color, sr, jpeg or real_pairs."
 )
 _IMAGES = flags.DEFINE_string("images", None, "Pictures for it: a folder, or FILE.zip[:PREFIX].")
-_RESTORER = flags.DEFINE_string("restorer", None, "identity, bicubic, dncnn or ffdnet.")
+_RESTORER = flags.DEFINE_string(
+    "restorer", None, "identity, bicubic, dncnn, ffdnet, scunet, or a run directory."
+)
 _WEIGHTS = flags.DEFINE_string("weights", "", "Of the restorer: .safetensors or FILE.zip:MEMBER.")
 _SIGMA = flags.DEFINE_float("sigma", None, "Deviation of the noise in steps of 8 bits; 25.")
 _SCALE = flags.DEFINE_integer("scale", None, "Factor of super-resolution; 4.")

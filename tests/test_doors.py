@@ -122,6 +122,22 @@ def test_evaluate_two_folders(tmp_path):
     assert found["b"]["fd_low"] <= found["b"]["fd"] <= found["b"]["fd_high"]
 
 
+def test_evaluate_a_restorer(tmp_path):
+    (tmp_path / "a").mkdir()
+    for i in range(2):
+        pixels = np.random.default_rng(i).integers(60, 200, (12, 16)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "a" / f"{i}.png")
+    result = call(
+        "evaluate", "--benchmark=denoise_gray", f"--images={tmp_path / 'a'}", "--sigma=15",
+        "--restorer=identity", f"--out={tmp_path / 'm.json'}",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+    found = json.loads((tmp_path / "m.json").read_text())
+    assert 23 < found["psnr"] < 26 and found["n"] == 2 and found["sigma"] == 15
+    assert "denoise_gray 2/2" in result.stdout  # the progress line
+    assert f"{found['psnr']:.2f}" in result.stdout.splitlines()[-2]
+
+
 @pytest.mark.parametrize(
     "door,args,word",
     [
@@ -141,6 +157,8 @@ def test_evaluate_two_folders(tmp_path):
             ("--real=tests", "--fake=tests", "--metrics=fid,is", "--out=o.json"),
             "unknown metric 'is'",
         ),
+        ("evaluate", ("--run=x", "--restorer=identity", "--out=o.json"), "goes with --benchmark"),
+        ("evaluate", ("--benchmark=jpeg", "--out=o.json"), "needs --images="),
         ("export", ("--run=/nowhere", "--out=o"), "no such folder"),
     ],
 )

@@ -17,7 +17,7 @@ _ROUNDING = 1e-9  # a length of 85.00000000000001 is 85, not 86
 
 
 def imresize(
-    image: UInt8[np.ndarray, "h w c"] | Float[np.ndarray, "h w c"], scale: float
+    image: UInt8[np.ndarray, "h w c"] | Float[np.ndarray, "h w c"], scale: float | int
 ) -> UInt8[np.ndarray, "h2 w2 c"] | Float[np.ndarray, "h2 w2 c"]:
     """Resizes by a factor, the same in both directions, to ceil(factor * side).
 
@@ -44,7 +44,7 @@ def imresize(
     return x.astype(image.dtype)
 
 
-def _along(x: np.ndarray, axis: int, scale: float) -> np.ndarray:
+def _along(x: np.ndarray, axis: int, scale: float | int) -> np.ndarray:
     indices, weights = _contributions(x.shape[axis], scale)
     x = np.moveaxis(x, axis, 0)
     out = np.zeros((len(indices), *x.shape[1:]))
@@ -53,7 +53,7 @@ def _along(x: np.ndarray, axis: int, scale: float) -> np.ndarray:
     return np.moveaxis(out, 0, axis)
 
 
-def _contributions(length: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
+def _contributions(length: int, scale: float | int) -> tuple[np.ndarray, np.ndarray]:
     """Which pixels make each new one, and their weights: both [new length, taps]."""
     stretch = min(scale, 1.0)
     width = _SUPPORT / stretch

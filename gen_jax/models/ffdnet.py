@@ -64,13 +64,14 @@ class FFDNet(nn.Module):
 
 
 def space_to_depth(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
-    """Blocks of 2x2 pixels as channels: all of (0, 0), then of (1, 0), (0, 1), (1, 1)."""
-    return jnp.concatenate([x[:, i::2, j::2] for i, j in _PLACES], axis=-1)
+    """Blocks of 2x2 pixels as channels: by colour, in each (0, 0), (1, 0), (0, 1), (1, 1)."""
+    blocks = jnp.stack([x[:, i::2, j::2] for i, j in _PLACES], axis=-1)
+    return blocks.reshape(*blocks.shape[:3], -1)
 
 
 def depth_to_space(x: Float[Array, "b h2 w2 d"]) -> Float[Array, "b h w c"]:
     """The inverse of `space_to_depth`."""
     b, h, w, d = x.shape
-    # [.., column, row, channel], as `_PLACES` counts rows fastest.
-    x = x.reshape(b, h, w, 2, 2, d // 4).transpose(0, 1, 4, 2, 3, 5)
+    # [.., colour, column, row], as `_PLACES` counts rows fastest.
+    x = x.reshape(b, h, w, d // 4, 2, 2).transpose(0, 1, 5, 2, 4, 3)
     return x.reshape(b, 2 * h, 2 * w, d // 4)

@@ -26,7 +26,7 @@ class Given:
       quality: of the JPEG.
     """
 
-    sigma: float | None = None
+    sigma: float | int | None = None
     scale: int | None = None
     quality: int | None = None
 
@@ -63,7 +63,7 @@ class Benchmark:
     """
 
     case: Callable[..., Case]
-    uses: dict[str, float] = dataclasses.field(default_factory=dict)
+    uses: dict[str, float | int] = dataclasses.field(default_factory=dict)
     group: Callable[[Sequence[Picture]], list[tuple[Picture, ...]]] = _each
     luma: bool = False
 
@@ -73,7 +73,7 @@ def unit(pixels: UInt8[np.ndarray, "h w c"]) -> Float[np.ndarray, "h w c"]:
     return np.float32(pixels / 255.0)
 
 
-def add_noise(clean: UInt8[np.ndarray, "h w c"], sigma: float) -> Float[np.ndarray, "h w c"]:
+def add_noise(clean: UInt8[np.ndarray, "h w c"], sigma: float | int) -> Float[np.ndarray, "h w c"]:
     """White noise of deviation `sigma`/255 on [0, 1], from NumPy's seed 0, not clipped.
 
     The legacy generator, anew for each picture, drawn as [h, w, c]: the figures of KAIR's, SCUNet's

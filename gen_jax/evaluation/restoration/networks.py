@@ -3,11 +3,13 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gen_jax.common.errors import UserError
 from gen_jax.data.bicubic import imresize
 from gen_jax.encoders.denoiser_files import load_dncnn, load_ffdnet
+from gen_jax.encoders.scunet_files import load_scunet
 from gen_jax.evaluation.restoration.benchmarks import Given
 from gen_jax.metrics.luma import bt601_luma
 from gen_jax.pipelines import windows
@@ -47,12 +49,28 @@ def build_ffdnet(weights: str, given: Given) -> Callable[[np.ndarray], np.ndarra
       UserError: weights that do not fit; when called, pictures of other channels than the net's.
     """
     module, params = load_ffdnet(weights)
-    sigma = np.full(1, given.sigma / 255.0, np.float32)
+    sigma = jnp.full(1, given.sigma / 255.0, jnp.float32)
     forward = jax.jit(lambda x: module.apply({"params": params}, x, sigma))
 
     def restore(image: np.ndarray) -> np.ndarray:
         _check_channels(image, module.channels, weights)
         return windows.apply(forward, image, module.reach)
+
+    return restore
+
+
+def build_scunet(weights: str, given: Given) -> Callable[[np.ndarray], np.ndarray]:
+    """SCUNet over the whole picture: its attention sees further than a margin would cover.
+
+    Raises:
+      UserError: weights that do not fit; when called, pictures of other channels than the net's.
+    """
+    module, params = load_scunet(weights)
+    forward = jax.jit(lambda x: module.apply({"params": params}, x))
+
+    def restore(image: np.ndarray) -> np.ndarray:
+        _check_channels(image, module.in_channels, weights)
+        return np.asarray(forward(image[None]))[0]
 
     return restore
 

@@ -5,6 +5,7 @@ with each degraded picture.
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +13,8 @@ import numpy as np
 from gen_jax.common.errors import UserError
 from gen_jax.data.bicubic import imresize
 from gen_jax.evaluation.restoration.benchmarks import Given
-from gen_jax.evaluation.restoration.networks import build_dncnn, build_ffdnet
+from gen_jax.evaluation.restoration.networks import build_dncnn, build_ffdnet, build_scunet
+from gen_jax.evaluation.restoration.trained import build_run
 
 Restorer = Callable[[np.ndarray], np.ndarray]
 """float32 [h, w, c] in about [0, 1] to [scale h, scale w, c] in about [0, 1]; c is 1 or 3."""
@@ -54,6 +56,9 @@ RESTORERS: dict[str, Entry] = {
     "ffdnet": Entry(
         build_ffdnet, True, ("sigma",), only=("denoise_gray", "denoise_color", "real_pairs")
     ),
+    "scunet": Entry(
+        build_scunet, True, only=("denoise_gray", "denoise_color", "jpeg", "real_pairs")
+    ),
 }
 """Name -> how it is built and what for."""
 
@@ -66,7 +71,18 @@ def build(name: str, benchmark: str, weights: str, given: Given) -> Restorer:
         that are missing, or weights that do not fit.
     """
     if name not in RESTORERS:
-        raise UserError(f"--restorer={name}: expected one of {', '.join(RESTORERS)}")
+        if not pathlib.Path(name).is_dir():
+            known = ", ".join(RESTORERS)
+            raise UserError(f"--restorer={name}: expected one of {known}, or a run directory")
+        if weights:
+            raise UserError(
+                f"--restorer={name} is a run, which has its weights: leave --weights out"
+            )
+        if benchmark == "sr":
+            raise UserError(
+                f"--restorer={name}: runs keep the size of a picture, --benchmark=sr no"
+            )
+        return build_run(name, given)
     entry = RESTORERS[name]
     if entry.only and benchmark not in entry.only:
         raise UserError(f"--restorer={name} goes with --benchmark={', '.join(entry.only)}")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gen_jax.common.errors import UserError
@@ -26,7 +27,7 @@ def build_run(folder: str, given: Given) -> Callable[[np.ndarray], np.ndarray]:
             "nothing; name a run of configs/restore.py"
         )
     told = {"sigma": given.sigma, "jpeg": None if given.quality is None else 100 - given.quality}
-    vector = as_vector({k: v for k, v in told.items() if v is not None})[None]
+    vector = jnp.asarray(as_vector({k: v for k, v in told.items() if v is not None}))[None]
     rngs = {name: jax.random.key(0) for name in task.rng_streams}
 
     @jax.jit
