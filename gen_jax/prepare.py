@@ -19,6 +19,8 @@ An interrupted run is finished by running the same command again. The result is
 the same, byte for byte, for any number of workers.
 """
 
+import pathlib
+
 import numpy as np
 from absl import flags
 
@@ -60,13 +62,13 @@ def main(_) -> None:
     """Runs `gen_jax.data.build.prepare` and says in a few lines what came out."""
     from gen_jax.common.errors import UserError
 
-    if _PREVIEW.value and _SOURCE.value:
-        _preview()
-        return
-    if not _SOURCE.value or not _OUT.value:
+    if not _SOURCE.value or not (_OUT.value or _PREVIEW.value):
         raise UserError(
             "--source and --out are needed, for example --source=photos --out=data/photos"
         )
+    if _PREVIEW.value:
+        _preview()
+        return
     from gen_jax.data import build, plan
 
     info = build.prepare(
@@ -117,7 +119,7 @@ def _preview() -> None:
         shown.append(crop({"image": pixels}, np.random.default_rng(0))["image"])
     if not shown:
         raise UserError(f"--source={_SOURCE.value}: none of its images can be read")
-    pictures.save(_PREVIEW.value, preview.sheet(shown, _SEED.value))
+    pictures.save(pathlib.Path(_PREVIEW.value), preview.sheet(shown, _SEED.value))
     print(f"look at {_PREVIEW.value}")
 
 

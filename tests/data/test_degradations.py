@@ -3,11 +3,19 @@
 import cv2
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
+from PIL import Image
 
+from gen_jax import prepare
 from gen_jax.common.errors import UserError
 from gen_jax.data import degradations, order, transforms
 from gen_jax.data.degradations import base, blur, presets
 from gen_jax.data.degradations.noise import Poisson
+
+
+if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
 
 
 def rng(seed=0):
@@ -163,3 +171,20 @@ def test_gray_crops_of_small_images_are_mirrored_and_exact():
     found = step(whole, rng())["image"]
     np.testing.assert_array_equal(found[:20, :, 0], whole["image"][:, 14:46, 0])
     np.testing.assert_array_equal(found[20:, :, 0], found[8:20, :, 0][::-1])
+
+
+def test_the_preview_draws_every_preset(tmp_path):
+    for i in range(2):
+        Image.fromarray(example(140, 150, i)["image"]).save(tmp_path / f"{i}.png")
+    (tmp_path / "2.png").write_bytes(b"no image")
+    out = tmp_path / "sheets" / "a.png"
+    with flagsaver.flagsaver(source=str(tmp_path), preview=str(out)):
+        prepare.main([])
+    with Image.open(out) as sheet:
+        rows = len(degradations.PRESETS) + 1
+        assert sheet.width < 2 * 140 and sheet.height > rows * 128
+    for path in tmp_path.glob("*.png"):
+        path.write_bytes(b"no image")
+    with flagsaver.flagsaver(source=str(tmp_path), preview=str(out)):
+        with pytest.raises(UserError, match="none of its images can be read"):
+            prepare.main([])
