@@ -107,6 +107,7 @@ def _preview() -> None:
     from gen_jax.common.errors import UserError
     from gen_jax.data import images, sources, transforms
     from gen_jax.data.degradations import preview
+    from gen_jax.runs import layout
 
     source = sources.open_source(_SOURCE.value, num=_NUM.value, size=_SIZE.value, seed=_SEED.value)
     crop, shown = transforms.native_crop(128, train=False), []
@@ -119,7 +120,9 @@ def _preview() -> None:
         shown.append(crop({"image": pixels}, np.random.default_rng(0))["image"])
     if not shown:
         raise UserError(f"--source={_SOURCE.value}: none of its images can be read")
-    pictures.save(pathlib.Path(_PREVIEW.value), preview.sheet(shown, _SEED.value))
+    path = pathlib.Path(_PREVIEW.value)
+    layout.make(path.absolute().parent)
+    pictures.save(path, preview.sheet(shown, _SEED.value))
     print(f"look at {_PREVIEW.value}")
 
 

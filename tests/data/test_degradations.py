@@ -13,7 +13,6 @@ from gen_jax.data import degradations, order, transforms
 from gen_jax.data.degradations import base, blur, presets
 from gen_jax.data.degradations.noise import Poisson
 
-
 if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
 
@@ -174,17 +173,19 @@ def test_gray_crops_of_small_images_are_mirrored_and_exact():
 
 
 def test_the_preview_draws_every_preset(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
     for i in range(2):
-        Image.fromarray(example(140, 150, i)["image"]).save(tmp_path / f"{i}.png")
-    (tmp_path / "2.png").write_bytes(b"no image")
+        Image.fromarray(example(140, 150, i)["image"]).save(folder / f"{i}.png")
+    (folder / "2.png").write_bytes(b"no image")
     out = tmp_path / "sheets" / "a.png"
-    with flagsaver.flagsaver(source=str(tmp_path), preview=str(out)):
+    with flagsaver.flagsaver(source=str(folder), preview=str(out)):
         prepare.main([])
     with Image.open(out) as sheet:
         rows = len(degradations.PRESETS) + 1
         assert sheet.width < 2 * 140 and sheet.height > rows * 128
-    for path in tmp_path.glob("*.png"):
+    for path in folder.glob("*.png"):
         path.write_bytes(b"no image")
-    with flagsaver.flagsaver(source=str(tmp_path), preview=str(out)):
-        with pytest.raises(UserError, match="none of its images can be read"):
-            prepare.main([])
+    given = flagsaver.flagsaver(source=str(folder), preview=str(out))
+    with given, pytest.raises(UserError, match="none of its images can be read"):
+        prepare.main([])
