@@ -21,7 +21,6 @@ the same, byte for byte, for any number of workers.
 
 import pathlib
 
-import numpy as np
 from absl import flags
 
 from gen_jax.common import app
@@ -103,6 +102,8 @@ def main(_) -> None:
 
 def _preview() -> None:
     """Writes the sheet of `data.degradations.preview` of up to six images."""
+    import numpy as np
+
     from gen_jax.common import pictures
     from gen_jax.common.errors import UserError
     from gen_jax.data import images, sources, transforms
