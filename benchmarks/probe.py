@@ -159,13 +159,10 @@ def contestants(name: str, weights: str | None, size: int):
     import jax
 
     from gen_jax import encoders
-    from gen_jax.encoders.patches import wave_positions
+    from gen_jax.tasks import towers
 
     module, params = encoders.load(name, weights)
-    untrained = dict(module.init(jax.random.key(0), *module.example_inputs())["params"])
-    # As the recipe starts: positions that are heard.
-    side = module.image_size // module.patch_size
-    untrained["position_embeddings"] = wave_positions(side, module.hidden_size)
+    untrained = towers.first_parameters(module, jax.random.key(0))  # as the recipe starts
     found = {}
     for who, values in ((name, params), ("untrained", untrained)):
         tokens = tower_tokens(module, values, size)

@@ -24,19 +24,13 @@ def get_config(arg=None):
     with config.unlocked():
         config.task = dict(
             name="mask_feat",
-            encoder=dict(
+            encoder=_encoder(
                 hidden_size=192,
                 num_hidden_layers=4,
                 num_attention_heads=3,
-                mlp_ratio=4,
                 hidden_act="relu",  # the exact GELU takes a third of the step on a CPU
                 image_size=64,
                 patch_size=8,
-                use_mask_token=True,
-                num_register_tokens=0,
-                antialias=False,
-                remat=False,
-                dtype="float32",
             ),
             views=_views(48, (0.35, 0.8)),
             image_size=96,
@@ -62,6 +56,18 @@ def get_config(arg=None):
     return config.lock()
 
 
+def _encoder(**changes):
+    same = dict(
+        mlp_ratio=4,
+        use_mask_token=True,
+        num_register_tokens=0,
+        antialias=False,
+        remat=False,
+        dtype="float32",
+    )
+    return same | changes
+
+
 def _views(size, scale):
     return dict(
         size=size,
@@ -84,17 +90,13 @@ def _small(config):
     with config.unlocked():
         config.task = dict(
             name="dino",
-            encoder=dict(
+            encoder=_encoder(
                 hidden_size=384,
                 num_hidden_layers=12,
                 num_attention_heads=6,
-                mlp_ratio=4,
                 hidden_act="gelu",
                 image_size=224,
                 patch_size=14,
-                use_mask_token=True,
-                num_register_tokens=0,
-                antialias=False,
                 remat=True,
                 dtype="bfloat16",
             ),

@@ -6,7 +6,7 @@
 noise, JPEG, blur, shrinking and mixtures), `:gray` one channel, `:data=DIR` shards of your own,
 which gen_jax.prepare wrote. Crops are the images' own pixels: prepare them larger than the crop.
 
-Laptop recipe (default): a SCUNet of 0.7M parameters on crops of 64 pixels, 2 CPU cores. Not yet
+Laptop recipe (default): a SCUNet of 2.0M parameters on crops of 64 pixels, 2 CPU cores. Not yet
 measured.
 
 `:variant=scunet` is SCUNet as published (arXiv:2203.13278, 17.95M parameters) on crops of 128

@@ -16,6 +16,7 @@ import numpy as np
 
 from gen_jax.common.errors import UserError
 from gen_jax.data import degradations, images, schema
+from gen_jax.data.degradations.base import from_bytes
 from gen_jax.data.tokenizer import Tokenizer
 
 Example = dict[str, Any]
@@ -136,8 +137,7 @@ def degrade(degradation: degradations.Degradation) -> Transform:
 
     def run(example: Example, rng: np.random.Generator) -> Example:
         image = np.ascontiguousarray(example["image"])
-        clean = np.float32(image) / np.float32(255.0)
-        found, drawn = degradation(clean, rng)
+        found, drawn = degradation(from_bytes(image), rng)
         vector = degradations.as_vector(drawn)
         return {**example, "image": image, "degraded": found, "degradation": vector}
 

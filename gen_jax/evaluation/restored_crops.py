@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from gen_jax.common import pictures
+from gen_jax.data.degradations.base import to_bytes
 from gen_jax.evaluation.base import Data, Predictor, Result
 from gen_jax.evaluation.reconstruction import compare
 
@@ -33,14 +34,9 @@ class RestoredCrops:
         batch = data.read(self.split, self.count)
         given = {k: batch[k] for k in ("degraded", "degradation")}
         found = predict.batched("restore", given, self.batch_size)["restored"]
-        clean, degraded, restored = batch["image"], _bytes(batch["degraded"]), _bytes(found)
+        clean, degraded, restored = batch["image"], to_bytes(batch["degraded"]), to_bytes(found)
         metrics = compare(clean, restored)
         metrics |= {f"{k}_degraded": v for k, v in compare(clean, degraded).items()}
         rows = np.stack([degraded, restored, clean], 1)[: self.shown]
         rows = np.broadcast_to(rows, (*rows.shape[:-1], 3)).reshape(-1, *clean.shape[1:3], 3)
         return Result(metrics, {"restored": pictures.grid(rows, columns=6)})
-
-
-def _bytes(images: np.ndarray) -> np.ndarray:
-    """Rounded to 8 bits."""
-    return np.round(np.clip(images, 0.0, 1.0) * 255.0).astype(np.uint8)

@@ -59,13 +59,7 @@ class MaskFeatTask:
         Raises:
           UserError: a key that does not exist or does not fit.
         """
-        values = dict(config)
-        for name, kind in _PARTS.items():
-            if name not in values:
-                raise UserError(f"config.task.{name} is missing: give fields of {kind.__name__}")
-            fields = {k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()}
-            values[name] = build(kind, fields, f"config.task.{name}")
-        task = build(cls, values, "config.task")
+        task = build(cls, towers.build_parts(config, _PARTS), "config.task")
         if task.views.size % task.encoder.patch_size or task.encoder.patch_size % 2:
             raise UserError(
                 f"config.task.views.size={task.views.size} must be a multiple of "

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from gen_jax.common.build import build, by_name
 from gen_jax.common.errors import UserError
 from gen_jax.data.degradations import PARAMETERS
+from gen_jax.data.degradations.base import SCALES
 from gen_jax.losses import frequency, reconstruction
 from gen_jax.metrics.ssim import ssim
 from gen_jax.models.dncnn import DnCNN
@@ -139,8 +140,6 @@ class RestoreTask:
 
 def degradation_of(vector: jax.Array, name: str) -> jax.Array:
     """One of `PARAMETERS` in its own unit, [b], from the data's "degradation" [b, p]."""
-    from gen_jax.data.degradations.base import SCALES
-
     return vector[:, PARAMETERS.index(name)] * SCALES[name]
 
 

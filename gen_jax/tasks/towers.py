@@ -1,10 +1,30 @@
 """What the tasks that train vision towers share: a start, pixels as towers read them, masks."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
+from gen_jax.common.build import build
+from gen_jax.common.errors import UserError
 from gen_jax.encoders.dinov2 import MEAN, STD, DINOv2
 from gen_jax.encoders.patches import wave_positions
+
+
+def build_parts(config: Mapping[str, Any], parts: Mapping[str, type]) -> dict[str, Any]:
+    """`config.task` with what stands under the names of `parts` built.
+
+    Raises:
+      UserError: one is missing, or has a key that does not fit.
+    """
+    values = dict(config)
+    for name, kind in parts.items():
+        if name not in values:
+            raise UserError(f"config.task.{name} is missing: give fields of {kind.__name__}")
+        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()}
+        values[name] = build(kind, fields, f"config.task.{name}")
+    return values
 
 
 def first_parameters(encoder: DINOv2, rng: jax.Array) -> dict:

@@ -223,6 +223,8 @@ def test_a_run_restores(archive, trained):
         run.run("denoise_color", f"{archive}:rgb", trained)
     with pytest.raises(UserError, match="is a run, which has its weights"):
         restorers.build(trained, "denoise_gray", "x.safetensors", Given())
+    with pytest.raises(UserError, match="its FFDNet needs --sigma"):
+        restorers.build(trained, "jpeg", "", Given(quality=10))
     with pytest.raises(UserError, match="runs keep the size"):
         restorers.build(trained, "sr", "", Given(scale=2))
     with pytest.raises(UserError, match="stage 'vae', which restores nothing"):

@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 Image = Float[np.ndarray, "h w c"]
 Range = tuple[float | int, float | int]
@@ -58,7 +58,7 @@ def combined(first: Mapping[str, float], then: Mapping[str, float]) -> dict[str,
     return out
 
 
-def to_bytes(image: Image) -> np.ndarray:
+def to_bytes(image: Float[np.ndarray, "*b h w c"]) -> UInt8[np.ndarray, "*b h w c"]:
     """Clipped and rounded to uint8."""
     return np.round(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
 

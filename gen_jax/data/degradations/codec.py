@@ -20,30 +20,20 @@ class Jpeg:
 
     quality: tuple[int, int] = (30, 95)
 
-    def __post_init__(self):
-        check_range("quality", self.quality, 1)
-
-    def __call__(self, image: Image, rng: np.random.Generator) -> tuple[Image, dict[str, float]]:
-        quality = int(rng.integers(self.quality[0], self.quality[1] + 1))
-        return recoded(image, "JPEG", quality), {"jpeg": 100.0 - quality}
-
-
-@dataclasses.dataclass(frozen=True)
-class WebP:
-    """Lossy WebP.
-
-    Attributes:
-      quality: range, 1 to 95.
-    """
-
-    quality: tuple[int, int] = (30, 95)
+    kind = "JPEG"
 
     def __post_init__(self):
         check_range("quality", self.quality, 1)
 
     def __call__(self, image: Image, rng: np.random.Generator) -> tuple[Image, dict[str, float]]:
         quality = int(rng.integers(self.quality[0], self.quality[1] + 1))
-        return recoded(image, "WEBP", quality), {"jpeg": 100.0 - quality}
+        return recoded(image, self.kind, quality), {"jpeg": 100.0 - quality}
+
+
+class WebP(Jpeg):
+    """Lossy WebP, of the same fields."""
+
+    kind = "WEBP"
 
 
 def recoded(image: Image, kind: str, quality: int) -> Image:

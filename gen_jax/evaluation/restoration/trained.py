@@ -9,6 +9,7 @@ import numpy as np
 from gen_jax.common.errors import UserError
 from gen_jax.data.degradations import as_vector
 from gen_jax.evaluation.restoration.benchmarks import Given
+from gen_jax.models.ffdnet import FFDNet
 from gen_jax.pipelines import windows
 from gen_jax.runs import reader
 
@@ -26,6 +27,8 @@ def build_run(folder: str, given: Given) -> Callable[[np.ndarray], np.ndarray]:
             f"--restorer={folder}: a run of the stage {model.config.task.name!r}, which restores "
             "nothing; name a run of configs/restore.py"
         )
+    if isinstance(task.network, FFDNet) and given.sigma is None:
+        raise UserError(f"--restorer={folder}: its FFDNet needs --sigma, a benchmark of noise")
     told = {"sigma": given.sigma, "jpeg": None if given.quality is None else 100 - given.quality}
     vector = jnp.asarray(as_vector({k: v for k, v in told.items() if v is not None}))[None]
     rngs = {name: jax.random.key(0) for name in task.rng_streams}
