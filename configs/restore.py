@@ -2,12 +2,14 @@
 
     python -m gen_jax.main --config=configs/restore.py --workdir=runs/restore
 
-`:degradation=NAME` takes any preset of gen_jax/data/degradations/presets.py (default `blind`:
-noise, JPEG, blur, shrinking and mixtures), `:gray` one channel, `:data=DIR` shards of your own,
-which gen_jax.prepare wrote. Crops are the images' own pixels: prepare them larger than the crop.
+`:degradation=NAME` takes any preset of gen_jax/data/degradations/presets.py (default `photograph`:
+noise, JPEG, blur, shrinking, the camera's own, and mixtures), `:gray` one channel, `:data=DIR`
+shards of your own, which gen_jax.prepare wrote. Crops are the images' own pixels: prepare them
+larger than the crop.
 
-Laptop recipe (default): a SCUNet of 2.0M parameters on crops of 64 pixels, 2 CPU cores. Not yet
-measured.
+Laptop recipe (default): a Swin-UNet of 3.4M parameters on crops of 96 pixels, with an estimator of
+what was done and a gate on how much to do about it. configs/restore_text.py adds instructions, and
+is what the packaged restorer is trained by.
 
 `:variant=scunet` is SCUNet as published (arXiv:2203.13278, 17.95M parameters) on crops of 128
 pixels, 800,000 steps of 24; one H200. Not yet measured. `:variant=ffdnet` (arXiv:1710.04026) and
@@ -20,7 +22,7 @@ from gen_jax.common.errors import UserError
 
 def get_config(arg=None):
     arg = common.parse_arg(
-        arg, variant="small", data="photos", degradation="blind", gray=False, debug=False
+        arg, variant="swin", data="photos", degradation="photograph", gray=False, debug=False
     )
     channels = 1 if arg.gray else 3
     config = common.base()
@@ -28,18 +30,26 @@ def get_config(arg=None):
         config.task = dict(
             name="restore",
             network=dict(
-                name="scunet",
+                name="swin_unet",
                 in_channels=channels,
                 out_channels=channels,
-                depths=(1, 1, 1, 2, 1, 1, 1),
-                dim=32,
-                head_dim=16,
-                window_size=8,
-                drop_path_rate=0.0,
+                block_out_channels=(48, 96, 160),
+                depths=(2, 2, 3, 2, 2),
+                attention_levels=(1, 2),
+                head_dim=32,
+                window_size=4,
+                mlp_ratio=2,
+                skip="add",
+                residual=True,
+                residual_scale=1.0,
+                embed_dim=128,
+                text=(),
+                gate="block",
                 remat=False,
                 dtype="float32",
             ),
-            image_size=64,
+            estimator=dict(widths=(32, 64, 96), dtype="float32"),
+            image_size=96,
             channels=channels,
             l1_weight=1.0,
             l2_weight=0.0,
@@ -49,14 +59,17 @@ def get_config(arg=None):
             perceptual="",
             perceptual_encoder="",
             perceptual_weight=0.0,
+            estimate_weight=0.1,
+            gate_weight=0.01,
+            told_share=0.25,
         )
         config.evaluators = dict(
             restored_crops=dict(split="val", count=128, batch_size=32, shown=8)
         )
-    config.data.update(image_size=64, degradation=arg.degradation, gray=arg.gray)
+    config.data.update(image_size=96, degradation=arg.degradation, gray=arg.gray)
     config.training.update(
-        num_steps=4000,
-        batch_size=16,
+        num_steps=3000,
+        batch_size=8,
         ema=0.999,
         eval_every=1000,
         best_metric="restore/psnr",
@@ -68,8 +81,8 @@ def get_config(arg=None):
         _ffdnet(config, channels)
     elif arg.variant in ("scunet", "dncnn"):
         _published(config, arg.variant, channels)
-    elif arg.variant != "small":
-        raise UserError(f"variant={arg.variant}: expected small, ffdnet, scunet or dncnn")
+    elif arg.variant != "swin":
+        raise UserError(f"variant={arg.variant}: expected swin, ffdnet, scunet or dncnn")
     if arg.debug:
         _debug(config)
     return config.lock()
@@ -77,7 +90,10 @@ def get_config(arg=None):
 
 def _ffdnet(config, channels):
     depth, width = (15, 64) if channels == 1 else (12, 96)
+    config.task.image_size = config.data.image_size = 64
+    config.training.batch_size = 16
     with config.unlocked():
+        del config.task.estimator
         config.task.network = dict(
             name="ffdnet",
             depth=depth,
@@ -89,16 +105,23 @@ def _ffdnet(config, channels):
 
 
 def _published(config, variant, channels):
-    if variant == "scunet":
-        config.task.network.update(
-            depths=(4,) * 7, dim=64, head_dim=32, drop_path_rate=0.1, remat=True, dtype="bfloat16"
-        )
-    else:
-        depth = 17 if channels == 1 else 20
-        with config.unlocked():
-            config.task.network = dict(
-                name="dncnn", depth=depth, width=64, channels=channels, dtype="float32"
-            )
+    scunet = dict(
+        name="scunet",
+        in_channels=channels,
+        out_channels=channels,
+        depths=(4,) * 7,
+        dim=64,
+        head_dim=32,
+        window_size=8,
+        drop_path_rate=0.1,
+        remat=True,
+        dtype="bfloat16",
+    )
+    depth = 17 if channels == 1 else 20
+    dncnn = dict(name="dncnn", depth=depth, width=64, channels=channels, dtype="float32")
+    with config.unlocked():
+        del config.task.estimator
+        config.task.network = scunet if variant == "scunet" else dncnn
     config.task.image_size = config.data.image_size = 128
     config.data.cache = False
     config.training.update(
@@ -110,12 +133,23 @@ def _published(config, variant, channels):
 
 
 def _debug(config):
-    if config.task.network.name == "scunet":
-        config.task.network.update(
+    network = config.task.network
+    if network.name == "scunet":
+        network.update(
             depths=(1,) * 7, dim=8, head_dim=4, window_size=2, dtype="float32", remat=False
         )
+    elif network.name == "swin_unet":
+        network.update(
+            block_out_channels=(8, 16),
+            depths=(1, 1, 1),
+            attention_levels=(1,),
+            head_dim=8,
+            window_size=2,
+            embed_dim=8,
+        )
+        config.task.estimator.widths = (4, 8)
     else:
-        config.task.network.update(depth=3, width=16)
+        network.update(depth=3, width=16)
     config.task.image_size = config.data.image_size = 16
     config.data.num = 256
     config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2)

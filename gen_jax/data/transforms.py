@@ -16,7 +16,9 @@ import numpy as np
 
 from gen_jax.common.errors import UserError
 from gen_jax.data import degradations, images, schema
-from gen_jax.data.degradations.base import from_bytes
+from gen_jax.data.degradations.base import error, from_bytes
+from gen_jax.data.degradations.instructed import Instructions
+from gen_jax.data.instructions import KINDS
 from gen_jax.data.tokenizer import Tokenizer
 
 Example = dict[str, Any]
@@ -130,16 +132,55 @@ def to_gray(example: Example, rng: np.random.Generator) -> Example:
     return {**example, "image": gray[..., None]}
 
 
+def monochrome(share: float) -> Transform:
+    """Now and then one channel, as `to_gray`; `in_colour` undoes the shape."""
+
+    def run(example: Example, rng: np.random.Generator) -> Example:
+        return to_gray(example, rng) if rng.random() < share else example
+
+    return run
+
+
+def in_colour(*keys: str) -> Transform:
+    """Three equal channels where there is one."""
+
+    def run(example: Example, rng: np.random.Generator) -> Example:
+        wide = {k: np.broadcast_to(example[k], (*example[k].shape[:2], 3)) for k in keys}
+        return {**example, **wide}
+
+    return run
+
+
 def degrade(degradation: degradations.Degradation) -> Transform:
-    """Sets "degraded" (float32, the image's shape) and "degradation", what was drawn, as
-    `degradations.as_vector` writes it. The clean "image" stays.
+    """Sets "degraded" (float32, the image's shape) and "degradation", what was drawn and how far
+    it led, as `degradations.as_vector` writes it. The clean "image" stays.
     """
 
     def run(example: Example, rng: np.random.Generator) -> Example:
         image = np.ascontiguousarray(example["image"])
         found, drawn = degradation(from_bytes(image), rng)
-        vector = degradations.as_vector(drawn)
+        vector = degradations.as_vector(drawn | error(image, found))
         return {**example, "image": image, "degraded": found, "degradation": vector}
+
+    return run
+
+
+def instruct(how: Instructions) -> Transform:
+    """As `degrade`, with "caption", what is asked for, and "kind", its index in
+    `instructions.KINDS`; "image" becomes what the instruction leads to.
+    """
+
+    def run(example: Example, rng: np.random.Generator) -> Example:
+        clean = np.ascontiguousarray(example["image"])
+        made = how(clean, rng)
+        return {
+            **example,
+            "image": made.target,
+            "degraded": made.degraded,
+            "degradation": degradations.as_vector(made.drawn | error(clean, made.degraded)),
+            "caption": made.prompt,
+            "kind": KINDS.index(made.kind),
+        }
 
     return run
 
@@ -232,7 +273,14 @@ def standard(
 
 
 def restoration(
-    size: int, degradation: degradations.Degradation, *, train: bool, gray: bool = False
+    size: int,
+    degradation: degradations.Degradation,
+    *,
+    train: bool,
+    gray: bool = False,
+    instructions: float = 0.0,
+    tokenizer: Tokenizer | None = None,
+    max_length: int = 32,
 ) -> Transform:
     """What recipes of restoration want.
 
@@ -240,12 +288,25 @@ def restoration(
       size: side of the crops in pixels; they are never resized.
       degradation: drawn for each crop.
       train: random crop, turn and flip; otherwise the middle as it is.
-      gray: one channel instead of three.
+      gray: one channel instead of three. Else a tenth of the training crops are gray pictures with
+        gray faults, in three equal channels.
+      instructions: share of crops that have contradictory faults, of which a text asks some to be
+        removed.
+      tokenizer: adds "tokens" and "token_mask" of the text, where given.
+      max_length: of the tokens.
 
     Returns:
       a transform to "image" (uint8 [size, size, c]), "degraded" (float32, the same shape),
-      "degradation" (float32 [p]) and "label".
+      "degradation" (float32 [p]), "label" and, with a tokenizer, the tokens and "kind".
     """
     steps = [native_crop(size, train=train)]
-    steps += [turn_and_flip()] * train + [to_gray] * gray + [degrade(degradation)]
-    return compose(*steps, select("image", "degraded", "degradation", "label"))
+    steps += [turn_and_flip()] * train + [to_gray if gray else monochrome(0.1 * train)]
+    keys = ["image", "degraded", "degradation", "label"]
+    if tokenizer is None:
+        steps.append(degrade(degradation))
+    else:
+        steps += [instruct(Instructions(instructions, degradation))]
+        steps += [tokenize(tokenizer, max_length)]
+        keys += ["tokens", "token_mask", "kind"]
+    steps += [in_colour("image", "degraded")] * (not gray)
+    return compose(*steps, select(*keys))

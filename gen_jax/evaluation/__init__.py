@@ -16,6 +16,7 @@ EVALUATORS = {
     "first_stage": "gen_jax.evaluation.first_stage:FirstStage",
     "image_quality": "gen_jax.evaluation.image_quality:ImageQuality",
     "error_by_time": "gen_jax.evaluation.denoising:ErrorByTime",
+    "instructed": "gen_jax.evaluation.instructed:Instructed",
     "restored_crops": "gen_jax.evaluation.restored_crops:RestoredCrops",
     "samples": "gen_jax.evaluation.samples:Samples",
     "shapes_accuracy": "gen_jax.evaluation.shapes:ShapesAccuracy",

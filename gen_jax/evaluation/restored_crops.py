@@ -3,11 +3,15 @@
 import dataclasses
 
 import numpy as np
+from scipy import stats
 
 from gen_jax.common import pictures
-from gen_jax.data.degradations.base import to_bytes
+from gen_jax.data.degradations import PARAMETERS
+from gen_jax.data.degradations.base import SCALES, to_bytes
 from gen_jax.evaluation.base import Data, Predictor, Result
 from gen_jax.evaluation.reconstruction import compare
+
+_READ = ("degraded", "degradation", "tokens", "token_mask")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,13 +33,29 @@ class RestoredCrops:
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Metrics `psnr`, `ssim`, `psnr_degraded`, `ssim_degraded`; picture `restored`.
 
+        Of a network with an estimator, which then goes by its estimates, also the mean absolute
+        error of each, `NAME_error` in its unit, and `gate_severity`, Spearman's correlation of the
+        mean gate with the true distance from the clean picture.
+
         The picture has degraded, restored and clean crops beside each other.
         """
         batch = data.read(self.split, self.count)
-        given = {k: batch[k] for k in ("degraded", "degradation")}
-        found = predict.batched("restore", given, self.batch_size)["restored"]
-        clean, degraded, restored = batch["image"], to_bytes(batch["degraded"]), to_bytes(found)
-        metrics = compare(clean, restored)
+        given = {k: batch[k] for k in _READ if k in batch}
+        truth, metrics = batch["degradation"], {}
+        if "estimate" in predict.task.predict_fns():
+            seen = {"degraded": batch["degraded"]}
+            estimate = predict.batched("estimate", seen, self.batch_size)["estimate"]
+            given["degradation"] = estimate
+            for index, name in enumerate(PARAMETERS):
+                error = np.abs(estimate[:, index] - truth[:, index]).mean()
+                metrics[f"{name}_error"] = float(error * SCALES[name])
+        found = predict.batched("restore", given, self.batch_size)
+        if "gate" in found and np.ptp(found["gate"]) > 0:
+            severity = truth[:, PARAMETERS.index("error")]
+            metrics["gate_severity"] = float(stats.spearmanr(found["gate"], severity).statistic)
+        clean, degraded = batch["image"], to_bytes(batch["degraded"])
+        restored = to_bytes(found["restored"])
+        metrics |= compare(clean, restored)
         metrics |= {f"{k}_degraded": v for k, v in compare(clean, degraded).items()}
         rows = np.stack([degraded, restored, clean], 1)[: self.shown]
         rows = np.broadcast_to(rows, (*rows.shape[:-1], 3)).reshape(-1, *clean.shape[1:3], 3)

@@ -15,74 +15,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from gen_jax.common.errors import UserError
-from gen_jax.models.layers.activations import gelu
 from gen_jax.models.layers.conv import Conv
-from gen_jax.models.layers.norms import layer_norm
-from gen_jax.models.layers.window_attention import HEADS_FIRST, WindowAttention
-
-# PyTorch's default for convolutions and dense layers, which SCUNet is trained from.
-_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-
-
-class DownConv(nn.Module):
-    """2x2 convolution of stride 2 without bias, as one product over patches."""
-
-    features: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
-        b, h, w, c = x.shape
-        kernel = self.param("kernel", _INIT, (2, 2, c, self.features), jnp.float32)
-        x = x.reshape(b, h // 2, 2, w // 2, 2, c).astype(self.dtype)
-        return jnp.einsum("bhiwjc,ijcd->bhwd", x, kernel.astype(self.dtype))
-
-
-class UpConv(nn.Module):
-    """2x2 transposed convolution of stride 2 without bias: patches do not overlap.
-
-    The kernel is [2, 2, out, in], so that its torch layout is ConvTranspose2d's (in, out, 2, 2).
-    """
-
-    features: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
-        b, h, w, c = x.shape
-        kernel = self.param("kernel", _INIT, (2, 2, self.features, c), jnp.float32)
-        y = jnp.einsum("bhwc,ijdc->bhiwjd", x.astype(self.dtype), kernel.astype(self.dtype))
-        return y.reshape(b, 2 * h, 2 * w, self.features)
-
-
-class SwinBlock(nn.Module):
-    """Windowed attention and a perceptron of four times the width, each normalised and residual.
-
-    Attributes:
-      heads, window_size, shift: of the attention.
-      drop_path: probability that an image skips a branch in training (arXiv:1603.09382).
-      dtype: compute dtype.
-    """
-
-    heads: int
-    window_size: int
-    shift: int
-    drop_path: float = 0.0
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "b h w c"], deterministic: bool = True
-    ) -> Float[Array, "b h w c"]:
-        # One draw an image: the rest is broadcast.
-        drop = nn.Dropout(self.drop_path, broadcast_dims=(1, 2, 3), deterministic=deterministic)
-        dense = functools.partial(nn.Dense, kernel_init=_INIT, dtype=self.dtype)
-        attention = WindowAttention(
-            self.heads, self.window_size, self.shift, HEADS_FIRST, _INIT, self.dtype, name="msa"
-        )
-        x = x + drop(attention(layer_norm("ln1", dtype=self.dtype)(x)))
-        y = dense(4 * x.shape[-1], name="mlp_0")(layer_norm("ln2", dtype=self.dtype)(x))
-        return x + drop(dense(x.shape[-1], name="mlp_2")(gelu(y)))
+from gen_jax.models.layers.patch_conv import TORCH_INIT, DownConv, UpConv
+from gen_jax.models.layers.swin_block import SwinBlock
 
 
 class ConvTransBlock(nn.Module):
@@ -101,7 +36,7 @@ class ConvTransBlock(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], deterministic: bool = True
     ) -> Float[Array, "b h w c"]:
-        conv = functools.partial(Conv, kernel_init=_INIT, dtype=self.dtype)
+        conv = functools.partial(Conv, kernel_init=TORCH_INIT, dtype=self.dtype)
         width = x.shape[-1]
         local, wide = jnp.split(conv(width, (1, 1), name="conv1_1")(x), 2, axis=-1)
         y = conv(width // 2, (3, 3), use_bias=False, name="conv_block_0")(local)
@@ -172,7 +107,7 @@ class SCUNet(nn.Module):
                 )(x, deterministic)
             return x
 
-        conv = functools.partial(Conv, kernel_init=_INIT, use_bias=False, dtype=self.dtype)
+        conv = functools.partial(Conv, kernel_init=TORCH_INIT, use_bias=False, dtype=self.dtype)
         x = conv(self.dim, (3, 3), name="m_head_0")(x.astype(self.dtype))
         skips = [x]
         for level, depth in enumerate(self.depths[:3]):

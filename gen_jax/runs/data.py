@@ -11,7 +11,7 @@ import numpy as np
 
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
-from gen_jax.data import dataset, degradations, loader, schema, shards, transforms
+from gen_jax.data import dataset, degradations, instructions, loader, schema, shards, transforms
 from gen_jax.data.tokenizer import Tokenizer, train_tokenizer
 from gen_jax.parallel import distributed
 from gen_jax.runs import layout
@@ -31,6 +31,8 @@ class DataConfig:
       degradation: for restoration, a preset of `data/degradations` by name, or its fields: crops
         of the image's own pixels then take the place of resized ones.
       gray: one channel, for restoration.
+      instructions: for restoration by text, the share of crops with contradictory faults of which
+        an instruction asks some to be removed; -1 where no text is read.
       vocab_size: of the tokenizer that is trained on the captions, at most; a frozen text
         encoder brings its own.
       max_length: tokens of a caption.
@@ -48,6 +50,7 @@ class DataConfig:
     flip: bool = True
     degradation: Any = ""
     gray: bool = False
+    instructions: float | int = -1
     vocab_size: int = 1024
     max_length: int = 32
     num_threads: int = 4
@@ -86,8 +89,16 @@ class RunData:
     def _transform(self, train: bool) -> transforms.Transform:
         c = self._config
         if c.degradation:
-            degradation = degradations.build(c.degradation)
-            return transforms.restoration(c.image_size, degradation, train=train, gray=c.gray)
+            reads = c.instructions >= 0
+            return transforms.restoration(
+                c.image_size,
+                degradations.build(c.degradation),
+                train=train,
+                gray=c.gray,
+                instructions=max(0.0, c.instructions),
+                tokenizer=self.tokenizer if reads else None,
+                max_length=c.max_length,
+            )
         return transforms.standard(
             c.image_size,
             train=train,
@@ -205,7 +216,7 @@ def open_data(
     dataset.open_split(folder, "train", c.verify)
     path = workdir / layout.TOKENIZER
     if distributed.is_main() and not path.exists():
-        tokenizer = tokenizer or train_tokenizer(_train_captions(folder), c.vocab_size)
+        tokenizer = tokenizer or train_tokenizer(_texts(c, folder), c.vocab_size)
         tokenizer.save(path)
     distributed.barrier("tokenizer")
     return RunData(c, folder, Tokenizer.load(path), seed)
@@ -218,6 +229,11 @@ def _prepare(c: DataConfig, folder: pathlib.Path) -> None:
         print(f"data: preparing {c.source!r} into {folder}", flush=True)
     options = {"source": c.source, "out": str(folder), "num": c.num or None}
     data_build.prepare(data_build.Options(**{k: v for k, v in options.items() if v is not None}))
+
+
+def _texts(c: DataConfig, folder: pathlib.Path) -> list[str]:
+    """What a tokenizer is trained on."""
+    return instructions.vocabulary() if c.instructions >= 0 else _train_captions(folder)
 
 
 def _train_captions(folder: pathlib.Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""The restoration stage: from degraded crops to clean ones."""
+"""The restoration stage: from degraded crops to clean ones, or to what an instruction asks for."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,12 +14,15 @@ from gen_jax.data.degradations import PARAMETERS
 from gen_jax.data.degradations.base import SCALES
 from gen_jax.losses import frequency, reconstruction
 from gen_jax.metrics.ssim import ssim
+from gen_jax.models.degradation_estimator import DegradationEstimator
 from gen_jax.models.dncnn import DnCNN
 from gen_jax.models.ffdnet import FFDNet
 from gen_jax.models.scunet import SCUNet
+from gen_jax.models.swin_unet import SwinUNet
+from gen_jax.tasks import text
 from gen_jax.tasks.perceptual import PerceptualTerm, make_term
 
-NETWORKS = {"dncnn": DnCNN, "ffdnet": FFDNet, "scunet": SCUNet}
+NETWORKS = {"dncnn": DnCNN, "ffdnet": FFDNet, "scunet": SCUNet, "swin_unet": SwinUNet}
 
 _TERMS = {
     "l1": reconstruction.l1,
@@ -29,14 +32,19 @@ _TERMS = {
     "frequency": frequency.frequency_l1,
 }
 
+# Root mean square error, in 8-bit units, that counts as half of the greatest severity.
+_HALF = 10.0
+
 
 @dataclasses.dataclass(frozen=True)
 class RestoreTask:
     """Trains a network on pairs that the loader's degradations make.
 
     Attributes:
-      network: from degraded images in [0, 1] to restored ones; one that is told the noise level
-        (FFDNet) gets it from the data.
+      network: from degraded images in [0, 1] to restored ones. FFDNet is told the noise level,
+        SwinUNet all of `PARAMETERS`.
+      estimator: tells them from the image alone; trained along. A SwinUNet needs one.
+      text_encoder: reads instructions, where the network hears text.
       image_size: side of the crops, in pixels.
       channels: of the images, 1 or 3.
       l1_weight: weight of the mean absolute error.
@@ -46,9 +54,15 @@ class RestoreTask:
       frequency_weight: weight of the absolute error between spectra.
       perceptual: the perceptual term, by name and encoder in the config.
       perceptual_weight: its weight, 0 for none.
+      estimate_weight: weight of the estimator's mean absolute error.
+      gate_weight: weight of the squared difference of gates and `severity`.
+      told_share: of the crops, those whose true strengths a SwinUNet is told in training; the
+        others go by the estimate, as in use.
     """
 
     network: nn.Module
+    estimator: nn.Module | None = None
+    text_encoder: nn.Module | text.FrozenText | None = None
     image_size: int = 64
     channels: int = 3
     l1_weight: float = 0.0
@@ -58,31 +72,58 @@ class RestoreTask:
     frequency_weight: float = 0.0
     perceptual: PerceptualTerm | None = None
     perceptual_weight: float = 0.0
+    estimate_weight: float = 0.1
+    gate_weight: float = 0.0
+    told_share: float = 0.25
 
-    rng_streams = ("dropout",)
+    rng_streams = ("dropout", "told")
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "RestoreTask":
+    def from_config(
+        cls, config: Mapping[str, Any], frozen_tasks: Mapping[str, Any] | None = None
+    ) -> "RestoreTask":
         """Builds it from `config.task`.
+
+        Args:
+          config: its values.
+          frozen_tasks: a frozen text tower as "text", where one is named.
 
         Raises:
           UserError: a key that does not exist or does not fit.
         """
-        values = dict(config)
+        values = {k: v for k, v in config.items() if k not in ("perceptual", "perceptual_encoder")}
         if "network" not in values:
             raise UserError("config.task.network is missing: name an architecture")
         fields = {k: tuple(v) if isinstance(v, list) else v for k, v in values["network"].items()}
         values["network"] = by_name(NETWORKS, fields, "config.task.network")
-        term, encoder = values.pop("perceptual", ""), values.pop("perceptual_encoder", "")
+        if "estimator" in values:
+            fields = {"outputs": len(PARAMETERS), **values["estimator"]}
+            values["estimator"] = build(DegradationEstimator, fields, "config.task.estimator")
+        if "text_encoder" in values:
+            values["text_encoder"] = text.build_text_encoder(
+                values["text_encoder"], frozen_tasks or {}
+            )
         if values.get("perceptual_weight"):
+            term, encoder = config.get("perceptual", ""), config.get("perceptual_encoder", "")
             values["perceptual"] = make_term(term, encoder)
         task = build(cls, values, "config.task")
-        if not any(getattr(task, f"{name}_weight") for name in _TERMS):
+        task._check()
+        return task
+
+    def _check(self) -> None:
+        if not any(getattr(self, f"{name}_weight") for name in _TERMS):
             raise UserError(
                 "config.task: every weight of a pixel error is 0; set one of "
                 + ", ".join(f"{name}_weight" for name in _TERMS)
             )
-        return task
+        swin = isinstance(self.network, SwinUNet)
+        if swin != (self.estimator is not None):
+            raise UserError("config.task.estimator goes with network.name=swin_unet: give both")
+        hears = swin and bool(self.network.text)
+        if hears != (self.text_encoder is not None):
+            raise UserError(
+                "config.task.text_encoder goes with network.text of a swin_unet: give both or none"
+            )
 
     def towers(self) -> dict[str, str]:
         """Frozen encoders that the losses read: place in `frozen` -> "NAME:WEIGHTS"."""
@@ -90,34 +131,59 @@ class RestoreTask:
 
     def batch_spec(self):
         shape = (self.image_size, self.image_size, self.channels)
-        return {
+        spec = {
             "image": jax.ShapeDtypeStruct(shape, jnp.uint8),
             "degraded": jax.ShapeDtypeStruct(shape, jnp.float32),
             "degradation": jax.ShapeDtypeStruct((len(PARAMETERS),), jnp.float32),
         }
+        if self.text_encoder is not None:
+            length = (self.text_encoder.max_length,)
+            spec["tokens"] = jax.ShapeDtypeStruct(length, jnp.int32)
+            spec["token_mask"] = jax.ShapeDtypeStruct(length, jnp.bool_)
+        return spec
 
     def init(self, rng, batch):
-        return {"model": self.network.init(rng, *self._inputs(batch))["params"]}, {}
+        keys = jax.random.split(rng, 3)
+        x, params = batch["degraded"], {}
+        inputs = (x,)
+        if isinstance(self.network, FFDNet):
+            inputs = (x, self._sigma(batch))
+        elif isinstance(self.network, SwinUNet):
+            params["estimator"] = self.estimator.init(keys[1], x)["params"]
+            inputs = (x, batch["degradation"])
+            if self.text_encoder is not None:
+                tokens, mask = batch["tokens"], batch["token_mask"]
+                params |= text.init(self.text_encoder, keys[2], tokens, mask)
+                states = jnp.zeros((*tokens.shape, self.text_encoder.hidden_size))
+                inputs = (*inputs, states, mask)
+        params["network"] = self.network.init(keys[0], *inputs)["params"]
+        return {"model": params}, {}
 
     def losses(self):
         return {"model": self._loss}
 
     def predict_fns(self):
-        return {"restore": self._restore}
+        found = {"restore": self._restore}
+        return found if self.estimator is None else found | {"estimate": self._estimate}
 
-    def _inputs(self, batch):
-        if isinstance(self.network, FFDNet):
-            return batch["degraded"], degradation_of(batch["degradation"], "sigma") / 255.0
-        return (batch["degraded"],)
+    def _sigma(self, batch):
+        return degradation_of(batch["degradation"], "sigma") / 255.0
 
     def _loss(self, params, everything, extra, batch, rngs, frozen):
         x = batch["image"].astype(jnp.float32) / 255.0
-        y = self._apply(params, batch, rngs, train=True)
-        terms = {
-            name: (weight, term(x, y).mean())
-            for name, term in _TERMS.items()
-            if (weight := getattr(self, f"{name}_weight"))
-        }
+        told, terms = batch["degradation"], {}
+        if self.estimator is not None:
+            estimate = self._told(params, batch)
+            terms["estimate"] = (self.estimate_weight, jnp.abs(estimate - told).mean())
+            show = jax.random.bernoulli(rngs["told"], self.told_share, (x.shape[0], 1))
+            told = jnp.where(show, told, as_told(jax.lax.stop_gradient(estimate)))
+        y, gates = self._apply(params, batch | {"degradation": told}, rngs, frozen, train=True)
+        for name, term in _TERMS.items():
+            if weight := getattr(self, f"{name}_weight"):
+                terms[name] = (weight, term(x, y).mean())
+        if gates is not None and self.gate_weight:
+            wanted = severity(batch["degradation"])[:, None]
+            terms["gate"] = (self.gate_weight, jnp.square(gates - wanted).mean())
         if self.perceptual_weight:
             distance = self.perceptual(2.0 * _rgb(x) - 1.0, 2.0 * _rgb(y) - 1.0, frozen).mean()
             terms["perceptual"] = (self.perceptual_weight, distance)
@@ -126,16 +192,48 @@ class RestoreTask:
         metrics["model/psnr"] = -10.0 * jnp.log10(jnp.mean((x - y) ** 2, (1, 2, 3)) + 1e-12).mean()
         return loss, (metrics, extra)
 
-    def _apply(self, params, batch, rngs, train):
-        inputs = self._inputs(batch)
+    def _told(self, params, batch):
+        return self.estimator.apply({"params": params["estimator"]}, batch["degraded"])
+
+    def _apply(self, params, batch, rngs, frozen, train):
+        """Restored images, and the gates of a SwinUNet."""
+        x, variables = batch["degraded"], {"params": params["network"]}
         if isinstance(self.network, SCUNet):
             dropout = {"dropout": rngs["dropout"]} if train else None
-            return self.network.apply({"params": params}, *inputs, not train, rngs=dropout)
-        return self.network.apply({"params": params}, *inputs)
+            return self.network.apply(variables, x, not train, rngs=dropout), None
+        if isinstance(self.network, FFDNet):
+            return self.network.apply(variables, x, self._sigma(batch)), None
+        if isinstance(self.network, SwinUNet):
+            told, heard = batch["degradation"], ()
+            if self.text_encoder is not None:
+                tokens, mask = batch["tokens"], batch["token_mask"]
+                heard = text.encode(self.text_encoder, params, frozen, tokens, mask)
+            return self.network.apply(variables, x, told, *heard)
+        return self.network.apply(variables, x), None
 
     def _restore(self, variables, batch, rngs, frozen):
-        y = self._apply(variables["params"]["model"], batch, rngs, train=False)
-        return {"restored": y}
+        """`restored` [b, h, w, c] by "degraded", by "degradation" (what the network is told) and by
+        the tokens; of a SwinUNet also the mean "gate" [b] and all "gates" [b, n].
+        """
+        y, gates = self._apply(variables["params"]["model"], batch, rngs, frozen, train=False)
+        if gates is None:
+            return {"restored": y}
+        return {"restored": y, "gate": gates.mean(-1), "gates": gates}
+
+    def _estimate(self, variables, batch, rngs, frozen):
+        """`estimate` [b, p], as "degradation" is scaled, of "degraded"."""
+        return {"estimate": as_told(self._told(variables["params"]["model"], batch))}
+
+
+def as_told(estimate: jax.Array) -> jax.Array:
+    """Estimates within what strengths can be."""
+    return jnp.clip(estimate, 0.0, 2.0)
+
+
+def severity(vector: jax.Array) -> jax.Array:
+    """How bad a picture is, [b] in [0, 1), by its distance from the clean one."""
+    error = degradation_of(vector, "error")
+    return error / (error + _HALF)
 
 
 def degradation_of(vector: jax.Array, name: str) -> jax.Array:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import encoder, ldm, restore, vae
+from configs import encoder, ldm, restore_text, vae
 from gen_jax.common.build import build
 from gen_jax.parallel import sharding
 from gen_jax.parallel.mesh import make_mesh
@@ -22,7 +22,7 @@ DEBUG = {
     "ldm": lambda: ldm.get_config("debug,vae=train"),
     "dino": lambda: encoder.get_config("variant=small,debug"),
     "mask_feat": lambda: encoder.get_config("debug"),
-    "restore": lambda: restore.get_config("debug,variant=dncnn"),
+    "restore": lambda: restore_text.get_config("debug"),
 }
 FSDP = ((".*", "fsdp"),)
 BATCH = 8

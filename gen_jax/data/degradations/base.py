@@ -17,6 +17,7 @@ SCALES = {
     "blur": 4.0,  # root mean square radius of the kernel, in pixels
     "jpeg": 100.0,  # 100 - quality
     "scale": 2.0,  # binary logarithm of the factor it was shrunk by
+    "error": 50.0,  # root mean square difference from the clean picture, in 8-bit units
 }
 PARAMETERS = tuple(SCALES)
 
@@ -56,6 +57,12 @@ def combined(first: Mapping[str, float], then: Mapping[str, float]) -> dict[str,
         else:
             out[name] = float(np.hypot(before, value))
     return out
+
+
+def error(clean: UInt8[np.ndarray, "h w c"], degraded: Image) -> dict[str, float]:
+    """How far a picture is from the clean one, whatever was done to it: "error" and its value."""
+    squares = np.square(np.float32(clean) - np.float32(255.0) * degraded)
+    return {"error": float(np.sqrt(squares.mean()))}
 
 
 def to_bytes(image: Float[np.ndarray, "*b h w c"]) -> UInt8[np.ndarray, "*b h w c"]:

@@ -7,6 +7,7 @@ from gen_jax.common.build import build as build_fields
 from gen_jax.common.errors import UserError
 from gen_jax.data.degradations.base import Degradation
 from gen_jax.data.degradations.blur import Blur
+from gen_jax.data.degradations.camera import Camera
 from gen_jax.data.degradations.chain import Chain, OneOf
 from gen_jax.data.degradations.codec import Jpeg, WebP
 from gen_jax.data.degradations.noise import Gaussian, Poisson
@@ -15,6 +16,7 @@ from gen_jax.data.degradations.resample import Downscale
 KINDS = {
     "gaussian": Gaussian,
     "poisson": Poisson,
+    "camera": Camera,
     "blur": Blur,
     "jpeg": Jpeg,
     "webp": WebP,
@@ -64,16 +66,53 @@ _ORDER = {
     ),
 }
 
+# What a photograph may have been through, and the protocols of the benchmarks among it.
+_PHOTOGRAPH = {
+    "name": "one_of",
+    "weights": (5, 2, 3, 2, 4, 3, 1),
+    "steps": (
+        {"name": "gaussian", "sigma": (0, 55), "gray": 0.1},
+        {"name": "chain", "steps": ({"name": "jpeg", "quality": (8, 95)},)},
+        {"name": "downscale", "factor": (1, 4.2), "down": ("matlab",), "up": ("matlab",)},
+        {"name": "chain", "steps": ({"name": "blur", "sigma": (0.3, 2.5)}, _noise((0, 5)))},
+        {
+            "name": "chain",
+            "chance": (1.0, 0.7),
+            "steps": ({"name": "camera"}, {"name": "jpeg", "quality": (50, 98)}),
+        },
+        {
+            "name": "chain",
+            "shuffle": True,
+            "chance": (0.5, 0.5, 0.3, 0.4, 0.7),
+            "steps": (
+                {"name": "blur", "sigma": (0.2, 1.5)},
+                _noise((0, 25)),
+                {"name": "poisson"},
+                {
+                    "name": "downscale",
+                    "factor": (1, 2.5),
+                    "down": ("area", "bicubic", "matlab"),
+                    "up": ("bilinear", "bicubic", "matlab"),
+                },
+                {"name": "jpeg", "quality": (30, 95)},
+            ),
+        },
+        {"name": "chain", "steps": ()},  # nothing: a good picture is to be left alone
+    ),
+}
+
 PRESETS: dict[str, Mapping[str, Any]] = {
     "denoise15": {"name": "gaussian", "sigma": (15, 15)},
     "denoise25": {"name": "gaussian", "sigma": (25, 25)},
     "denoise50": {"name": "gaussian", "sigma": (50, 50)},
     "denoise_blind": {"name": "gaussian", "sigma": (0, 55)},
     "dejpeg": {"name": "jpeg", "quality": (5, 95)},
+    "camera": {"name": "chain", "steps": ({"name": "camera"},)},
     "deblur": {"name": "chain", "steps": ({"name": "blur"}, _noise((0, 3)))},
     "bicubic_x2": {"name": "downscale", "factor": (2, 2), "down": ("area",), "up": ("bicubic",)},
     "bicubic_x4": {"name": "downscale", "factor": (4, 4), "down": ("area",), "up": ("bicubic",)},
     "blind": _BLIND,
+    "photograph": _PHOTOGRAPH,
     "real": _ORDER,
     "real_second_order": {"name": "chain", "steps": (_ORDER, _ORDER)},
 }

@@ -4,8 +4,10 @@ import dataclasses
 
 import cv2
 import numpy as np
+from jaxtyping import Float
 
 from gen_jax.common.errors import UserError
+from gen_jax.data.bicubic import imresize
 from gen_jax.data.degradations.base import Image, Range, resize, uniform
 from gen_jax.data.degradations.noise import check_range
 
@@ -14,6 +16,7 @@ FILTERS = {
     "bilinear": cv2.INTER_LINEAR,
     "bicubic": cv2.INTER_CUBIC,
     "nearest": cv2.INTER_NEAREST,
+    "matlab": None,  # antialiased bicubic, see data/bicubic.py; what benchmarks shrink by
 }
 
 
@@ -23,7 +26,7 @@ class Downscale:
 
     Attributes:
       factor: range, at least 1; drawn uniformly in its logarithm.
-      down: filters for shrinking.
+      down: filters for shrinking; of these "area" and "matlab" are antialiased.
       up: filters for enlarging.
     """
 
@@ -39,9 +42,26 @@ class Downscale:
 
     def __call__(self, image: Image, rng: np.random.Generator) -> tuple[Image, dict[str, float]]:
         logarithm = uniform(rng, tuple(np.log2(self.factor)))
-        down, up = (FILTERS[k[rng.integers(len(k))]] for k in (self.down, self.up))
+        down, up = (names[rng.integers(len(names))] for names in (self.down, self.up))
         if logarithm < 0.01:
             return image, {"scale": 0.0}
         size = image.shape[:2]
-        small = tuple(max(1, round(side / 2**logarithm)) for side in size)
-        return resize(resize(image, small, down), size, up), {"scale": logarithm}
+        small = _shrunk(image, 2**logarithm, down)
+        return _enlarged(small, size, 2**logarithm, up), {"scale": logarithm}
+
+
+def _shrunk(image: Image, factor: float, how: str) -> Float[np.ndarray, "h2 w2 c"]:
+    if how == "matlab":
+        return imresize(image, 1.0 / factor)
+    size = tuple(max(1, round(side / factor)) for side in image.shape[:2])
+    return resize(image, size, FILTERS[how])
+
+
+def _enlarged(
+    image: Image, size: tuple[int, int], factor: float, how: str
+) -> Float[np.ndarray, "h2 w2 c"]:
+    if how == "matlab":
+        # Sizes are rounded up on the way down: as large as it was, or a little larger.
+        large = imresize(image, max(factor, *(n / m for n, m in zip(size, image.shape))))
+        return np.ascontiguousarray(large[: size[0], : size[1]])
+    return resize(image, size, FILTERS[how])

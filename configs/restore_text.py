@@ -1,0 +1,61 @@
+"""Restoration that follows an instruction: "remove the noise, keep the blur", "upscale it twice".
+
+    python -m gen_jax.main --config=configs/restore_text.py --workdir=runs/restore_text
+
+The Swin-UNet of configs/restore.py hears a text by FiLM in body and decoder and by cross-attention
+at the bottleneck and the last level, as strongly as its gates let it. Without a prompt it restores
+in full. `:encoder=compact` (default) is a small transformer trained along; `:encoder=clip` and
+`:encoder=distilbert` are frozen, `--config.task.text_encoder.weights=FILE`.
+
+Ablations: `:text=film`, `:text=cross`; `:gate=none`, `:gate=global`; `--config.data.max_length=8`
+with `--config.task.text_encoder.max_length=8` for the length of prompts. The other arguments are
+those of configs/restore.py.
+"""
+
+from configs import common, restore
+from gen_jax.common.errors import UserError
+
+
+def get_config(arg=None):
+    arg = common.parse_arg(
+        arg,
+        encoder="compact",
+        text="both",
+        gate="block",
+        data="photos",
+        degradation="photograph",
+        gray=False,
+        debug=False,
+    )
+    shared = f"data={arg.data},degradation={arg.degradation},gray={arg.gray},debug={arg.debug}"
+    config = restore.get_config(shared).unlock()
+    ways = {"both": ("film", "cross"), "film": ("film",), "cross": ("cross",)}
+    if arg.text not in ways:
+        raise UserError(f"text={arg.text}: expected one of {', '.join(ways)}")
+    config.task.network.update(text=ways[arg.text], gate=arg.gate)
+    config.data.update(instructions=0.35, max_length=24, vocab_size=512)
+    with config.unlocked():
+        config.task.text_encoder = _text_encoder(arg.encoder)
+        config.evaluators.instructed = dict(split="val", count=256, batch_size=32)
+    if arg.debug:
+        config.task.text_encoder.update(hidden_size=16, num_layers=1, num_heads=2)
+        config.evaluators.instructed.update(count=16, batch_size=8)
+    return config.lock()
+
+
+def _text_encoder(name):
+    if name == "compact":
+        return dict(
+            name="compact",
+            vocab_size=512,
+            max_length=24,
+            hidden_size=128,
+            num_layers=2,
+            num_heads=4,
+            dtype="float32",
+        )
+    if name not in ("clip", "distilbert"):
+        raise UserError(f"encoder={name}: expected compact, clip or distilbert")
+    tower = {"clip": "clip-vit-large-patch14-text", "distilbert": "distilbert-base-uncased"}
+    where = dict(tower=tower[name], weights="", vocabulary="", layer=-1)
+    return dict(name=name, max_length=24, dtype="float32", **where)

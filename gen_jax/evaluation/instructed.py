@@ -1,0 +1,70 @@
+"""Whether a restorer does what it is told: the same pictures under right and other instructions."""
+
+import dataclasses
+
+import numpy as np
+
+from gen_jax.data import instructions
+from gen_jax.data.degradations.base import to_bytes
+from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.metrics.psnr import psnr
+
+CONTRADICTORY = (instructions.DENOISE, instructions.SHARPEN, instructions.DECOMPRESS)
+"""Kinds that ask for one fault to go and another to stay."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Instructed:
+    """PSNR to what each instruction asks for, under that instruction, none, and wrong ones.
+
+    Reads crops whose request is one of `CONTRADICTORY`.
+
+    Attributes:
+      split: the split to read.
+      count: crops at most, before those are picked.
+      batch_size: crops at once.
+      seed: of the shuffle, and of the choice of words of wrong prompts.
+    """
+
+    split: str = "val"
+    count: int = 256
+    batch_size: int = 32
+    seed: int = 0
+
+    def __call__(self, predict: Predictor, data: Data) -> Result:
+        """Metrics `psnr_matching`, `psnr_empty`, `psnr_wrong`, `psnr_shuffled`, `psnr_degraded`,
+        and the first two for each kind.
+        """
+        batch = data.read(self.split, self.count)
+        kinds = np.asarray([instructions.KINDS[k] for k in batch["kind"]])
+        chosen = np.isin(kinds, CONTRADICTORY) & (batch["token_mask"].sum(1) > 2)
+        batch, kinds = {k: v[chosen] for k, v in batch.items()}, kinds[chosen]
+        if not len(kinds):
+            return Result({}, notes={"psnr_matching": "no contradictory request among the crops"})
+        rng = np.random.default_rng(self.seed)
+        wrong = [instructions.instruct(instructions.OPPOSITE[k], {}, rng) for k in kinds]
+        order = rng.permutation(len(kinds))
+        matching = {k: batch[k] for k in ("tokens", "token_mask")}
+        prompts = {
+            "matching": matching,
+            "empty": data.tokenize([""] * len(kinds)),
+            "wrong": data.tokenize(wrong),
+            "shuffled": {k: v[order] for k, v in matching.items()},
+        }
+        seen = {"degraded": batch["degraded"]}
+        told = predict.batched("estimate", seen, self.batch_size)["estimate"]
+        metrics = {"psnr_degraded": float(_psnr(batch["image"], batch["degraded"]).mean())}
+        for name, tokens in prompts.items():
+            given = {**seen, "degradation": told, **tokens}
+            restored = predict.batched("restore", given, self.batch_size)["restored"]
+            found = _psnr(batch["image"], restored)
+            metrics[f"psnr_{name}"] = float(found.mean())
+            if name in ("matching", "empty"):
+                for kind in sorted(set(kinds)):
+                    metrics[f"psnr_{name}_{kind}"] = float(found[kinds == kind].mean())
+        return Result(metrics)
+
+
+def _psnr(target: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Of each crop, in dB, at 8 bits."""
+    return np.asarray(psnr(np.float32(target), np.float32(to_bytes(found)), 255.0))

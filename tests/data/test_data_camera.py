@@ -1,0 +1,79 @@
+"""The camera: quiet, it gives the picture back; loud, its noise is that of a sensor."""
+
+import numpy as np
+import pytest
+
+from gen_jax.common.errors import UserError
+from gen_jax.data.degradations import camera
+from gen_jax.data.degradations.camera import Camera
+
+
+def smooth(height=64, width=64):
+    """A picture of gentle colours and no clipped values."""
+    y, x = np.mgrid[:height, :width] / 64
+    waves = [np.sin(5 * x + 2 * c) * np.cos(6 * y + c) for c in range(3)]
+    return np.float32(0.5 + 0.25 * np.stack(waves, -1))
+
+
+def psnr(a, b):
+    return -10 * np.log10(np.mean((a - b) ** 2))
+
+
+def flat(*values):
+    return np.broadcast_to(np.float32(values), (64, 64, 3)).copy()
+
+
+@pytest.mark.parametrize("phase", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_colours_come_back_from_every_phase_of_the_mosaic(phase):
+    picture = smooth()
+    found = camera.demosaic(camera.mosaic(picture, phase), phase)
+    assert psnr(found, picture) > 40
+    plain = flat(0.7, 0.4, 0.2)
+    np.testing.assert_allclose(
+        camera.demosaic(camera.mosaic(plain, phase), phase), plain, atol=1e-6
+    )
+
+
+def test_without_noise_the_picture_comes_back():
+    quiet = Camera(shot=(1e-9, 1e-9), smooth=0.0)
+    for seed in range(6):
+        found, drawn = quiet(smooth(61, 47), np.random.default_rng(seed))
+        assert found.shape == (61, 47, 3) and psnr(found, smooth(61, 47)) > 35
+        assert drawn["sigma"] < 0.1 and "blur" not in drawn
+
+
+def test_gamma_is_inverted():
+    x = np.linspace(0, 1, 99, dtype=np.float32).reshape(1, 33, 3)
+    np.testing.assert_allclose(camera.encode_srgb(camera.decode_srgb(x)), x, atol=1e-5)
+    assert camera.decode_srgb(np.float32([[[0.5]]]))[0, 0, 0] == pytest.approx(0.214, abs=1e-3)
+
+
+def test_noise_has_no_colour_grows_with_the_shot_and_is_what_is_stated():
+    gray, rms = flat(0.5, 0.5, 0.5), []
+    for shot in (1e-4, 1e-3, 1e-2):
+        how = Camera(shot=(shot, shot), smooth=0.0)
+        made = [how(gray, np.random.default_rng(seed)) for seed in range(12)]
+        rms.append(np.mean([drawn["sigma"] for _, drawn in made]))
+        found = np.stack([image for image, _ in made])
+        assert np.sqrt(np.mean((found - 0.5) ** 2)) * 255 == pytest.approx(rms[-1], rel=0.1)
+        if shot == 1e-4:
+            assert np.abs(found.mean((0, 1, 2)) - 0.5).max() < 1 / 255
+    assert rms[1] > 2.5 * rms[0] and rms[2] > 2.5 * rms[1]
+
+
+def test_neighbouring_pixels_share_their_noise():
+    how = Camera(shot=(1e-3, 1e-3), smooth=1.0, smooth_sigma=(0.8, 0.8))
+    found, drawn = how(flat(0.5, 0.5, 0.5), np.random.default_rng(0))
+    noise = found[..., 1] - found[..., 1].mean()
+    assert np.mean(noise[:, 1:] * noise[:, :-1]) / np.mean(noise**2) > 0.3
+    assert drawn["blur"] == 0.8
+
+
+def test_a_gray_picture_stays_one_channel():
+    found, _ = Camera()(smooth()[..., :1], np.random.default_rng(0))
+    assert found.shape == (64, 64, 1) and found.min() >= 0 and found.max() <= 1
+
+
+def test_mistakes_are_named():
+    with pytest.raises(UserError, match="shot"):
+        Camera(shot=(0.0, 1.0))
