@@ -110,7 +110,7 @@ def encode_srgb(x: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "h w c"]:
 
 
 def mosaic(linear: Float[np.ndarray, "h w 3"], phase: tuple[int, int]) -> Float[np.ndarray, "h w"]:
-    """The one colour that each pixel of a Bayer sensor sees: red at `phase`, blue across from it."""
+    """The one colour that each pixel of a Bayer sensor sees: red at `phase`, blue diagonally."""
     row, column = phase
     raw = linear[..., 1].copy()
     raw[row::2, column::2] = linear[row::2, column::2, 0]
