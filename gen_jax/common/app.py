@@ -31,14 +31,15 @@ def place_error(error: OSError) -> UserError | None:
     return UserError(f"{error.filename or 'output'}: {reason}")
 
 
-def run(main: Callable[[list[str]], int | None]) -> None:
-    """Parses the flags, runs `main`, and exits.
+def run(main: Callable[[list[str]], int | None], positional: bool = False) -> None:
+    """Parses the flags, runs `main` with what is left of the command line, and exits.
 
     Exit codes: 0 done, 2 a mistake of the user's (one line on standard error), 130 interrupted.
     Any other error keeps its stack trace, because it is ours to mend.
 
     Args:
       main: the door. It does its heavy imports inside, so that `--help` is quick.
+      positional: whether it takes arguments that are no flags.
     """
     module = inspect.getmodule(main)
     if any(a.lstrip("-").split("=")[0] in ("help", "h", "helpfull") for a in sys.argv[1:]):
@@ -49,7 +50,7 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     memory.keep_pages()
     try:
         rest = flags.FLAGS(sys.argv)
-        if len(rest) > 1:
+        if len(rest) > 1 and not positional:
             raise UserError(
                 f"unexpected argument {rest[1]!r}: values are given as --name=value, see --help"
             )

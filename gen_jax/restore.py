@@ -1,0 +1,116 @@
+r"""Restores photographs: noise, blur, JPEG, low resolution.
+
+    python -m gen_jax.restore photo.jpg
+    python -m gen_jax.restore photo.jpg --out=restored.png
+    python -m gen_jax.restore scans/ "more/*.tif" --out=restored/
+    python -m gen_jax.restore photo.jpg --out=sharp.png --prompt="sharpen, keep the grain"
+    python -m gen_jax.restore small.png --out=large.png --scale=2
+    python -m gen_jax.restore - --out=- < photo.jpg > restored.png
+
+Takes files, folders (with their sub-folders) and patterns; PNG, JPEG, WebP, TIFF and what else
+Pillow reads. Depth (8 or 16 bits), gray, transparency, EXIF, resolution and profile are kept.
+Beside each result lie NAME.json, how it was made, and NAME.before_after.png. Files that cannot be
+restored are named and skipped, and the exit status then is 1.
+
+Without --run it is the restorer that comes with the package.
+"""
+
+import sys
+
+from absl import flags
+
+from gen_jax.common import app
+from gen_jax.common.errors import UserError
+
+_OUT = flags.DEFINE_string(
+    "out",
+    "",
+    "File, or folder for several; - for standard output; NAME_restored where it is left out.",
+)
+_RUN = flags.DEFINE_string("run", "package:restore", "Run directory of configs/restore*.py.")
+_STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")
+_PROMPT = flags.DEFINE_string(
+    "prompt", "", 'What to do, such as "remove the noise, keep the blur".'
+)
+_STRENGTH = flags.DEFINE_float("strength", 1.0, "0 leaves the picture as it is, 1 restores it.")
+_SCALE = flags.DEFINE_integer("scale", 1, "Enlarge by 1, 2 or 4.")
+_TILE = flags.DEFINE_string("tile", "auto", "Side of the tiles in pixels; auto; off for none.")
+_QUALITY = flags.DEFINE_integer("quality", 95, "Of JPEG and WebP, 1 to 100.")
+_COMPARE = flags.DEFINE_boolean("compare", True, "Whether to write NAME.before_after.png.")
+_MAX_PIXELS = flags.DEFINE_integer("max_pixels", 200_000_000, "Larger files are skipped.")
+
+
+def _tile() -> int | None:
+    """Side of the tiles; 0 for none, None for the default."""
+    if _TILE.value in ("auto", "off"):
+        return {"auto": None, "off": 0}[_TILE.value]
+    if not _TILE.value.isdigit() or int(_TILE.value) < 128 or int(_TILE.value) % 32:
+        raise UserError(f"--tile={_TILE.value}: expected auto, off, or a multiple of 32 from 128")
+    return int(_TILE.value)
+
+
+def _check() -> None:
+    if _SCALE.value not in (1, 2, 4):
+        raise UserError(f"--scale={_SCALE.value}: expected 1, 2 or 4")
+    if not 0.0 <= _STRENGTH.value <= 2.0:
+        raise UserError(f"--strength={_STRENGTH.value:g}: expected 0 to 2")
+    if not 1 <= _QUALITY.value <= 100:
+        raise UserError(f"--quality={_QUALITY.value}: expected 1 to 100")
+    if _MAX_PIXELS.value < 1:
+        raise UserError(f"--max_pixels={_MAX_PIXELS.value}: expected at least 1")
+
+
+def main(argv: list[str]) -> int:
+    """Restores what is named, one after the other; 1 if any was skipped."""
+    _check()
+    tile = _tile()
+    from gen_jax.pipelines import restore_files
+    from gen_jax.training.progress import ProgressLine
+
+    jobs = restore_files.plan(argv[1:], _OUT.value)
+    say = sys.stderr if _OUT.value == "-" else sys.stdout
+    from gen_jax.parallel import compilation
+
+    compilation.set_up()
+    from gen_jax.pipelines.restoration import Restorer
+    from gen_jax.runs import reader
+
+    restorer = Restorer(reader.load(_RUN.value, _STEP.value))
+    if restorer.is_cut(_PROMPT.value):
+        print("note: the prompt is longer than the model reads; its end is ignored", file=say)
+    how = restore_files.How(
+        prompt=_PROMPT.value,
+        strength=_STRENGTH.value,
+        scale=_SCALE.value,
+        tile=tile,
+        quality=_QUALITY.value,
+        compare=_COMPARE.value,
+        max_pixels=_MAX_PIXELS.value,
+    )
+    skipped = 0
+    for job in jobs:
+        line = None
+
+        def show(done: int, total: int) -> None:
+            nonlocal line
+            if total > 1 and _OUT.value != "-":
+                line = line or ProgressLine(f"tiles of {job.shown}", total, 0)  # noqa: B023
+                line.update(done, {})
+
+        try:
+            for text in restore_files.restore(restorer, job, how, show):
+                print(text, file=say, flush=True)
+        except restore_files.Skipped as error:
+            skipped += 1
+            say.flush()
+            print(f"skipped {job.shown}: {error}", file=sys.stderr, flush=True)
+        finally:
+            if line:
+                line.close()
+    if len(jobs) > 1:
+        print(f"restored {len(jobs) - skipped} of {len(jobs)}", file=say)
+    return 1 if skipped else 0
+
+
+if __name__ == "__main__":
+    app.run(main, positional=True)

@@ -1,0 +1,249 @@
+"""The door `restore`: files as people have them, one line each for those that cannot be read."""
+
+import io
+import json
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+from PIL import Image
+
+from gen_jax import restore
+from gen_jax.common.errors import UserError
+from gen_jax.pipelines import restore_files
+from tests import tiny_restorer
+from tests.processes import call, one_line_error
+
+if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A restorer that reads, and does something to every picture."""
+    return tiny_restorer.make(tmp_path_factory.mktemp("runs") / "text", text=True)
+
+
+@pytest.fixture(scope="module")
+def gray_run(tmp_path_factory):
+    """A restorer of one channel that reads nothing."""
+    folder = tmp_path_factory.mktemp("runs") / "gray"
+    return tiny_restorer.make(folder, "debug,variant=dncnn,gray")
+
+
+@pytest.fixture
+def door(run, capsys):
+    """Calls the door; gives its status, what it printed, and its errors."""
+
+    def go(*inputs, **values):
+        with flagsaver.flagsaver(**{"run": run, "compare": False, **values}):
+            status = restore.main(["restore", *map(str, inputs)])
+        return status, *capsys.readouterr()
+
+    return go
+
+
+def picture(height=40, width=56, channels=3, dtype=np.uint8):
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(0.3 * x + c) * np.cos(0.2 * y) for c in range(channels)]
+    return np.round((0.5 + 0.4 * np.stack(waves, -1)) * np.iinfo(dtype).max).astype(dtype)
+
+
+def save(path, image, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(path, **options)
+    return path
+
+
+def pixels(path):
+    return np.asarray(Image.open(path)).astype(int)
+
+
+def test_a_photograph_with_manifest_and_comparison(door, tmp_path):
+    source = save(tmp_path / "a.png", picture())
+    out = tmp_path / "new" / "b.png"
+    status, said, _ = door(source, out=str(out), compare=True)
+    assert status == 0 and f"restored {source} -> {out}  56x40" in said and "gate" in said
+    assert pixels(out).shape == (40, 56, 3) and np.abs(pixels(out) - picture()).max() > 3
+    facts = json.loads((tmp_path / "new" / "b.png.json").read_text())
+    assert {"sigma", "jpeg", "blur", "scale", "error"} <= set(facts["estimates"])
+    assert 0 < facts["gate"] < 1 and len(facts["weights_sha256"]) == 64
+    assert facts["size"] == [56, 40] and facts["environment"]["packages"]
+    assert pixels(tmp_path / "new" / "b.png.before_after.png").shape == (40, 112, 3)
+
+
+def test_without_out_the_result_lies_beside_the_picture(door, tmp_path):
+    source = save(tmp_path / "a.jpg", picture())
+    assert door(source)[0] == 0 and (tmp_path / "a_restored.jpg").is_file()
+    assert door(tmp_path)[0] == 0
+    assert (tmp_path.parent / f"{tmp_path.name}_restored" / "a.jpg").is_file()
+
+
+def test_strength_goes_from_nothing_to_more(door, tmp_path):
+    source = save(tmp_path / "a.png", picture())
+    found = []
+    for strength in (0.0, 0.5, 1.0):
+        door(source, out=str(tmp_path / "b.png"), strength=strength)
+        found.append(pixels(tmp_path / "b.png"))
+    np.testing.assert_array_equal(found[0], picture())
+    inside = (found[2] > 0) & (found[2] < 255)  # the rest was clipped
+    np.testing.assert_allclose(found[1][inside], (found[0] + found[2])[inside] / 2, atol=1.01)
+
+
+def test_the_prompt_is_heard(door, gray_run, tmp_path):
+    source, found = save(tmp_path / "a.png", picture()), []
+    for prompt in ("", "sharpen it", "leave it alone"):
+        door(source, out=str(tmp_path / "b.png"), prompt=prompt)
+        found.append(pixels(tmp_path / "b.png"))
+    assert np.abs(found[0] - found[1]).max() > 0 and np.abs(found[1] - found[2]).max() > 0
+    _, said, _ = door(source, out=str(tmp_path / "b.png"), prompt="sharpen " * 50)
+    assert "longer than the model reads" in said
+    with pytest.raises(UserError, match="reads no text"):
+        door(source, out=str(tmp_path / "b.png"), prompt="sharpen", run=gray_run)
+
+
+def test_enlarging_by_tiles_is_as_by_the_whole(door, tmp_path):
+    source = save(tmp_path / "a.png", picture(150, 101))
+    for name, tile in (("whole", "off"), ("tiles", "128")):
+        door(source, out=str(tmp_path / f"{name}.png"), scale=2, tile=tile)
+    whole, tiles = pixels(tmp_path / "whole.png"), pixels(tmp_path / "tiles.png")
+    assert whole.shape == (300, 202, 3)
+    assert np.abs(whole - tiles).mean() < 0.5
+    told = json.loads((tmp_path / "whole.png.json").read_text())["estimates"]
+    assert told["scale"] == 1.0
+
+
+def test_depth_gray_and_alpha_are_kept(door, tmp_path):
+    deep = picture(dtype=np.uint16)
+    cv2.imwrite(str(tmp_path / "deep.png"), deep[..., ::-1])
+    gray = save(tmp_path / "gray.png", picture(channels=1))
+    alpha = np.dstack([picture(), np.arange(40 * 56).reshape(40, 56) % 256]).astype(np.uint8)
+    clear = save(tmp_path / "alpha.png", alpha)
+    status, _, errors = door(tmp_path / "deep.png", gray, clear, out=str(tmp_path / "out"))
+    assert status == 0 and not errors
+    found = cv2.imread(str(tmp_path / "out" / "deep.png"), cv2.IMREAD_UNCHANGED)
+    assert found.dtype == np.uint16 and len(np.unique(found)) > 256
+    assert Image.open(tmp_path / "out" / "gray.png").mode == "L"
+    np.testing.assert_array_equal(pixels(tmp_path / "out" / "alpha.png")[..., 3], alpha[..., 3])
+
+
+def test_colour_keeps_its_colours_in_a_gray_model(door, gray_run, tmp_path):
+    source = save(tmp_path / "a.png", np.clip(picture(), 60, 200))
+    assert door(source, out=str(tmp_path / "b.png"), run=gray_run)[0] == 0
+    change = pixels(tmp_path / "b.png") - pixels(source)
+    assert np.abs(change).max() > 2
+    inside = ((pixels(tmp_path / "b.png") % 255) > 0).all(-1)  # the rest was clipped
+    assert np.ptp(change[inside], axis=-1).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 37), (33, 31), (5, 200)])
+def test_odd_sizes(door, tmp_path, size):
+    source = save(tmp_path / "a.png", picture(*size))
+    assert door(source, out=str(tmp_path / "b.png"))[0] == 0
+    assert pixels(tmp_path / "b.png").shape == (*size, 3)
+
+
+def test_bad_files_are_named_and_the_rest_is_done(door, tmp_path):
+    folder = tmp_path / "in"
+    save(folder / "good.png", picture())
+    save(folder / "sub" / "good.jpg", picture())
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "text.jpg").write_text("hello")
+    cut = (folder / "good.png").read_bytes()
+    (folder / "cut.png").write_bytes(cut[: len(cut) // 2])
+    save(folder / "huge.png", np.zeros((300, 300, 3), np.uint8))
+    Image.fromarray(picture()).convert("CMYK").save(folder / "print.jpg")
+    frames = [Image.fromarray(picture() // k) for k in (1, 2)]
+    frames[0].save(folder / "moves.gif", save_all=True, append_images=frames[1:])
+    (folder / "notes.txt").write_text("no picture")
+    status, said, errors = door(folder, out=str(tmp_path / "out"), max_pixels=80_000)
+    assert status == 1
+    lines = errors.splitlines()
+    assert all(line.startswith("skipped ") for line in lines) and len(lines) == 4
+    for name, word in (
+        ("empty", "empty"),
+        ("text", "not an image"),
+        ("cut", "corrupt"),
+        ("huge", "too large"),
+    ):
+        assert any(f"{name}." in line and word in line for line in lines), (name, lines)
+    written = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*")}
+    assert {"good.png", "sub/good.jpg", "print.jpg", "moves.gif.png"} <= written
+    assert not any(n.startswith(("empty", "text", "cut", "huge", ".")) for n in written)
+    assert "was CMYK" in said and "2 frames" in said and "restored 4 of 8" in said
+
+
+def test_inputs_are_never_overwritten(door, tmp_path):
+    source = save(tmp_path / "a.png", picture())
+    before = source.read_bytes()
+    status, _, errors = door(source, out=str(source))
+    assert status == 1 and "would be overwritten" in errors and source.read_bytes() == before
+    status, _, errors = door(source, tmp_path / "no.png", out=str(tmp_path))
+    assert status == 1 and "no such file" in errors and source.read_bytes() == before
+
+
+def test_a_place_that_cannot_be_written_to(door, tmp_path, monkeypatch):
+    source = save(tmp_path / "a.png", picture())
+    (tmp_path / "file").write_text("")
+    status, _, errors = door(source, out=str(tmp_path / "file" / "b.png"))
+    assert status == 1 and ("is a file" in errors or "exists" in errors)
+    monkeypatch.setattr(restore_files.os, "access", lambda *_: False)  # root may write anywhere
+    status, _, errors = door(source, out=str(tmp_path / "c" / "b.png"))
+    assert status == 1 and "permission denied" in errors
+
+
+def test_patterns_and_names(tmp_path):
+    for name in ("a.png", "b.png", "c.gif"):
+        save(tmp_path / name, picture())
+    jobs = restore_files.plan([f"{tmp_path}/*.png", f"{tmp_path}/c.gif"], "out")
+    assert [str(j.out) for j in jobs] == ["out/a.png", "out/b.png", "out/c.gif.png"]
+    (job,) = restore_files.plan([str(tmp_path / "a.png")], f"{tmp_path}/")
+    assert job.out == tmp_path / "a.png"
+    save(tmp_path / "x" / "a.png", picture())
+    with pytest.raises(UserError, match="would both become"):
+        restore_files.plan([f"{tmp_path}/a.png", f"{tmp_path}/x/a.png"], "out")
+    with pytest.raises(UserError, match="no file fits"):
+        restore_files.plan([f"{tmp_path}/*.bmp"], "out")
+    with pytest.raises(UserError, match="holds no picture"):
+        (tmp_path / "none").mkdir()
+        restore_files.plan([str(tmp_path / "none")], "out")
+    with pytest.raises(UserError, match="name pictures"):
+        restore_files.plan([], "out")
+    with pytest.raises(UserError, match=r"b\.gif: expected a name"):
+        restore_files.plan([str(tmp_path / "a.png")], "b.gif")
+    with pytest.raises(UserError, match="standard output holds one"):
+        restore_files.plan([f"{tmp_path}/*.png"], "-")
+
+
+def test_standard_input_to_standard_output(run, monkeypatch, capfdbinary):
+    buffer = io.BytesIO()
+    Image.fromarray(picture()).save(buffer, "JPEG")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(buffer.getvalue())))
+    with flagsaver.flagsaver(run=run, out="-"):
+        assert restore.main(["restore", "-"]) == 0
+    out, errors = capfdbinary.readouterr()
+    assert Image.open(io.BytesIO(out)).size == (56, 40) and b"restored standard input" in errors
+
+
+@pytest.mark.parametrize(
+    "values,word",
+    [
+        ({"scale": 3}, "--scale=3"),
+        ({"strength": -1.0}, "--strength=-1"),
+        ({"tile": "100"}, "--tile=100"),
+        ({"quality": 0}, "--quality=0"),
+        ({"run": "package:vae_photos"}, "restores nothing"),
+        ({"run": "nowhere"}, "nowhere: no such folder"),
+    ],
+)
+def test_mistakes_are_named(door, tmp_path, values, word):
+    source = save(tmp_path / "a.png", picture())
+    with pytest.raises(UserError, match=word):
+        door(source, out=str(tmp_path / "b.png"), **values)
+
+
+def test_the_command_line_takes_pictures():
+    assert "name pictures to restore" in one_line_error(call("restore"))
