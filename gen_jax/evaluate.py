@@ -53,7 +53,7 @@ _BENCHMARK = flags.DEFINE_string(
 )
 _IMAGES = flags.DEFINE_string("images", None, "Pictures for it: a folder, or FILE.zip[:PREFIX].")
 _RESTORER = flags.DEFINE_string(
-    "restorer", None, "identity, bicubic, dncnn, ffdnet, scunet, or a run directory."
+    "restorer", None, "identity, bicubic, shipped, dncnn, ffdnet, scunet, or a run directory."
 )
 _WEIGHTS = flags.DEFINE_string("weights", "", "Of the restorer: .safetensors or FILE.zip:MEMBER.")
 _SIGMA = flags.DEFINE_float("sigma", None, "Deviation of the noise in steps of 8 bits; 25.")

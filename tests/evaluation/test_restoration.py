@@ -22,7 +22,7 @@ from gen_jax.metrics.luma import bt601_luma
 from gen_jax.runs import layout, reader
 from gen_jax.runs import weights as run_weights
 from gen_jax.tasks import build_task
-from tests import tiny_towers
+from tests import tiny_restorer, tiny_towers
 
 SIZE = (24, 20)
 
@@ -225,8 +225,6 @@ def test_a_run_restores(archive, trained):
         restorers.build(trained, "denoise_gray", "x.safetensors", Given())
     with pytest.raises(UserError, match="its FFDNet needs --sigma"):
         restorers.build(trained, "jpeg", "", Given(quality=10))
-    with pytest.raises(UserError, match="runs keep the size"):
-        restorers.build(trained, "sr", "", Given(scale=2))
     with pytest.raises(UserError, match="stage 'vae', which restores nothing"):
         restorers.build(str(reader.resolve("package:vae_photos")), "jpeg", "", Given(quality=10))
 
@@ -274,3 +272,14 @@ def test_every_benchmark_has_a_restorer_that_needs_nothing():
     for name in BENCHMARKS:
         free = "bicubic" if name == "sr" else "identity"
         assert restorers.build(free, name, "", benchmarks.Given(scale=2))
+
+
+def test_a_run_for_colour_restores_gray_and_small_pictures_by_its_own_estimate(archive, tmp_path):
+    name = tiny_restorer.make(tmp_path / "run", text=True)
+    found = run.run("denoise_gray", f"{archive}:gray", name, given=Given(sigma=25.0))
+    assert found["n"] == 2 and np.isfinite(found["psnr"])
+    small = np.random.default_rng(0).random((12, 10, 3), np.float32)
+    large = restorers.build(name, "sr", "", Given(scale=2))(small)
+    assert large.shape == (24, 20, 3) and np.abs(large - imresize(small, 2)).max() > 1e-3
+    other = restorers.build(name, "denoise_color", "", Given(sigma=1.0))(imresize(small, 2))
+    assert np.abs(other - large).max() > 1e-6, "the factor is not told"

@@ -47,11 +47,16 @@ def _bicubic(weights: str, given: Given) -> Restorer:
     return lambda image: imresize(image, given.scale)
 
 
+def _shipped(weights: str, given: Given) -> Restorer:
+    return build_run("package:restore", given)
+
+
 RESTORERS: dict[str, Entry] = {
     "identity": Entry(
         _identity, never={"sr": "a small picture is not as large as its reference; take bicubic"}
     ),
     "bicubic": Entry(_bicubic, only=("sr",)),
+    "shipped": Entry(_shipped),
     "dncnn": Entry(build_dncnn, weights=True),
     "ffdnet": Entry(
         build_ffdnet, True, ("sigma",), only=("denoise_gray", "denoise_color", "real_pairs")
@@ -77,10 +82,6 @@ def build(name: str, benchmark: str, weights: str, given: Given) -> Restorer:
         if weights:
             raise UserError(
                 f"--restorer={name} is a run, which has its weights: leave --weights out"
-            )
-        if benchmark == "sr":
-            raise UserError(
-                f"--restorer={name}: runs keep the size of a picture, --benchmark=sr no"
             )
         return build_run(name, given)
     entry = RESTORERS[name]
