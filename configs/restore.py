@@ -11,6 +11,9 @@ Laptop recipe (default): a Swin-UNet of 3.4M parameters on crops of 96 pixels, w
 what was done and a gate on how much to do about it. configs/restore_text.py adds instructions, and
 is what the packaged restorer is trained by.
 
+`:adversarial` adds a patch discriminator, which trades PSNR for texture; a perceptual term comes by
+`--config.task.perceptual_weight`. Not yet measured.
+
 `:variant=scunet` is SCUNet as published (arXiv:2203.13278, 17.95M parameters) on crops of 128
 pixels, 800,000 steps of 24; one H200. Not yet measured. `:variant=ffdnet` (arXiv:1710.04026) and
 `:variant=dncnn` (arXiv:1608.03981) are smaller.
@@ -22,7 +25,13 @@ from gen_jax.common.errors import UserError
 
 def get_config(arg=None):
     arg = common.parse_arg(
-        arg, variant="swin", data="photos", degradation="photograph", gray=False, debug=False
+        arg,
+        variant="swin",
+        data="photos",
+        degradation="photograph",
+        gray=False,
+        adversarial=False,
+        debug=False,
     )
     channels = 1 if arg.gray else 3
     config = common.base()
@@ -59,6 +68,9 @@ def get_config(arg=None):
             perceptual="",
             perceptual_encoder="",
             perceptual_weight=0.0,
+            discriminator=None,
+            adversarial_weight=0.0,
+            adversarial_start=0,
             estimate_weight=0.1,
             gate_weight=0.01,
             told_share=0.25,
@@ -83,6 +95,8 @@ def get_config(arg=None):
         _published(config, arg.variant, channels)
     elif arg.variant != "swin":
         raise UserError(f"variant={arg.variant}: expected swin, ffdnet, scunet or dncnn")
+    if arg.adversarial:
+        _adversarial(config)
     if arg.debug:
         _debug(config)
     return config.lock()
@@ -130,6 +144,13 @@ def _published(config, variant, channels):
     config.optimizer.model.update(
         name="adamw", learning_rate=1e-4, b2=0.999, warmup_steps=1000, clip_norm=1.0
     )
+
+
+def _adversarial(config):
+    with config.unlocked():
+        config.task.discriminator = dict(name="patch", channels=32, num_layers=2)
+        config.optimizer.disc = common.optimizer(learning_rate=2e-4, b1=0.5, warmup_steps=50)
+    config.task.update(adversarial_weight=0.005, adversarial_start=1000)
 
 
 def _debug(config):

@@ -85,7 +85,7 @@ class _Batches:
             index = int(indices[row])
             indices[row], example = self._reader.read(position, index, self._seed, self._shuffle)
             rng = order.augmentation_rng(self._seed, position)
-            examples.append(self._transform(example, rng))
+            examples.append(self._transform({**example, "step": step}, rng))
         batch = _stack(examples, indices)
         if self._pad:
             batch["valid"] = valid

@@ -17,12 +17,15 @@ import numpy as np
 from gen_jax.common.errors import UserError
 from gen_jax.data import degradations, images, schema
 from gen_jax.data.degradations.base import error, from_bytes
+from gen_jax.data.degradations.curriculum import Curriculum
 from gen_jax.data.degradations.instructed import Instructions
 from gen_jax.data.instructions import KINDS
 from gen_jax.data.tokenizer import Tokenizer
 
 Example = dict[str, Any]
 Transform = Callable[[Example, np.random.Generator], Example]
+
+NO_CURRICULUM = Curriculum()
 
 # Words that a mirror image would make a lie of.
 _SIDES = re.compile(r"\b(left|right|leftmost|rightmost|clockwise)\b", re.IGNORECASE)
@@ -151,28 +154,43 @@ def in_colour(*keys: str) -> Transform:
     return run
 
 
-def degrade(degradation: degradations.Degradation) -> Transform:
+def degrade(
+    degradation: degradations.Degradation, curriculum: Curriculum = NO_CURRICULUM
+) -> Transform:
     """Sets "degraded" (float32, the image's shape) and "degradation", what was drawn and how far
     it led, as `degradations.as_vector` writes it. The clean "image" stays.
+
+    A curriculum goes by the example's "step".
     """
 
     def run(example: Example, rng: np.random.Generator) -> Example:
         image = np.ascontiguousarray(example["image"])
-        found, drawn = degradation(from_bytes(image), rng)
+        clean = from_bytes(image)
+        found, drawn = curriculum.pick(
+            lambda rng: degradation(clean, rng),
+            lambda made: error(image, made[0])["error"],
+            example.get("step", 0),
+            rng,
+        )
         vector = degradations.as_vector(drawn | error(image, found))
         return {**example, "image": image, "degraded": found, "degradation": vector}
 
     return run
 
 
-def instruct(how: Instructions) -> Transform:
+def instruct(how: Instructions, curriculum: Curriculum = NO_CURRICULUM) -> Transform:
     """As `degrade`, with "caption", what is asked for, and "kind", its index in
     `instructions.KINDS`; "image" becomes what the instruction leads to.
     """
 
     def run(example: Example, rng: np.random.Generator) -> Example:
         clean = np.ascontiguousarray(example["image"])
-        made = how(clean, rng)
+        made = curriculum.pick(
+            lambda rng: how(clean, rng),
+            lambda made: error(clean, made.degraded)["error"],
+            example.get("step", 0),
+            rng,
+        )
         return {
             **example,
             "image": made.target,
@@ -281,6 +299,7 @@ def restoration(
     instructions: float = 0.0,
     tokenizer: Tokenizer | None = None,
     max_length: int = 32,
+    curriculum_steps: int = 0,
 ) -> Transform:
     """What recipes of restoration want.
 
@@ -294,18 +313,20 @@ def restoration(
         removed.
       tokenizer: adds "tokens" and "token_mask" of the text, where given.
       max_length: of the tokens.
+      curriculum_steps: of training, over which the allowed severity rises; see `Curriculum`.
 
     Returns:
       a transform to "image" (uint8 [size, size, c]), "degraded" (float32, the same shape),
       "degradation" (float32 [p]), "label" and, with a tokenizer, the tokens and "kind".
     """
+    curriculum = Curriculum(curriculum_steps) if train else NO_CURRICULUM
     steps = [native_crop(size, train=train)]
     steps += [turn_and_flip()] * train + [to_gray if gray else monochrome(0.1 * train)]
     keys = ["image", "degraded", "degradation", "label"]
     if tokenizer is None:
-        steps.append(degrade(degradation))
+        steps.append(degrade(degradation, curriculum))
     else:
-        steps += [instruct(Instructions(instructions, degradation))]
+        steps += [instruct(Instructions(instructions, degradation), curriculum)]
         steps += [tokenize(tokenizer, max_length)]
         keys += ["tokens", "token_mask", "kind"]
     steps += [in_colour("image", "degraded")] * (not gray)

@@ -33,6 +33,7 @@ class DataConfig:
       gray: one channel, for restoration.
       instructions: for restoration by text, the share of crops with contradictory faults of which
         an instruction asks some to be removed; -1 where no text is read.
+      curriculum_steps: for restoration, steps over which the allowed severity rises.
       vocab_size: of the tokenizer that is trained on the captions, at most; a frozen text
         encoder brings its own.
       max_length: tokens of a caption.
@@ -51,6 +52,7 @@ class DataConfig:
     degradation: Any = ""
     gray: bool = False
     instructions: float | int = -1
+    curriculum_steps: int = 0
     vocab_size: int = 1024
     max_length: int = 32
     num_threads: int = 4
@@ -98,6 +100,7 @@ class RunData:
                 instructions=max(0.0, c.instructions),
                 tokenizer=self.tokenizer if reads else None,
                 max_length=c.max_length,
+                curriculum_steps=c.curriculum_steps,
             )
         return transforms.standard(
             c.image_size,

@@ -12,11 +12,12 @@ from gen_jax.common.build import build, by_name
 from gen_jax.common.errors import UserError
 from gen_jax.data.degradations import PARAMETERS
 from gen_jax.data.degradations.base import SCALES
-from gen_jax.losses import frequency, reconstruction
+from gen_jax.losses import adversarial, frequency, reconstruction
 from gen_jax.metrics.ssim import ssim
 from gen_jax.models.degradation_estimator import DegradationEstimator
 from gen_jax.models.dncnn import DnCNN
 from gen_jax.models.ffdnet import FFDNet
+from gen_jax.models.patch_discriminator import PatchDiscriminator
 from gen_jax.models.scunet import SCUNet
 from gen_jax.models.swin_unet import SwinUNet
 from gen_jax.tasks import text
@@ -45,6 +46,7 @@ class RestoreTask:
         SwinUNet all of `PARAMETERS`.
       estimator: tells them from the image alone; trained along. A SwinUNet needs one.
       text_encoder: reads instructions, where the network hears text.
+      discriminator: PatchGAN of arXiv:1611.07004, or None.
       image_size: side of the crops, in pixels.
       channels: of the images, 1 or 3.
       l1_weight: weight of the mean absolute error.
@@ -54,6 +56,8 @@ class RestoreTask:
       frequency_weight: weight of the absolute error between spectra.
       perceptual: the perceptual term, by name and encoder in the config.
       perceptual_weight: its weight, 0 for none.
+      adversarial_weight: weight of what the discriminator says.
+      adversarial_start: updates before that term sets in.
       estimate_weight: weight of the estimator's mean absolute error.
       gate_weight: weight of the squared difference of gates and `severity`.
       told_share: of the crops, those whose true strengths a SwinUNet is told in training; the
@@ -63,6 +67,7 @@ class RestoreTask:
     network: nn.Module
     estimator: nn.Module | None = None
     text_encoder: nn.Module | text.FrozenText | None = None
+    discriminator: nn.Module | None = None
     image_size: int = 64
     channels: int = 3
     l1_weight: float = 0.0
@@ -72,6 +77,8 @@ class RestoreTask:
     frequency_weight: float = 0.0
     perceptual: PerceptualTerm | None = None
     perceptual_weight: float = 0.0
+    adversarial_weight: float = 0.0
+    adversarial_start: int = 0
     estimate_weight: float = 0.1
     gate_weight: float = 0.0
     told_share: float = 0.25
@@ -103,6 +110,12 @@ class RestoreTask:
             values["text_encoder"] = text.build_text_encoder(
                 values["text_encoder"], frozen_tasks or {}
             )
+        if values.get("discriminator"):
+            values["discriminator"] = by_name(
+                {"patch": PatchDiscriminator}, values["discriminator"], "config.task.discriminator"
+            )
+        else:
+            values.pop("discriminator", None)
         if values.get("perceptual_weight"):
             term, encoder = config.get("perceptual", ""), config.get("perceptual_encoder", "")
             values["perceptual"] = make_term(term, encoder)
@@ -143,7 +156,7 @@ class RestoreTask:
         return spec
 
     def init(self, rng, batch):
-        keys = jax.random.split(rng, 3)
+        keys = jax.random.split(rng, 4)
         x, params = batch["degraded"], {}
         inputs = (x,)
         if isinstance(self.network, FFDNet):
@@ -157,10 +170,14 @@ class RestoreTask:
                 states = jnp.zeros((*tokens.shape, self.text_encoder.hidden_size))
                 inputs = (*inputs, states, mask)
         params["network"] = self.network.init(keys[0], *inputs)["params"]
-        return {"model": params}, {}
+        if self.discriminator is None:
+            return {"model": params}, {}
+        judge = self.discriminator.init(keys[3], x)["params"]
+        return {"model": params, "disc": judge}, {"updates": jnp.zeros((), jnp.int32)}
 
     def losses(self):
-        return {"model": self._loss}
+        groups = {"model": self._loss}
+        return groups if self.discriminator is None else groups | {"disc": self._disc_loss}
 
     def predict_fns(self):
         found = {"restore": self._restore}
@@ -171,13 +188,11 @@ class RestoreTask:
 
     def _loss(self, params, everything, extra, batch, rngs, frozen):
         x = batch["image"].astype(jnp.float32) / 255.0
-        told, terms = batch["degradation"], {}
-        if self.estimator is not None:
-            estimate = self._told(params, batch)
-            terms["estimate"] = (self.estimate_weight, jnp.abs(estimate - told).mean())
-            show = jax.random.bernoulli(rngs["told"], self.told_share, (x.shape[0], 1))
-            told = jnp.where(show, told, as_told(jax.lax.stop_gradient(estimate)))
-        y, gates = self._apply(params, batch | {"degradation": told}, rngs, frozen, train=True)
+        y, gates, estimate = self._trained_on(params, batch, rngs, frozen)
+        terms = {}
+        if estimate is not None:
+            error = jnp.abs(estimate - batch["degradation"]).mean()
+            terms["estimate"] = (self.estimate_weight, error)
         for name, term in _TERMS.items():
             if weight := getattr(self, f"{name}_weight"):
                 terms[name] = (weight, term(x, y).mean())
@@ -187,10 +202,36 @@ class RestoreTask:
         if self.perceptual_weight:
             distance = self.perceptual(2.0 * _rgb(x) - 1.0, 2.0 * _rgb(y) - 1.0, frozen).mean()
             terms["perceptual"] = (self.perceptual_weight, distance)
+        if self.discriminator is not None:
+            said = self.discriminator.apply({"params": everything["disc"]}, 2.0 * y - 1.0)
+            on = (extra["updates"] >= self.adversarial_start).astype(jnp.float32)
+            term = adversarial.hinge_generator(said).mean()
+            terms["adversarial"] = (self.adversarial_weight * on, term)
+            extra = {**extra, "updates": extra["updates"] + 1}
         loss = sum(weight * value for weight, value in terms.values())
         metrics = {f"model/{name}": value for name, (_, value) in terms.items()}
         metrics["model/psnr"] = -10.0 * jnp.log10(jnp.mean((x - y) ** 2, (1, 2, 3)) + 1e-12).mean()
         return loss, (metrics, extra)
+
+    def _disc_loss(self, params, everything, extra, batch, rngs, frozen):
+        x = batch["image"].astype(jnp.float32) / 255.0
+        y, *_ = self._trained_on(everything["model"], batch, rngs, frozen)
+        real, fake = (
+            self.discriminator.apply({"params": params}, 2.0 * v - 1.0)
+            for v in (x, jax.lax.stop_gradient(y))
+        )
+        loss = adversarial.hinge_discriminator(real, fake).mean()
+        return loss, ({"disc/real": real.mean(), "disc/fake": fake.mean()}, extra)
+
+    def _trained_on(self, params, batch, rngs, frozen):
+        """Restored images, gates and estimates, of which the network goes by most."""
+        if self.estimator is None:
+            return *self._apply(params, batch, rngs, frozen, train=True), None
+        estimate, truth = self._told(params, batch), batch["degradation"]
+        show = jax.random.bernoulli(rngs["told"], self.told_share, (truth.shape[0], 1))
+        told = jnp.where(show, truth, as_told(jax.lax.stop_gradient(estimate)))
+        batch = {**batch, "degradation": told}
+        return *self._apply(params, batch, rngs, frozen, train=True), estimate
 
     def _told(self, params, batch):
         return self.estimator.apply({"params": params["estimator"]}, batch["degraded"])

@@ -11,6 +11,7 @@ from gen_jax import prepare
 from gen_jax.common.errors import UserError
 from gen_jax.data import degradations, order, transforms
 from gen_jax.data.degradations import base, blur, presets
+from gen_jax.data.degradations.curriculum import Curriculum
 from gen_jax.data.degradations.noise import Poisson
 
 if not flags.FLAGS.is_parsed():
@@ -189,3 +190,24 @@ def test_the_preview_draws_every_preset(tmp_path):
     given = flagsaver.flagsaver(source=str(folder), preview=str(out))
     with given, pytest.raises(UserError, match="none of its images can be read"):
         prepare.main([])
+
+
+def test_a_curriculum_begins_mildly_and_ends_without_a_limit():
+    plan, how = (
+        Curriculum(steps=100, start=5.0, end=50.0, free=0.25),
+        degradations.build("denoise_blind"),
+    )
+    gray = np.full((16, 16, 1), 128, np.uint8)
+    run = transforms.degrade(how, plan)
+
+    def errors(step):
+        made = [run({"image": gray, "step": step}, rng(i))["degradation"] for i in range(80)]
+        return np.array([m[base.PARAMETERS.index("error")] * base.SCALES["error"] for m in made])
+
+    early, late = errors(0), errors(100)
+    assert np.median(early) < 8 and early.max() > 20, "every batch is mixed"
+    assert np.median(late) > 20
+    assert plan.limit(50) == pytest.approx(27.5) and plan.limit(100) == np.inf
+    assert Curriculum().limit(0) == np.inf
+    with pytest.raises(UserError, match="curriculum_steps=-1"):
+        Curriculum(steps=-1)

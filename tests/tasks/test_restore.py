@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import restore
+from configs import restore, restore_text
 from gen_jax.common.errors import UserError
 from gen_jax.data.degradations import PARAMETERS
 from gen_jax.losses.frequency import frequency_l1
 from gen_jax.tasks import build_task
-from gen_jax.tasks.restore import degradation_of
+from gen_jax.tasks.restore import degradation_of, severity
 from tests.tasks.test_contract import filled
 
 
@@ -85,9 +85,83 @@ def test_spectra_weigh_all_frequencies_alike():
     np.testing.assert_allclose(frequency_l1(x, y), want, rtol=1e-5)
 
 
+def text_task(**changes):
+    config = restore_text.get_config("debug").task.to_dict()
+    config["network"] |= changes
+    return build_task(config)
+
+
+def words(task, count=4):
+    length = task.text_encoder.max_length
+    tokens = np.random.default_rng(1).integers(3, 200, (count, length))
+    return {"tokens": jnp.asarray(tokens, jnp.int32), "token_mask": jnp.ones((count, length), bool)}
+
+
+def test_estimates_are_learnt_and_told_and_the_gate_is_led_to_the_severity():
+    task = text_task()
+    params, extra = filled(task)
+    data = batch(task) | words(task)
+    keys = {n: jax.random.key(0) for n in task.rng_streams}
+    _, (metrics, _) = jax.jit(task._loss)(params["model"], params, extra, data, keys, {})
+    estimate = task._estimate({"params": params}, data, {}, {})["estimate"]
+    raw = task._told(params["model"], data)
+    np.testing.assert_allclose(estimate, np.clip(raw, 0, 2))
+    want = np.abs(raw - data["degradation"]).mean()
+    np.testing.assert_allclose(metrics["model/estimate"], want, rtol=1e-4)
+    assert float(metrics["model/gate"]) > 0
+    error = degradation_of(data["degradation"], "error")
+    np.testing.assert_allclose(severity(data["degradation"]), error / (error + 10), rtol=1e-6)
+    # No gradient reaches the estimator through what the network is told.
+    silent = dataclasses.replace(task, estimate_weight=0.0, told_share=0.0)
+    slope = jax.jit(jax.grad(lambda p: silent._loss(p, p, {}, data, keys, {})[0]))(params["model"])
+    assert all(float(jnp.abs(x).max()) == 0 for x in jax.tree.leaves(slope["estimator"]))
+    assert any(float(jnp.abs(x).max()) > 0 for x in jax.tree.leaves(slope["network"]))
+    out = task._restore({"params": params}, data, {}, {})
+    assert out["gate"].shape == (4,) and out["gates"].shape == (4, 3)
+
+
+def test_told_share_decides_who_hears_the_truth():
+    task = text_task()
+    params, _ = filled(task)
+    data = batch(task) | words(task)
+    keys = {n: jax.random.key(0) for n in task.rng_streams}
+    found = {}
+    for share in (0.0, 1.0):
+        shared = dataclasses.replace(task, told_share=share)
+        found[share] = shared._trained_on(params["model"], data, keys, {})[0]
+    blind = data | {"degradation": task._estimate({"params": params}, data, {}, {})["estimate"]}
+    for share, given in ((0.0, blind), (1.0, data)):
+        want = task._restore({"params": params}, given, {}, {})["restored"]
+        np.testing.assert_allclose(found[share], want, atol=1e-5)
+
+
+def test_a_discriminator_is_a_second_group_and_sets_in_late():
+    task = debug_task("debug,variant=dncnn,adversarial")
+    assert list(task.losses()) == ["model", "disc"]
+    task = dataclasses.replace(task, adversarial_weight=1.0, adversarial_start=3)
+    params, extra = filled(task)
+    data = batch(task)
+
+    def run(updates):
+        extra = {"updates": jnp.int32(updates)}
+        loss, (metrics, after) = task._loss(params["model"], params, extra, data, {}, {})
+        assert int(after["updates"]) == updates + 1
+        return float(loss - metrics["model/l1"]), float(metrics["model/adversarial"])
+
+    assert run(2)[0] == pytest.approx(0.0, abs=1e-6)
+    difference, term = run(3)
+    assert difference == pytest.approx(term, rel=1e-4) and term != 0
+    _, (metrics, _) = task._disc_loss(params["disc"], params, extra, data, {}, {})
+    assert metrics["disc/real"] != metrics["disc/fake"]
+
+
 @pytest.mark.parametrize(
     "changes,word",
     [
+        ({"network": {"name": "swin_unet"}}, "estimator goes with"),
+        ({"estimator": {"widths": (4,)}}, "estimator goes with"),
+        ({"text_encoder": {"name": "compact"}}, "text_encoder goes with"),
+        ({"discriminator": {"name": "unet"}}, "'unet'"),
         ({"l1_weight": 0.0}, "every weight of a pixel error is 0"),
         ({"network": {"name": "dcnn"}}, "'dcnn'"),
         ({"network": {"name": "dncnn", "deep": 3}}, "deep"),
