@@ -88,7 +88,7 @@ def drift(predict, crops, data: Pictures) -> dict[str, float]:
     """PSNR of clean pictures to themselves under instructions that do not apply to them."""
     from gen_jax.data import instructions
     from gen_jax.data.degradations.base import from_bytes, to_bytes
-    from gen_jax.metrics.psnr import psnr
+    from gen_jax.evaluation.restored_crops import crops_psnr
 
     x = np.stack([from_bytes(c) for c in crops])
     told = predict.batched("estimate", {"degraded": x}, 8)["estimate"]
@@ -97,8 +97,8 @@ def drift(predict, crops, data: Pictures) -> dict[str, float]:
         texts = [instructions.instruct(kind, {}, rng) if kind else "" for _ in crops]
         given = {"degraded": x, "degradation": told, **data.tokenize(texts)}
         out = predict.batched("restore", given, 8)
-        y = np.float32(to_bytes(out["restored"]))
-        found[kind or "empty"] = float(np.mean(psnr(np.stack(crops).astype(np.float32), y, 255.0)))
+        same = crops_psnr(np.stack(crops), to_bytes(out["restored"]))
+        found[kind or "empty"] = float(same.mean())
     found["gate"] = float(out["gate"].mean())
     return found
 

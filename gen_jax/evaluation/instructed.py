@@ -7,7 +7,7 @@ import numpy as np
 from gen_jax.data import instructions
 from gen_jax.data.degradations.base import to_bytes
 from gen_jax.evaluation.base import Data, Predictor, Result
-from gen_jax.metrics.psnr import psnr
+from gen_jax.evaluation.restored_crops import crops_psnr
 
 CONTRADICTORY = (instructions.DENOISE, instructions.SHARPEN, instructions.DECOMPRESS)
 """Kinds that ask for one fault to go and another to stay."""
@@ -53,18 +53,15 @@ class Instructed:
         }
         seen = {"degraded": batch["degraded"]}
         told = predict.batched("estimate", seen, self.batch_size)["estimate"]
-        metrics = {"psnr_degraded": float(_psnr(batch["image"], batch["degraded"]).mean())}
+        metrics = {
+            "psnr_degraded": float(crops_psnr(batch["image"], to_bytes(batch["degraded"])).mean())
+        }
         for name, tokens in prompts.items():
             given = {**seen, "degradation": told, **tokens}
             restored = predict.batched("restore", given, self.batch_size)["restored"]
-            found = _psnr(batch["image"], restored)
+            found = crops_psnr(batch["image"], to_bytes(restored))
             metrics[f"psnr_{name}"] = float(found.mean())
             if name in ("matching", "empty"):
                 for kind in sorted(set(kinds)):
                     metrics[f"psnr_{name}_{kind}"] = float(found[kinds == kind].mean())
         return Result(metrics)
-
-
-def _psnr(target: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Of each crop, in dB, at 8 bits."""
-    return np.asarray(psnr(np.float32(target), np.float32(to_bytes(found)), 255.0))

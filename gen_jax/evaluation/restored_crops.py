@@ -9,7 +9,11 @@ from gen_jax.common import pictures
 from gen_jax.data.degradations import PARAMETERS
 from gen_jax.data.degradations.base import SCALES, to_bytes
 from gen_jax.evaluation.base import Data, Predictor, Result
-from gen_jax.evaluation.reconstruction import compare
+from gen_jax.metrics.psnr import psnr
+from gen_jax.metrics.ssim import ssim
+
+EQUAL = 60.0
+"""What no PSNR of a crop exceeds, in dB."""
 
 _READ = ("degraded", "degradation", "tokens", "token_mask")
 
@@ -31,7 +35,8 @@ class RestoredCrops:
     shown: int = 8
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
-        """Metrics `psnr`, `ssim`, `psnr_degraded`, `ssim_degraded`; picture `restored`.
+        """Metrics `psnr`, `ssim`, `psnr_degraded`, `ssim_degraded`; picture `restored`. A crop that
+        equals the clean one counts `EQUAL` dB: a mean of infinities would rank no checkpoint.
 
         Of a network with an estimator, which then goes by its estimates, also the mean absolute
         error of each, `NAME_error` in its unit, and `gate_severity`, Spearman's correlation of the
@@ -55,8 +60,18 @@ class RestoredCrops:
             metrics["gate_severity"] = float(stats.spearmanr(found["gate"], severity).statistic)
         clean, degraded = batch["image"], to_bytes(batch["degraded"])
         restored = to_bytes(found["restored"])
-        metrics |= compare(clean, restored)
-        metrics |= {f"{k}_degraded": v for k, v in compare(clean, degraded).items()}
+        metrics |= _compare(clean, restored)
+        metrics |= {f"{k}_degraded": v for k, v in _compare(clean, degraded).items()}
         rows = np.stack([degraded, restored, clean], 1)[: self.shown]
         rows = np.broadcast_to(rows, (*rows.shape[:-1], 3)).reshape(-1, *clean.shape[1:3], 3)
         return Result(metrics, {"restored": pictures.grid(rows, columns=6)})
+
+
+def crops_psnr(target: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Of each uint8 crop, in dB, at most `EQUAL`."""
+    return np.minimum(np.asarray(psnr(np.float32(target), np.float32(found), 255.0)), EQUAL)
+
+
+def _compare(clean: np.ndarray, found: np.ndarray) -> dict[str, float]:
+    structure = ssim(np.float32(clean), np.float32(found), data_range=255.0)
+    return {"psnr": float(crops_psnr(clean, found).mean()), "ssim": float(np.mean(structure))}
