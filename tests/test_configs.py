@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import gen_jax
-from configs import common, encoder, ldm, vae
+from configs import common, encoder, ldm, restore, restore_text, vae
 from gen_jax.common import config as config_lib
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
@@ -31,6 +31,11 @@ VARIANTS = [
     (ldm, "variant=sd2,data=x,debug"),
     (ldm, "text=clip"), (ldm, "text=distilbert,data=shapes,debug"),
     (encoder, ""), (encoder, "variant=small"), (encoder, "debug"),
+    (restore, ""), (restore, "variant=scunet"), (restore, "variant=ffdnet,gray"),
+    (restore, "variant=dncnn,degradation=dejpeg"), (restore, "debug,adversarial"),
+    (restore_text, ""), (restore_text, "debug"), (restore_text, "encoder=clip"),
+    (restore_text, "encoder=distilbert,text=film,gate=global"),
+    (restore_text, "text=cross,gate=none"),
 ]  # fmt: skip
 
 
@@ -45,9 +50,8 @@ def test_config_builds(module, arg):
     for group in config.optimizer.values():
         optim.make_optimizer(group.to_dict(), 10)
     stage = vae.get_config("").task.to_dict()
-    tasks = {"vae": build_task(stage)} if config.task.name == "ldm" else None
-    if tasks:
-        tasks |= unloaded(config)
+    tasks = {"vae": build_task(stage)} if config.task.name == "ldm" else {}
+    tasks |= unloaded(config)
     task = build_task(config.task.to_dict(), tasks)
     assert set(task.losses()) == set(config.optimizer)
     # A config read back from a run directory builds the same task.
