@@ -1,0 +1,94 @@
+"""The restorer that comes with the package, on real photographs."""
+
+import numpy as np
+import pytest
+
+from benchmarks import instructions, restore_kinds
+from gen_jax.data import degradations
+from gen_jax.data.degradations.base import from_bytes, to_bytes
+from gen_jax.encoders import image_distance
+from gen_jax.evaluation.restoration import pictures
+from gen_jax.evaluation.restoration.score import score
+from gen_jax.pipelines.restoration import Restorer
+from gen_jax.runs import reader
+
+
+@pytest.fixture(scope="module")
+def restorer():
+    return Restorer(reader.load("package:restore"))
+
+
+def psnr(a, b):
+    return -10 * np.log10(np.mean((a / 255.0 - b / 255.0) ** 2) + 1e-12)
+
+
+def test_it_denoises_and_says_by_how_much(restorer):
+    skimage = pytest.importorskip("skimage.data")
+    clean = skimage.astronaut()[0:128, 160:288]
+    noise = np.random.default_rng(0).normal(0, 25, clean.shape)
+    noisy = np.clip(clean + noise, 0, 255).round().astype(np.uint8)
+    found = restorer(noisy)
+    assert psnr(found.pixels, clean) > psnr(noisy, clean) + 6
+    assert found.told["sigma"] == pytest.approx(25, abs=5)
+    assert found.gate > restorer(clean).gate + 0.2
+
+
+def test_it_does_what_it_is_told(restorer):
+    skimage = pytest.importorskip("skimage.data")
+    clean = skimage.astronaut()[0:128, 160:288]
+    noise = np.random.default_rng(0).normal(0, 25, clean.shape)
+    noisy = np.clip(clean + noise, 0, 255).round().astype(np.uint8)
+    kept = restorer(noisy, prompt="leave it as it is").pixels
+    assert psnr(kept, noisy) > psnr(restorer(noisy).pixels, noisy) + 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", restore_kinds.KINDS)
+def test_every_kind_of_damage_becomes_less(restorer, shared, kind):
+    archive = shared / "restore_color.zip"
+    weights = f"{shared / 'weights_small.zip'}:stlpips_alex_backbone.safetensors"
+    distance = image_distance.open_distance(f"lpips-st-alex:{weights}", batch_size=1)
+    how, rows = degradations.build(restore_kinds.KINDS[kind]), []
+    for index, picture in enumerate(pictures.listed(f"{archive}:CBSD68")[::12]):
+        x = np.ascontiguousarray(picture.pixels()[:320, :320])
+        y = to_bytes(how(from_bytes(x), np.random.default_rng([0, index]))[0])
+        z = restorer(y).pixels
+        rows.append([score(from_bytes(v), x, distance=distance) for v in (y, z)])
+    before, after = ({k: np.mean([r[i][k] for r in rows]) for k in rows[0][0]} for i in (0, 1))
+    if kind == "nothing":
+        assert after["psnr"] > 38
+        return
+    assert after["psnr"] > before["psnr"] and after["lpips"] < before["lpips"]
+
+
+@pytest.mark.slow
+def test_tiles_are_as_the_whole(restorer, shared):
+    found = pictures.listed(f"{shared / 'restore_color.zip'}:CBSD68")
+    # A photograph of 2048x1536: the middles of thirty, side by side, under noise.
+    cells = [p.pixels() for p in found[:30]]
+    cells = [np.pad(c, ((0, 512), (0, 512), (0, 0)), mode="reflect")[:307, :342] for c in cells]
+    whole = np.vstack([np.hstack(cells[6 * i : 6 * i + 6]) for i in range(5)])[:1536, :2048]
+    noise = np.random.default_rng(0).normal(0, 15, whole.shape)
+    noisy = np.clip(whole + noise, 0, 255).round().astype(np.uint8)
+    a, b = restorer(noisy, tile=0).pixels, restorer(noisy, tile=512).pixels
+    assert psnr(a, b) > 50
+    # No seam: the rows and columns where tiles begin differ no more than the others.
+    difference = np.abs(a.astype(float) - b).mean(-1)
+    for axis in (0, 1):
+        lines = difference.mean(axis)
+        assert lines.max() < 1.0
+
+
+@pytest.mark.slow
+def test_words_matter_and_the_gate_knows(restorer, shared):
+    class Args:
+        run, size, repeats = "package:restore", 128, 2
+        images = f"{shared / 'restore_color.zip'}:CBSD68"
+        degradations = ("denoise_blind", "photograph")
+
+    found = instructions.measure(Args)
+    asked = found["instructions"]
+    assert asked["psnr_matching"] > asked["psnr_empty"] + 0.5
+    assert asked["psnr_wrong"] < asked["psnr_empty"]
+    assert found["denoise_blind"]["sigma_error"] < 2
+    assert found["denoise_blind"]["gate_severity"] > 0.9
