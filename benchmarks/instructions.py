@@ -60,7 +60,7 @@ def measure(args) -> dict:
     from gen_jax.data.degradations.instructed import Instructions
     from gen_jax.data.tokenizer import Tokenizer
     from gen_jax.evaluation import Predictor
-    from gen_jax.evaluation.instructed import CONTRADICTORY, Instructed
+    from gen_jax.evaluation.instructed import ASKED, Instructed
     from gen_jax.evaluation.restored_crops import RestoredCrops
     from gen_jax.parallel import compilation
     from gen_jax.parallel.mesh import make_mesh
@@ -73,7 +73,7 @@ def measure(args) -> dict:
     predict = Predictor(model.task, model.variables, model.frozen, make_mesh({"fsdp": -1}))
     crops = middles(args.images, args.size)
     found = {}
-    how = Instructions(1.0, None, kinds=CONTRADICTORY)
+    how = Instructions(1.0, None, kinds=ASKED)
     asked = Pictures(crops, how, tokenizer, length, repeats=args.repeats)
     found["instructions"] = dict(Instructed(batch_size=8)(predict, asked).metrics)
     for name in args.degradations:
