@@ -32,26 +32,25 @@ class Pictures:
         """All of them, each `repeats` times."""
         from gen_jax.data import transforms
 
-        step = transforms.instruct(self._how)
+        step, wide = transforms.instruct(self._how), transforms.in_colour("image", "degraded")
         made = []
         for index, crop in enumerate(self._crops):
             for again in range(self._repeats):
                 rng = np.random.default_rng([self._seed, index, again])
-                made.append(step({"image": crop}, rng))
+                made.append(wide(step({"image": crop}, rng), rng))
         keys = ("image", "degraded", "degradation", "kind")
         batch = {k: np.stack([m[k] for m in made]) for k in keys}
         return batch | self.tokenize([m["caption"] for m in made])
 
 
 def middles(spec: str, size: int) -> list[np.ndarray]:
-    """The middle square of each picture, RGB."""
+    """The middle square of each picture, of one channel or three."""
     from gen_jax.data import transforms
     from gen_jax.evaluation.restoration import pictures
 
     cut = transforms.native_crop(size, train=False)
     rng = np.random.default_rng(0)
-    found = [cut({"image": p.pixels()}, rng)["image"] for p in pictures.listed(spec)]
-    return [np.broadcast_to(x, (*x.shape[:2], 3)) for x in found]
+    return [cut({"image": p.pixels()}, rng)["image"] for p in pictures.listed(spec)]
 
 
 def measure(args) -> dict:
@@ -90,6 +89,7 @@ def drift(predict, crops, data: Pictures) -> dict[str, float]:
     from gen_jax.data.degradations.base import from_bytes, to_bytes
     from gen_jax.evaluation.restored_crops import crops_psnr
 
+    crops = [np.broadcast_to(c, (*c.shape[:2], 3)) for c in crops]
     x = np.stack([from_bytes(c) for c in crops])
     told = predict.batched("estimate", {"degraded": x}, 8)["estimate"]
     rng, found = np.random.default_rng(0), {}
