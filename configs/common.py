@@ -89,6 +89,8 @@ def base() -> ml_collections.ConfigDict:
             evaluators=dict(),
             # Trained models that this one works on: name -> run directory or package:NAME.
             frozen=dict(),
+            # A run, or package:NAME, whose parameters this one begins with.
+            init_from="",
             # Configs that are trained first where `frozen` names no model.
             requires=dict(),
             tensorboard=True,

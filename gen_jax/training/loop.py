@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from gen_jax.common.errors import UserError
 from gen_jax.parallel import distributed, sharding
-from gen_jax.training import checkpoint, logging, optim, progress, rngs
+from gen_jax.training import checkpoint, logging, optim, progress, rngs, warm_start
 from gen_jax.training import state as state_lib
 from gen_jax.training.preemption import Preemption
 from gen_jax.training.step import make_train_step
@@ -99,6 +99,7 @@ class Run:
       evaluate: `(variables, step) -> {metric: number}`; it writes its own pictures.
       meta: JSON-able facts stored with each checkpoint.
       writer: where metrics go.
+      init: name and parameters of a run to begin from; None for fresh ones.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Run:
     evaluate: Callable[[Mapping[str, Any], int], dict[str, float]]
     meta: Mapping[str, Any]
     writer: logging.MetricWriter
+    init: tuple[str, Mapping[str, Any]] | None = None
 
     def optimizers(self):
         """One optax transformation a group."""
@@ -185,6 +187,9 @@ def _train(run, saver, optimizers, ema_groups, abstract):
             run.task, optimizers, ema_groups, run.mesh, run.rules, s.seed
         )
         progress.say(f"{run.name}: made the parameters in {time.perf_counter() - began:.1f} s")
+        if run.init is not None:
+            state, text = warm_start.take(state, run.init[1], run.init[0])
+            progress.say(f"{run.name}: {text}")
         start = 0
         _print_overview(state.params)
     else:

@@ -14,6 +14,7 @@ from gen_jax.common import config as config_lib
 from gen_jax.common import files, pictures
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
+from gen_jax.data.tokenizer import Tokenizer
 from gen_jax.evaluation import Predictor, build_evaluators, run_all
 from gen_jax.parallel import distributed
 from gen_jax.parallel.mesh import make_mesh
@@ -25,7 +26,7 @@ from gen_jax.training.progress import say
 
 _KEYS = {
     "task", "data", "training", "optimizer", "mesh", "sharding", "evaluators", "frozen",
-    "requires", "tensorboard",
+    "requires", "init_from", "tensorboard",
 }  # fmt: skip
 
 
@@ -59,7 +60,13 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
     task = build_task(config.task.to_dict(), {k: m.task for k, m in frozen_models.items()})
     evaluators = build_evaluators(config.evaluators.to_dict(), name)
     trees, digests = _frozen(task, frozen_models)
+    init = reader.load(config.init_from) if config.init_from else None
+    if init is not None:
+        digests["init"] = init.digest
     tokenizer = text_tower.tokenizer(config.task.to_dict(), workdir)
+    if tokenizer is None and init is not None and (init.path / layout.TOKENIZER).is_file():
+        # Words keep the numbers that the parameters know them by.
+        tokenizer = Tokenizer.load(init.path / layout.TOKENIZER)
     _check_length(task, config.data.max_length)
     # Of what was refused until here, a mistake in the config above all, nothing stays.
     if distributed.is_main():
@@ -99,6 +106,7 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
         evaluate=evaluate,
         meta={"data": data.facts()},
         writer=writer,
+        init=None if init is None else (config.init_from, init.variables["params"]),
     )
     trained = loop.train(train)
     writer.close()

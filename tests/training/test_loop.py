@@ -115,3 +115,31 @@ def test_unknown_parameter_group(tmp_path):
     run.optimizer = {"generator": {}}
     with pytest.raises(UserError, match="no parameter group 'generator'"):
         loop.train(run)
+
+
+def test_a_run_begins_from_another_one(tmp_path, capsys):
+    first = loop.train(make_run(tmp_path / "a"))
+    params = jax.device_get(first.state.params)
+    del params["model"]["layers_2"]["bias"]
+    run = make_run(tmp_path / "b", num_steps=1, ema=0.5, ema_groups=("model",))
+    run.init = ("runs/a", params)
+    warm = loop.train(run)
+    out = capsys.readouterr().out
+    assert "took 3 of 4 parameters from runs/a; new are model/layers_2/bias" in out
+    kernel = np.asarray(warm.state.params["model"]["layers_0"]["kernel"])
+    moved = np.abs(kernel - params["model"]["layers_0"]["kernel"]).max()
+    assert 0 < moved < 0.06, "one step of Adam from where it began"
+    lines = [[m for m in logging.read_metrics(tmp_path / k) if "model/loss" in m] for k in "ab"]
+    assert lines[1][0]["model/loss"] < lines[0][0]["model/loss"]
+    # A resumed run does not begin again.
+    run = make_run(tmp_path / "b", num_steps=2, ema=0.5, ema_groups=("model",))
+    run.init = ("runs/a", params)
+    loop.train(run)
+    assert "resumed from step 1" in (said := capsys.readouterr().out) and "took" not in said
+
+
+def test_a_run_that_has_nothing_to_give_is_named(tmp_path):
+    run = make_run(tmp_path)
+    run.init = ("package:other", {"model": {"layers_0": {"kernel": np.zeros((3, 3))}}})
+    with pytest.raises(UserError, match="init_from=package:other: none of its parameters"):
+        loop.train(run)

@@ -1,0 +1,61 @@
+"""Beginning from another run's parameters instead of from random ones."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from gen_jax.common.errors import UserError
+from gen_jax.parallel.sharding import path_name
+from gen_jax.training.state import TrainState
+
+
+def take(state: TrainState, params: Mapping[str, Any], where: str) -> tuple[TrainState, str]:
+    """Puts every parameter of the same path and shape into a fresh state, and into its average.
+
+    What has no counterpart stays as it was made: a new head, a level that was added.
+
+    Args:
+      state: of step 0.
+      params: group -> tree of NumPy arrays.
+      where: what to call their source.
+
+    Returns:
+      the state, and a line that says what was taken.
+
+    Raises:
+      UserError: nothing fits.
+    """
+    given = {
+        (group, path_name(path)): leaf
+        for group, tree in params.items()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    taken, fresh = 0, []
+
+    def one(group):
+        def put(path, leaf):
+            nonlocal taken
+            found = given.get((group, path_name(path)))
+            if found is None or found.shape != leaf.shape:
+                fresh.append(f"{group}/{path_name(path)}")
+                return leaf
+            taken += 1
+            value = np.asarray(found, leaf.dtype)
+            return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda i: value[i])
+
+        return put
+
+    started = {g: jax.tree_util.tree_map_with_path(one(g), t) for g, t in state.params.items()}
+    if not taken:
+        raise UserError(
+            f"config.init_from={where}: none of its parameters has the path and shape of one of "
+            "this stage's: name a run of the same architecture"
+        )
+    # Copies: the step donates both trees.
+    ema = {g: jax.tree.map(lambda x: x.copy(), started[g]) for g in state.ema}
+    text = f"took {taken} of {taken + len(fresh)} parameters from {where}"
+    if fresh:
+        text += f"; new are {', '.join(fresh[:3])}" + ("..." if len(fresh) > 3 else "")
+    return state.replace(params=started, ema=ema), text
