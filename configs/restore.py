@@ -87,7 +87,7 @@ def get_config(arg=None):
         best_metric="restore/psnr",
         best_mode="max",
     )
-    config.optimizer.model.update(name="muon", learning_rate=5e-3, ns_steps=3, warmup_steps=50)
+    config.optimizer.model.update(name="muon", learning_rate=1.5e-3, ns_steps=3, warmup_steps=100)
     common.set_data(config, arg.data)
     if arg.variant == "ffdnet":
         _ffdnet(config, channels)

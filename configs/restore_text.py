@@ -4,7 +4,10 @@
 
 The Swin-UNet of configs/restore.py hears a text by FiLM in body and decoder and by cross-attention
 at the bottleneck and the last level, as strongly as its gates let it. Without a prompt it restores
-in full. `:encoder=compact` (default) is a small transformer trained along; `:encoder=clip` and
+in full. On 414 photographs of BSDS500 (data=DIR) and 2 CPU cores 3,600 steps took 49 min: CBSD68 at
+sigma 25 30.44 dB, blind; matching instructions 1.9 dB above none (docs/results.md).
+
+`:encoder=compact` (default) is a small transformer trained along; `:encoder=clip` and
 `:encoder=distilbert` are frozen, `--config.task.text_encoder.weights=FILE`.
 
 Ablations: `:text=film`, `:text=cross`; `:gate=none`, `:gate=global`; `--config.data.max_length=8`
@@ -33,11 +36,13 @@ def get_config(arg=None):
     if arg.text not in ways:
         raise UserError(f"text={arg.text}: expected one of {', '.join(ways)}")
     config.task.network.update(text=ways[arg.text], gate=arg.gate)
+    config.training.num_steps = 3600
     config.data.update(instructions=0.35, max_length=24, vocab_size=512)
     with config.unlocked():
         config.task.text_encoder = _text_encoder(arg.encoder)
         config.evaluators.instructed = dict(split="val", count=256, batch_size=32)
     if arg.debug:
+        config.training.num_steps = 4
         config.task.text_encoder.update(hidden_size=16, num_layers=1, num_heads=2)
         config.evaluators.instructed.update(count=16, batch_size=8)
     return config.lock()
