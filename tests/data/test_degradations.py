@@ -3,19 +3,14 @@
 import cv2
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 from PIL import Image
 
-from gen_jax import prepare
 from gen_jax.common.errors import UserError
 from gen_jax.data import degradations, order, transforms
 from gen_jax.data.degradations import base, blur, presets
 from gen_jax.data.degradations.curriculum import Curriculum
 from gen_jax.data.degradations.noise import Poisson
-
-if not flags.FLAGS.is_parsed():
-    flags.FLAGS.mark_as_parsed()
+from tests.processes import call, one_line_error
 
 
 def rng(seed=0):
@@ -180,16 +175,14 @@ def test_the_preview_draws_every_preset(tmp_path):
         Image.fromarray(example(140, 150, i)["image"]).save(folder / f"{i}.png")
     (folder / "2.png").write_bytes(b"no image")
     out = tmp_path / "sheets" / "a.png"
-    with flagsaver.flagsaver(source=str(folder), preview=str(out)):
-        prepare.main([])
+    given = (f"--source={folder}", f"--preview={out}")
+    assert call("prepare", *given).returncode == 0
     with Image.open(out) as sheet:
         rows = len(degradations.PRESETS) + 1
         assert sheet.width < 2 * 140 and sheet.height > rows * 128
     for path in folder.glob("*.png"):
         path.write_bytes(b"no image")
-    given = flagsaver.flagsaver(source=str(folder), preview=str(out))
-    with given, pytest.raises(UserError, match="none of its images can be read"):
-        prepare.main([])
+    assert "none of its images can be read" in one_line_error(call("prepare", *given))
 
 
 def test_a_curriculum_begins_mildly_and_ends_without_a_limit():

@@ -145,7 +145,7 @@ def test_two_steps_change_every_parameter(name):
         assert np.abs(np.asarray(a) - np.asarray(b)).max() > 0, sharding.path_name(path)
 
 
-@pytest.mark.parametrize("name", but_slow("ldm", "dino", "mask_feat"))
+@pytest.mark.parametrize("name", but_slow("ldm", "dino", "mask_feat", "restore"))
 def test_eight_devices_equal_one(name):
     s = stage(name)
     _, m1 = s.steps(1, 2)
