@@ -105,6 +105,8 @@ def plan(inputs: Sequence[str], out: str) -> list[Job]:
             found += [(pathlib.Path(m), pathlib.Path(pathlib.Path(m).name)) for m in matches]
         else:
             found.append((path, pathlib.Path(path.name)))
+    if not any(p.exists() for p, _ in found):
+        raise UserError(f"{found[0][0]}: no such file; check its name")
     into_folder = folders or len(found) > 1 or out.endswith(os.sep) or pathlib.Path(out).is_dir()
     if out == "-":
         if into_folder:
