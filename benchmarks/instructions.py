@@ -19,6 +19,8 @@ import numpy as np
 class Pictures:
     """Middles of pictures as a run's data reads them, degraded by `how`: what evaluators ask of."""
 
+    label_names, captions, source, folder = (), {}, "pictures", pathlib.Path()
+
     def __init__(self, crops, how, tokenizer, max_length: int, repeats: int = 1, seed: int = 0):
         self._crops, self._how, self._repeats, self._seed = crops, how, repeats, seed
         self._tokenizer, self._length = tokenizer, max_length
@@ -27,6 +29,10 @@ class Pictures:
         """Tokens and their mask."""
         found = self._tokenizer.encode(texts, self._length)
         return {"tokens": found.ids, "token_mask": found.mask}
+
+    def records(self, split, indices):
+        """None: these pictures are no records."""
+        return []
 
     def read(self, split: str, count: int):
         """All of them, each `repeats` times."""

@@ -21,20 +21,22 @@ Sink = Callable[[int, Float[np.ndarray, "h w c"]], None]
 
 
 def starts(length: int, tile: int, overlap: int, multiple: int) -> list[int]:
-    """Where tiles begin, at multiples of `multiple`, evenly; the last may reach past the end.
+    """Where tiles begin, at multiples of `multiple`, evenly.
+
+    The last one ends where the picture does, made up to `multiple`, as a network makes up the whole
+    picture: its border is treated alike.
 
     Raises:
       UserError: a tile that its overlap uses up.
     """
-    if length <= tile:
+    last = -(-length // multiple) * multiple - tile
+    if last <= 0:
         return [0]
     step = (tile - overlap) // multiple * multiple
     if step < multiple:
         raise UserError(f"a tile of {tile} is too small for an overlap of {overlap}")
-    count = 1 + -(-(length - tile) // step)
-    even = -(-(length - tile) // (count - 1))
-    step = -(-even // multiple) * multiple
-    return [k * step for k in range(count)]
+    count = 1 + -(-last // step)
+    return [k * last // (count - 1) // multiple * multiple for k in range(count)]
 
 
 def ramps(begins: list[int], tile: int, length: int) -> list[np.ndarray]:
@@ -80,7 +82,7 @@ def apply(
       source: parts of the picture.
       size: its height and width.
       sink: takes rows of the result, in order.
-      tile: side of a tile.
+      tile: side of a tile, a multiple of `multiple`.
       overlap: pixels that neighbours share, at least.
       multiple: tiles begin at multiples of this, as windows of attention ask for.
       progress: called with the tiles done and their number.

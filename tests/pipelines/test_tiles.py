@@ -1,5 +1,6 @@
 """Tiles: equal to the whole for what is local, weights that sum to one, bounded memory."""
 
+import itertools
 import tracemalloc
 
 import numpy as np
@@ -63,7 +64,8 @@ def test_tiles_begin_at_multiples_and_are_of_one_size():
     assert shapes == {(1, 64, 64, 1)}
     for length in (65, 100, 500, 1000):
         begins = tiles.starts(length, 64, 16, 32)
-        assert all(b % 32 == 0 for b in begins) and begins[-1] + 64 >= length > begins[-1]
+        assert all(b % 32 == 0 for b in begins) and begins[-1] + 64 == -(-length // 32) * 32
+        assert all(16 <= a + 64 - b < 64 for a, b in itertools.pairwise(begins))
     with pytest.raises(UserError, match="too small"):
         tiles.starts(500, 64, 48, 32)
 
