@@ -210,7 +210,7 @@ def test_patterns_and_names(tmp_path):
     with pytest.raises(UserError, match="holds no picture"):
         (tmp_path / "none").mkdir()
         restore_files.plan([str(tmp_path / "none")], "out")
-    with pytest.raises(UserError, match="z.png: no such file"):
+    with pytest.raises(UserError, match=r"z\.png: no such file"):
         restore_files.plan([f"{tmp_path}/z.png"], "out.png")
     with pytest.raises(UserError, match="name pictures"):
         restore_files.plan([], "out")

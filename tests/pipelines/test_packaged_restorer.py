@@ -12,7 +12,6 @@ from gen_jax.evaluation.restoration.score import score
 from gen_jax.pipelines.restoration import Restorer
 from gen_jax.runs import reader
 
-
 # Compression goes at the price of texture: a goal that is not reached (see its card).
 ROUGHER = ("JPEG 10", "JPEG 40", "WebP 20", "blur, noise, JPEG")
 
