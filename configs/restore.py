@@ -7,7 +7,7 @@ noise, JPEG, blur, shrinking, the camera's own, and mixtures), `:gray` one chann
 shards of your own, which gen_jax.prepare wrote. Crops are the images' own pixels: prepare them
 larger than the crop.
 
-Laptop recipe (default): a Swin-UNet of 3.4M parameters on crops of 96 pixels, with an estimator of
+Laptop recipe (default): a Swin-UNet of 3.9M parameters on crops of 96 pixels, with an estimator of
 what was done and a gate on how much to do about it. configs/restore_text.py adds instructions, and
 is what the packaged restorer is trained by.
 
