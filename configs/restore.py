@@ -10,8 +10,8 @@ larger than the crop.
 Laptop recipe (default): a Swin-UNet of 3.9M parameters on crops of 96 pixels, with an estimator of
 what was done and a gate on how much to do about it. `:degradation=denoise25,gray,data=DIR` with
 `--config.training.num_steps=1800` takes some 20 minutes on 2 CPU cores and, on Train400, gives
-28.90 dB on BSD68. configs/restore_text.py adds instructions, and is what the packaged restorer is trained
-by.
+28.90 dB on BSD68. configs/restore_text.py adds instructions, and is what the packaged restorer is
+trained by.
 
 `:adversarial` adds a patch discriminator, which trades PSNR for texture; a perceptual term comes by
 `--config.task.perceptual_weight`. Not yet measured.
