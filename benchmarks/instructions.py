@@ -112,7 +112,7 @@ def drift(predict, crops, data: Pictures) -> dict[str, float]:
 def main() -> None:
     """Measures, prints, writes."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--run", required=True, help="run of configs/restore_text.py, or package:")
+    parser.add_argument("--run", default="package:restore", help="run of configs/restore_text.py")
     parser.add_argument("--images", required=True, help="folder or FILE.zip[:PREFIX]")
     parser.add_argument("--size", type=int, default=192, help="side of the middles, pixels")
     parser.add_argument("--repeats", type=int, default=3, help="requests a picture")
