@@ -60,12 +60,29 @@ def _check() -> None:
         raise UserError(f"--max_pixels={_MAX_PIXELS.value}: expected at least 1")
 
 
+class _Bar:
+    """Progress over the tiles of one picture, once there is more than one."""
+
+    def __init__(self, name: str, shown: bool):
+        self._name, self._shown, self._line = name, shown, None
+
+    def show(self, done: int, total: int) -> None:
+        from gen_jax.training.progress import ProgressLine
+
+        if self._shown and total > 1:
+            self._line = self._line or ProgressLine(self._name, total, 0)
+            self._line.update(done, {})
+
+    def close(self) -> None:
+        if self._line:
+            self._line.close()
+
+
 def main(argv: list[str]) -> int:
     """Restores what is named, one after the other; 1 if any was skipped."""
     _check()
     tile = _tile()
     from gen_jax.pipelines import restore_files
-    from gen_jax.training.progress import ProgressLine
 
     jobs = restore_files.plan(argv[1:], _OUT.value)
     say = sys.stderr if _OUT.value == "-" else sys.stdout
@@ -89,24 +106,16 @@ def main(argv: list[str]) -> int:
     )
     skipped = 0
     for job in jobs:
-        line = None
-
-        def show(done: int, total: int) -> None:
-            nonlocal line
-            if total > 1 and _OUT.value != "-":
-                line = line or ProgressLine(f"tiles of {job.shown}", total, 0)  # noqa: B023
-                line.update(done, {})
-
+        bar = _Bar(f"tiles of {job.shown}", shown=_OUT.value != "-")
         try:
-            for text in restore_files.restore(restorer, job, how, show):
+            for text in restore_files.restore(restorer, job, how, bar.show):
                 print(text, file=say, flush=True)
         except restore_files.Skipped as error:
             skipped += 1
             say.flush()
             print(f"skipped {job.shown}: {error}", file=sys.stderr, flush=True)
         finally:
-            if line:
-                line.close()
+            bar.close()
     if len(jobs) > 1:
         print(f"restored {len(jobs) - skipped} of {len(jobs)}", file=say)
     return 1 if skipped else 0

@@ -130,6 +130,17 @@ def test_depth_gray_and_alpha_are_kept(door, tmp_path):
     np.testing.assert_array_equal(pixels(tmp_path / "out" / "alpha.png")[..., 3], alpha[..., 3])
 
 
+def test_transparency_is_enlarged_too_in_its_depth(door, tmp_path):
+    deep = np.zeros((12, 10, 4), np.uint16)
+    deep[..., :3], deep[:, 5:, 3] = 30000, 65535
+    cv2.imwrite(str(tmp_path / "a.png"), deep)
+    assert door(tmp_path / "a.png", out=str(tmp_path / "b.png"), scale=2)[0] == 0
+    alpha = cv2.imread(str(tmp_path / "b.png"), cv2.IMREAD_UNCHANGED)[..., 3]
+    assert alpha.dtype == np.uint16 and alpha.shape == (24, 20)
+    assert (alpha[:, :7] == 0).all() and (alpha[:, 13:] == 65535).all()
+    assert (np.diff(alpha.astype(int), axis=1) >= 0).all(), "overshoot is cut off, not wrapped"
+
+
 def test_colour_keeps_its_colours_in_a_gray_model(door, gray_run, tmp_path):
     source = save(tmp_path / "a.png", np.clip(picture(), 60, 200))
     assert door(source, out=str(tmp_path / "b.png"), run=gray_run)[0] == 0
@@ -193,6 +204,7 @@ def test_a_place_that_cannot_be_written_to(door, tmp_path, monkeypatch):
     monkeypatch.setattr(restore_files.os, "access", lambda *_: False)  # root may write anywhere
     status, _, errors = door(source, out=str(tmp_path / "c" / "b.png"))
     assert status == 1 and "permission denied" in errors
+    assert not (tmp_path / "c").exists()
 
 
 def test_patterns_and_names(tmp_path):

@@ -16,10 +16,9 @@ from PIL import Image
 from gen_jax.common import app, files, pictures
 from gen_jax.common.errors import UserError
 from gen_jax.data import images, photograph_files, photographs
-from gen_jax.data.bicubic import imresize
 from gen_jax.data.degradations import PARAMETERS
 from gen_jax.data.photographs import Photograph
-from gen_jax.pipelines.restoration import Restored, Restorer
+from gen_jax.pipelines.restoration import Enlarged, Restored, Restorer
 from gen_jax.runs import manifest
 
 _WIDEST = 1600  # of a comparison, in pixels
@@ -181,9 +180,7 @@ def restore(
         tile=how.tile,
         progress=progress,
     )
-    alpha = (
-        photo.alpha if how.scale == 1 or photo.alpha is None else imresize(photo.alpha, how.scale)
-    )
+    alpha = None if photo.alpha is None else _enlarged(photo.alpha, how.scale)
     done = photo.replace(pixels=result.pixels, alpha=alpha)
     kind = photograph_files.format_of(job.out) if job.out else "PNG"
     encoded, lost = photograph_files.encode(done, kind, how.quality)
@@ -211,18 +208,21 @@ def restore(
 
 
 def _enlarged(alpha: np.ndarray, scale: int) -> np.ndarray:
-    top = np.iinfo(alpha.dtype).max
-    large = imresize(alpha / np.float32(top), scale)
-    return np.round(np.clip(large, 0.0, 1.0) * top).astype(alpha.dtype)
+    large = Enlarged(alpha, scale)
+    part = large(0, large.size[0], 0, large.size[1])
+    return np.round(part * np.iinfo(alpha.dtype).max).astype(alpha.dtype)
 
 
 def _check_out(job: Job) -> None:
     out = job.out
     if job.source is not None and out.exists() and os.path.samefile(job.source, out):
         raise Skipped("would be overwritten by its result: name another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(out.parent, os.W_OK):
-        raise Skipped(f"{out.parent}: permission denied; name a folder that you may write to")
+    # Nothing is made yet: the picture may turn out to be none.
+    there = next(p for p in (out.absolute().parent, *out.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise Skipped(f"{there}: is a file, not a folder; name another --out")
+    if not os.access(there, os.W_OK):
+        raise Skipped(f"{there}: permission denied; name a folder that you may write to")
 
 
 def _words(error: OSError) -> str:
