@@ -39,7 +39,7 @@ def starts(length: int, tile: int, overlap: int, multiple: int) -> list[int]:
     return [k * last // (count - 1) // multiple * multiple for k in range(count)]
 
 
-def ramps(begins: list[int], tile: int, length: int) -> list[np.ndarray]:
+def ramps(begins: list[int], tile: int) -> list[np.ndarray]:
     """Weights of each tile along one axis, [tile] each, whose sum is 1 at every pixel."""
     found = []
     for k, begin in enumerate(begins):
@@ -91,8 +91,8 @@ def apply(
     sides = [min(tile, -(-side // multiple) * multiple) for side in size]
     rows = starts(height, sides[0], overlap, multiple)
     columns = starts(width, sides[1], overlap, multiple)
-    down = ramps(rows, sides[0], height)
-    across = ramps(columns, sides[1], width)
+    down = ramps(rows, sides[0])
+    across = ramps(columns, sides[1])
     total, done, band, written = len(rows) * len(columns), 0, None, 0
     for row, (top, weight_y) in enumerate(zip(rows, down)):
         bottom = min(top + sides[0], height)
