@@ -10,7 +10,8 @@ sigma 25 30.44 dB, blind; matching instructions 1.9 dB above none (docs/results.
 `:encoder=compact` (default) is a small transformer trained along; `:encoder=clip` and
 `:encoder=distilbert` are frozen, `--config.task.text_encoder.weights=FILE`.
 
-Ablations: `:text=film`, `:text=cross`; `:gate=none`, `:gate=global`; `--config.data.max_length=8`
+Ablations: `:text=film`, `:text=cross`; `:places=body`, `:places=decoder`; `:gate=none`,
+`:gate=global`; `--config.data.max_length=8`
 with `--config.task.text_encoder.max_length=8` for the length of prompts. The other arguments are
 those of configs/restore.py.
 """
@@ -25,6 +26,7 @@ def get_config(arg=None):
         encoder="compact",
         text="both",
         gate="block",
+        places="both",
         data="photos",
         degradation="photograph",
         gray=False,
@@ -35,7 +37,10 @@ def get_config(arg=None):
     ways = {"both": ("film", "cross"), "film": ("film",), "cross": ("cross",)}
     if arg.text not in ways:
         raise UserError(f"text={arg.text}: expected one of {', '.join(ways)}")
-    config.task.network.update(text=ways[arg.text], gate=arg.gate)
+    places = {"both": ("body", "decoder"), "body": ("body",), "decoder": ("decoder",)}
+    if arg.places not in places:
+        raise UserError(f"places={arg.places}: expected one of {', '.join(places)}")
+    config.task.network.update(text=ways[arg.text], text_places=places[arg.places], gate=arg.gate)
     config.training.num_steps = 3600
     config.data.update(instructions=0.35, max_length=24, vocab_size=512)
     with config.unlocked():

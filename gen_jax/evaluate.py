@@ -26,6 +26,9 @@ SSIM, LPIPS where --encoder names a tower, and a row a picture (docs/restoration
     sr                               shrunk by MATLAB's bicubic, --scale; compared by the luma
     jpeg                             Pillow's JPEG of gray pictures, --quality
     real_pairs                       photographs NAME_real beside their reference NAME_mean
+
+Several strengths with commas between, such as --sigma=15,25,50, give a table of them, and a result
+each under "levels" in the JSON.
 """
 
 import pathlib
@@ -56,9 +59,9 @@ _RESTORER = flags.DEFINE_string(
     "restorer", None, "identity, bicubic, shipped, dncnn, ffdnet, scunet, or a run directory."
 )
 _WEIGHTS = flags.DEFINE_string("weights", "", "Of the restorer: .safetensors or FILE.zip:MEMBER.")
-_SIGMA = flags.DEFINE_float("sigma", None, "Deviation of the noise in steps of 8 bits; 25.")
-_SCALE = flags.DEFINE_integer("scale", None, "Factor of super-resolution; 4.")
-_QUALITY = flags.DEFINE_integer("quality", None, "Of the JPEG; 10.")
+_SIGMA = flags.DEFINE_list("sigma", None, "Deviation of the noise in steps of 8 bits; 25.")
+_SCALE = flags.DEFINE_list("scale", None, "Factor of super-resolution; 4.")
+_QUALITY = flags.DEFINE_list("quality", None, "Of the JPEG; 10.")
 _OUT = flags.DEFINE_string("out", None, "JSON file to write.")
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of what is sampled.")
@@ -122,31 +125,32 @@ def _evaluate_restorer() -> None:
     compilation.set_up()
     from gen_jax.evaluation.restoration import report
     from gen_jax.evaluation.restoration import run as benchmark
-    from gen_jax.evaluation.restoration.benchmarks import Given
     from gen_jax.training.progress import ProgressLine
 
-    line = None
+    lines = []
 
     def show(done: int, total: int, row: Mapping[str, Any]) -> None:
-        nonlocal line
-        line = line or ProgressLine(_BENCHMARK.value, total, 0)
-        line.update(done, row)
+        if done == 1:
+            lines.append(ProgressLine(_BENCHMARK.value, total, 0))
+        lines[-1].update(done, row)
+        if done == total:
+            lines[-1].close()
 
     try:
-        found = benchmark.run(
+        found = benchmark.run_levels(
             _BENCHMARK.value,
             _IMAGES.value,
             _RESTORER.value,
             _WEIGHTS.value,
-            Given(_SIGMA.value, _SCALE.value, _QUALITY.value),
+            {flag.name: flag.value for flag in (_SIGMA, _SCALE, _QUALITY) if flag.value},
             _ENCODER.value,
             show,
         )
     finally:
-        if line:
+        for line in lines[-1:]:
             line.close()
-    print(report.table(found))
-    _write(found)
+    print(report.table(found[0]) if len(found) == 1 else report.levels(found))
+    _write(found[0] if len(found) == 1 else {"levels": found})
 
 
 def _evaluate_run() -> tuple[dict[str, float], dict[str, str]]:

@@ -23,6 +23,7 @@ from gen_jax.models.layers.swin_block import SwinBlock
 SKIPS = ("add", "concat", "none")
 GATES = ("none", "global", "block")
 TEXT = ("film", "cross")
+PLACES = ("body", "decoder")
 
 
 class ConvBlock(nn.Module):
@@ -65,6 +66,7 @@ class SwinUNet(nn.Module):
       residual_scale: of the blocks' branches.
       embed_dim: width of the embedding of what is told.
       text: ways in which a text steers: some of "film" and "cross"; empty without one.
+      text_places: where it does: some of "body" (the lowest resolution) and "decoder".
       gate: how strongly text, and the residual as a whole, come to bear: "none" (always fully), by
         one number an image ("global"), or by one for each place ("block"); decided from what is
         told of the degradation.
@@ -85,6 +87,7 @@ class SwinUNet(nn.Module):
     residual_scale: float = 1.0
     embed_dim: int = 128
     text: tuple[str, ...] = ()
+    text_places: tuple[str, ...] = PLACES
     gate: str = "block"
     remat: bool = False
     dtype: Any = jnp.float32
@@ -129,10 +132,10 @@ class SwinUNet(nn.Module):
         swin = nn.remat(SwinBlock, static_argnums=(2,)) if self.remat else SwinBlock
         place = 0
 
-        def stage(x, name, depth, level, hears):
+        def stage(x, name, depth, level, part="encoder"):
             nonlocal place
             embedding = quality
-            if hears and self.text:
+            if self.text and part in self.text_places:
                 strength = gates[:, min(place, gates.shape[1] - 1)]
                 place += 1
                 if instruction is not None:
@@ -162,16 +165,16 @@ class SwinUNet(nn.Module):
         y = Conv(first, (3, 3), kernel_init=TORCH_INIT, dtype=self.dtype, name="head")(y)
         skips = []
         for level in range(levels - 1):
-            y = stage(y, f"down_{level}", self.depths[level], level, False)
+            y = stage(y, f"down_{level}", self.depths[level], level)
             skips.append(y)
             y = DownConv(self.block_out_channels[level + 1], self.dtype, name=f"shrink_{level}")(y)
-        y = stage(y, "body", self.depths[levels - 1], levels - 1, True)
+        y = stage(y, "body", self.depths[levels - 1], levels - 1, "body")
         for level in reversed(range(levels - 1)):
             channels = self.block_out_channels[level]
             y = self._joined(UpConv(channels, self.dtype, name=f"grow_{level}")(y), skips[level])
             if self.skip == "concat":
                 y = Conv(channels, (1, 1), dtype=self.dtype, name=f"join_{level}")(y)
-            y = stage(y, f"up_{level}", self.depths[2 * levels - 2 - level], level, True)
+            y = stage(y, f"up_{level}", self.depths[2 * levels - 2 - level], level, "decoder")
         y = Conv(
             4 * self.out_channels, (3, 3), kernel_init=TORCH_INIT, dtype=self.dtype, name="tail"
         )(y)
@@ -188,7 +191,8 @@ class SwinUNet(nn.Module):
     def _gates(self, told):
         if self.gate == "none":
             return jnp.ones((told.shape[0], 1), jnp.float32)
-        places = len(self.block_out_channels) if self.text else 0
+        levels = {"body": 1, "decoder": len(self.block_out_channels) - 1}
+        places = sum(levels[part] for part in self.text_places) if self.text else 0
         count = 1 if self.gate == "global" else places + 1
         y = jax.nn.silu(nn.Dense(32, name="gate_0")(told))
         return jax.nn.sigmoid(nn.Dense(count, name="gate_1")(y))
@@ -211,8 +215,10 @@ class SwinUNet(nn.Module):
         for name, value, known in (("skip", self.skip, SKIPS), ("gate", self.gate, GATES)):
             if value not in known:
                 raise UserError(f"SwinUNet.{name}={value!r}: expected one of {', '.join(known)}")
-        if unknown := set(self.text) - set(TEXT):
-            raise UserError(f"SwinUNet.text: {sorted(unknown)[0]!r} is none of {', '.join(TEXT)}")
+        for name, known in (("text", TEXT), ("text_places", PLACES)):
+            if unknown := set(getattr(self, name)) - set(known):
+                known = ", ".join(known)
+                raise UserError(f"SwinUNet.{name}: {sorted(unknown)[0]!r} is none of {known}")
         if self.residual and self.in_channels != self.out_channels:
             raise UserError("SwinUNet: a residual wants in_channels equal to out_channels")
         if self.text and text is None:

@@ -56,6 +56,10 @@ class RestoreTask:
       frequency_weight: weight of the absolute error between spectra.
       perceptual: the perceptual term, by name and encoder in the config.
       perceptual_weight: its weight, 0 for none.
+      perceptual_every: of a batch, every how many-th image it looks at; a tower at full size can
+        cost more than the network.
+      perceptual_noise: images noisier than that are left to the pixel errors, in 8-bit units. There
+        the term would sooner keep grain, which looks like texture, than blur it.
       adversarial_weight: weight of what the discriminator says.
       adversarial_start: updates before that term sets in.
       estimate_weight: weight of the estimator's mean absolute error.
@@ -77,6 +81,8 @@ class RestoreTask:
     frequency_weight: float = 0.0
     perceptual: PerceptualTerm | None = None
     perceptual_weight: float = 0.0
+    perceptual_every: int = 1
+    perceptual_noise: float = 255.0
     adversarial_weight: float = 0.0
     adversarial_start: int = 0
     estimate_weight: float = 0.1
@@ -128,6 +134,10 @@ class RestoreTask:
             raise UserError(
                 "config.task: every weight of a pixel error is 0; set one of "
                 + ", ".join(f"{name}_weight" for name in _TERMS)
+            )
+        if self.perceptual_every < 1:
+            raise UserError(
+                f"config.task.perceptual_every={self.perceptual_every}: expected 1 or more"
             )
         swin = isinstance(self.network, SwinUNet)
         if swin != (self.estimator is not None):
@@ -200,8 +210,7 @@ class RestoreTask:
             wanted = severity(batch["degradation"])[:, None]
             terms["gate"] = (self.gate_weight, jnp.square(gates - wanted).mean())
         if self.perceptual_weight:
-            distance = self.perceptual(2.0 * _rgb(x) - 1.0, 2.0 * _rgb(y) - 1.0, frozen).mean()
-            terms["perceptual"] = (self.perceptual_weight, distance)
+            terms["perceptual"] = (self.perceptual_weight, self._distance(x, y, batch, frozen))
         if self.discriminator is not None:
             said = self.discriminator.apply({"params": everything["disc"]}, 2.0 * y - 1.0)
             on = (extra["updates"] >= self.adversarial_start).astype(jnp.float32)
@@ -212,6 +221,13 @@ class RestoreTask:
         metrics = {f"model/{name}": value for name, (_, value) in terms.items()}
         metrics["model/psnr"] = -10.0 * jnp.log10(jnp.mean((x - y) ** 2, (1, 2, 3)) + 1e-12).mean()
         return loss, (metrics, extra)
+
+    def _distance(self, x, y, batch, frozen):
+        some = slice(None, None, self.perceptual_every)
+        told = batch["degradation"][some]
+        noise = jnp.maximum(degradation_of(told, "sigma"), degradation_of(told, "shot"))
+        distance = self.perceptual(2.0 * _rgb(x[some]) - 1.0, 2.0 * _rgb(y[some]) - 1.0, frozen)
+        return jnp.where(noise <= self.perceptual_noise, distance, 0.0).mean()
 
     def _disc_loss(self, params, everything, extra, batch, rngs, frozen):
         x = batch["image"].astype(jnp.float32) / 255.0

@@ -156,6 +156,22 @@ def test_identity_is_the_degraded_picture_and_rows_are_all_there(archive):
     assert lines[-1].startswith("mean of 2") and f"{found['psnr']:.2f}" in lines[-1]
 
 
+def test_several_strengths_are_a_table(archive):
+    found = run.run_levels(
+        "denoise_color", f"{archive}:rgb", "identity", "", {"sigma": ["15", "50"]}
+    )
+    assert [level["sigma"] for level in found] == [15.0, 50.0]
+    one = run.run("denoise_color", f"{archive}:rgb", "identity", given=Given(sigma=50.0))
+    assert found[1] == one
+    lines = report.levels(found).splitlines()
+    assert lines[0].split()[0] == "sigma" and len(lines) == 4
+    assert lines[2].split()[:2] == ["50", f"{one['psnr']:.2f}"]
+    wrong = {"sigma": ["loud"]}, {"quality": ["10", "0.5"]}, {"sigma": ["15", "500"]}
+    for levels, word in zip(wrong, ("expected a number", "whole number", "expected 0 to 255")):
+        with pytest.raises(UserError, match=word):
+            run.run_levels("denoise_color", f"{archive}:rgb", "identity", "", levels)
+
+
 def test_pairs_belong_together_and_equal_ones_are_no_infinity(archive):
     found = run.run("real_pairs", f"{archive}:pairs", "identity")
     first, second = found["rows"]

@@ -98,6 +98,18 @@ def test_a_shut_gate_leaves_the_picture_and_silences_the_text(gate, count, way):
         assert float(jnp.abs(out - x).max()) > 1e-3
 
 
+@pytest.mark.parametrize("place", ["body", "decoder"])
+def test_text_is_heard_where_it_is_to_be(place):
+    module, params = built(text=("film", "cross"), text_places=(place,))
+    assert [k for k in params if k.endswith("_cross")] == [
+        {"body": "body", "decoder": "up_0"}[place] + "_cross"
+    ]
+    x, told, text, mask = inputs()
+    out, gates = run(module, params, x, told, text, mask)
+    assert gates.shape == (2, 2)  # that place and the residual
+    assert float(jnp.abs(run(module, params, x, told, -text, mask)[0] - out).max()) > 1e-4
+
+
 def test_recomputing_blocks_changes_nothing():
     module, params = built()
     x, told, *_ = inputs()
@@ -120,6 +132,7 @@ def test_recomputing_blocks_changes_nothing():
         ({"skip": "sum"}, "skip='sum'"),
         ({"gate": "open"}, "gate='open'"),
         ({"text": ("prompt",)}, "'prompt'"),
+        ({"text_places": ("head",)}, "text_places: 'head'"),
         ({"out_channels": 1}, "in_channels equal"),
     ],
 )

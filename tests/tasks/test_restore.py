@@ -42,6 +42,31 @@ def test_every_weight_adds_its_term():
     np.testing.assert_allclose(loss, sum(0.5 * metrics[f"model/{n}"] for n in names), rtol=1e-5)
 
 
+def test_the_perceptual_term_looks_at_some_images_and_not_at_noisy_ones():
+    changes = {"perceptual": "multiscale_gradient", "perceptual_weight": 1.0, "l1_weight": 1.0}
+    found = {}
+    sigma = jnp.zeros((4, len(PARAMETERS))).at[1:, PARAMETERS.index("sigma")].set(10 / 75)
+    sigma = sigma.at[2].set(0.0).at[2, PARAMETERS.index("shot")].set(10 / 30)
+    for name, more in {
+        "all": {},
+        "half": {"perceptual_every": 2},
+        "clean": {"perceptual_noise": 2.0},
+        "louder": {"perceptual_noise": 11.0},
+    }.items():
+        task = debug_task(**changes, **more)
+        params, extra = filled(task)
+        data = batch(task) | {"degradation": sigma}
+        loss = jax.jit(lambda p, b, task=task, extra=extra: task._loss(p, p, extra, b, {}, {}))
+        for key, rows in {"": slice(None), "0": slice(0, 1), "2": slice(2, 3)}.items():
+            _, (metrics, _) = loss(params["model"], {k: v[rows] for k, v in data.items()})
+            found[name + key] = float(metrics["model/perceptual"])
+    assert found["half"] == pytest.approx((found["all0"] + found["all2"]) / 2, rel=1e-4)
+    assert found["clean"] == pytest.approx(found["all0"] / 4, rel=1e-4)
+    assert found["clean2"] == 0.0 and found["louder"] == pytest.approx(found["all"], rel=1e-4)
+    with pytest.raises(UserError, match="perceptual_every=0"):
+        debug_task(perceptual_every=0)
+
+
 def test_a_network_that_gives_its_input_back_has_the_noise_as_error():
     task = debug_task()
     params, extra = filled(task)

@@ -66,13 +66,22 @@ _ORDER = {
     ),
 }
 
+_CODEC = {
+    "name": "one_of",
+    "weights": (3, 1),
+    "steps": (
+        {"name": "jpeg", "quality": (8, 95)},
+        {"name": "webp", "quality": (5, 90)},
+    ),
+}
+
 # What a photograph may have been through, and the protocols of the benchmarks among it.
 _PHOTOGRAPH = {
     "name": "one_of",
-    "weights": (5, 2, 3, 2, 4, 3, 1),
+    "weights": (5, 3, 3, 3, 4, 3, 1),
     "steps": (
         {"name": "gaussian", "sigma": (0, 55), "gray": 0.1},
-        {"name": "chain", "steps": ({"name": "jpeg", "quality": (8, 95)},)},
+        _CODEC,
         {"name": "downscale", "factor": (1, 4.2), "down": ("matlab",), "up": ("matlab",)},
         {"name": "chain", "steps": ({"name": "blur", "sigma": (0.3, 2.5)}, _noise((0, 5)))},
         {

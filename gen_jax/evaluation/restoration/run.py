@@ -1,6 +1,7 @@
 """A benchmark from names to numbers."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -68,6 +69,40 @@ def run(
     told = {k: v for k, v in dataclasses.asdict(given).items() if v is not None}
     what = {"benchmark": benchmark, "images": images, "restorer": restorer, **told}
     return what | ({"weights": weights} if weights else {}) | _summary(rows)
+
+
+def run_levels(
+    benchmark: str,
+    images: str,
+    restorer: str,
+    weights: str,
+    levels: Mapping[str, Sequence[str | int | float]],
+    encoder: Sequence[str] = (),
+    progress: Callable[[int, int, Row], None] = lambda done, total, row: None,
+) -> list[dict[str, Any]]:
+    """`run` at every combination of strengths; mistakes are found before anything is restored.
+
+    Of what `run` does not take, `levels` is the fields of `Given` and the values of each, numbers
+    or as they were written; one that is no number is a `UserError` too.
+    """
+    names = list(levels)
+    values = [[_number(name, value) for value in levels[name]] for name in names]
+    givens = [Given(**dict(zip(names, some))) for some in itertools.product(*values)]
+    if benchmark in BENCHMARKS:
+        for given in givens:
+            _settle(benchmark, BENCHMARKS[benchmark], restorer, given)
+    return [run(benchmark, images, restorer, weights, g, encoder, progress) for g in givens]
+
+
+def _number(name: str, value: str | int | float) -> int | float:
+    kind = float if name == "sigma" else int
+    try:
+        return kind(value)
+    except ValueError:
+        expected = "a number" if kind is float else "a whole number"
+        raise UserError(
+            f"--{name}={value}: expected {expected}, or several with commas between"
+        ) from None
 
 
 def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
