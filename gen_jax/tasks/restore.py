@@ -56,8 +56,8 @@ class RestoreTask:
       frequency_weight: weight of the absolute error between spectra.
       perceptual: the perceptual term, by name and encoder in the config.
       perceptual_weight: its weight, 0 for none.
-      perceptual_every: of a batch, every how many-th image it looks at; a tower at full size can
-        cost more than the network.
+      perceptual_every: of a batch, one image of so many is looked at, the least noisy ones; a tower
+        at full size can cost more than the network.
       perceptual_noise: images noisier than that are left to the pixel errors, in 8-bit units. There
         the term would sooner keep grain, which looks like texture, than blur it.
       adversarial_weight: weight of what the discriminator says.
@@ -223,10 +223,12 @@ class RestoreTask:
         return loss, (metrics, extra)
 
     def _distance(self, x, y, batch, frozen):
-        some = slice(None, None, self.perceptual_every)
-        told = batch["degradation"][some]
+        told = batch["degradation"]
         noise = jnp.maximum(degradation_of(told, "sigma"), degradation_of(told, "shot"))
-        distance = self.perceptual(2.0 * _rgb(x[some]) - 1.0, 2.0 * _rgb(y[some]) - 1.0, frozen)
+        if self.perceptual_every > 1:
+            some = jnp.argsort(noise)[: max(1, len(noise) // self.perceptual_every)]
+            x, y, noise = x[some], y[some], noise[some]
+        distance = self.perceptual(2.0 * _rgb(x) - 1.0, 2.0 * _rgb(y) - 1.0, frozen)
         return jnp.where(noise <= self.perceptual_noise, distance, 0.0).mean()
 
     def _disc_loss(self, params, everything, extra, batch, rngs, frozen):
