@@ -7,13 +7,17 @@ at the bottleneck and the last level, as strongly as its gates let it. Without a
 in full. On 414 photographs of BSDS500 (data=DIR) and 2 CPU cores 3,600 steps took 49 min: CBSD68 at
 sigma 25 30.44 dB, blind; matching instructions 1.9 dB above none (docs/results.md).
 
+`:finish` goes on from such a run (`--config.init_from=RUN`) with a little LPIPS where compression is
+heavy, where the pixel error alone smooths textures away: 3,800 steps, 45 min,
+`--config.task.perceptual_encoder=lpips-vgg:TOWER,HEADS` (docs/encoders.md).
+
 `:encoder=compact` (default) is a small transformer trained along; `:encoder=clip` and
 `:encoder=distilbert` are frozen, `--config.task.text_encoder.weights=FILE`.
 
-Ablations: `:text=film`, `:text=cross`; `:places=body`, `:places=decoder`; `:gate=none`,
-`:gate=global`; `--config.data.max_length=8`
-with `--config.task.text_encoder.max_length=8` for the length of prompts. The other arguments are
-those of configs/restore.py.
+Ablations (`python -m benchmarks.restore_ablations` runs them): `:text=film`, `:text=cross`;
+`:places=body`, `:places=decoder`; `:gate=none`, `:gate=global`; `--config.data.max_length=8` with
+`--config.task.text_encoder.max_length=8` for the length of prompts. The other arguments are those
+of configs/restore.py.
 """
 
 from configs import common, restore
@@ -30,6 +34,7 @@ def get_config(arg=None):
         data="photos",
         degradation="photograph",
         gray=False,
+        finish=False,
         debug=False,
     )
     shared = f"data={arg.data},degradation={arg.degradation},gray={arg.gray},debug={arg.debug}"
@@ -46,11 +51,26 @@ def get_config(arg=None):
     with config.unlocked():
         config.task.text_encoder = _text_encoder(arg.encoder)
         config.evaluators.instructed = dict(split="val", count=256, batch_size=32)
+    if arg.finish:
+        _finish(config)
     if arg.debug:
         config.training.num_steps = 4
         config.task.text_encoder.update(hidden_size=16, num_layers=1, num_heads=2)
         config.evaluators.instructed.update(count=16, batch_size=8)
     return config.lock()
+
+
+def _finish(config):
+    config.training.num_steps = 3800
+    config.optimizer.model.update(learning_rate=6e-4, warmup_steps=30)
+    config.task.update(
+        perceptual="lpips",
+        perceptual_encoder="lpips-vgg",
+        perceptual_weight=0.06,
+        perceptual_every=4,
+    )
+    with config.unlocked():
+        config.task.perceptual_where = dict(sigma=(0.0, 1.0), shot=(0.0, 1.0), jpeg=(50.0, 100.0))
 
 
 def _text_encoder(name):

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import restore, sampling, train_step
+from benchmarks import restore, restore_ablations, sampling, train_step
 from gen_jax.models import presets
 
 
@@ -52,6 +52,29 @@ def test_restore_prints_a_table_for_each_run(monkeypatch, capsys, tmp_path):
     for run in ("forward", "train"):
         (row,) = results[run]["rows"]
         assert len(row["seconds"]) == 2 and 0 < row["median"] < row["first"]
+
+
+def test_ablations_are_trained_measured_and_put_side_by_side(monkeypatch, capsys, tmp_path):
+    commands = []
+
+    def run(command, check):
+        commands.append(command)
+        for out in (a.removeprefix("--out=") for a in command if a.startswith("--out=")):
+            values = {"instructions": {"psnr_matching": 20.0 + len(commands)}}
+            groups = {name: {} for name in ("photograph", "denoise_blind", "drift")}
+            with open(out, "w") as file:
+                json.dump(groups | values, file)
+
+    monkeypatch.setattr(restore_ablations.subprocess, "run", run)
+    options = ["--data=d", "--images=i", "--steps=8", f"--workdir={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["x", *options, "--variants", "block", "film"])
+    restore_ablations.main()
+    assert "--config=configs/restore_text.py:data=d" in commands[0]
+    assert "--config=configs/restore_text.py:data=d,text=film" in commands[2]
+    assert "--config.training.num_steps=8" in commands[0]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2].startswith("| block | 22.00 | - |")
+    assert lines[-1].startswith("| film | 24.00 | - |")
 
 
 def test_who_takes_too_long_is_named(call, capsys):

@@ -3,6 +3,9 @@
 XLA's CPU backend allocates its buffers anew for each call. glibc gives large ones back to the
 system at once, which then hands out and zeroes the same pages again: hundreds of MB of page faults
 a step, a third of the time of a laptop recipe (docs/results.md).
+
+Threads keep a pool each, as glibc has it: in a common one the pieces that compilation leaves lie in
+long lists, which every matrix product's workspace is then searched in, twice the time of a step.
 """
 
 import glob
@@ -13,7 +16,6 @@ from collections.abc import Mapping
 
 _VARIABLE = "GLIBC_TUNABLES"
 _TUNABLES = {
-    "glibc.malloc.arena_max": 1,  # one pool, so that a thread finds what another has freed
     "glibc.malloc.mmap_max": 0,  # large buffers come from the pool too
     "glibc.malloc.trim_threshold": 2**40,  # whose end is never given back
     "glibc.malloc.hugetlb": 1,  # in huge pages (glibc 2.35; others ignore it)

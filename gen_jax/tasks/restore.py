@@ -56,10 +56,11 @@ class RestoreTask:
       frequency_weight: weight of the absolute error between spectra.
       perceptual: the perceptual term, by name and encoder in the config.
       perceptual_weight: its weight, 0 for none.
-      perceptual_every: of a batch, one image of so many is looked at, the least noisy ones; a tower
-        at full size can cost more than the network.
-      perceptual_noise: images noisier than that are left to the pixel errors, in 8-bit units. There
-        the term would sooner keep grain, which looks like texture, than blur it.
+      perceptual_where: which images it looks at: (name of `PARAMETERS`, least, most) in its unit,
+        in a config name -> (least, most); all where empty. It would sooner keep grain, which looks
+        like texture, than blur it.
+      perceptual_every: of a batch, one image of so many is looked at, those first that it is for; a
+        tower at full size can cost more than the network.
       adversarial_weight: weight of what the discriminator says.
       adversarial_start: updates before that term sets in.
       estimate_weight: weight of the estimator's mean absolute error.
@@ -81,8 +82,8 @@ class RestoreTask:
     frequency_weight: float = 0.0
     perceptual: PerceptualTerm | None = None
     perceptual_weight: float = 0.0
+    perceptual_where: tuple[tuple[str, float, float], ...] = ()
     perceptual_every: int = 1
-    perceptual_noise: float = 255.0
     adversarial_weight: float = 0.0
     adversarial_start: int = 0
     estimate_weight: float = 0.1
@@ -125,6 +126,8 @@ class RestoreTask:
         if values.get("perceptual_weight"):
             term, encoder = config.get("perceptual", ""), config.get("perceptual_encoder", "")
             values["perceptual"] = make_term(term, encoder)
+        where = values.get("perceptual_where") or {}
+        values["perceptual_where"] = tuple(_bounds(name, v) for name, v in sorted(where.items()))
         task = build(cls, values, "config.task")
         task._check()
         return task
@@ -223,13 +226,15 @@ class RestoreTask:
         return loss, (metrics, extra)
 
     def _distance(self, x, y, batch, frozen):
-        told = batch["degradation"]
-        noise = jnp.maximum(degradation_of(told, "sigma"), degradation_of(told, "shot"))
+        wanted = jnp.ones(len(x), bool)
+        for name, least, most in self.perceptual_where:
+            value = degradation_of(batch["degradation"], name)
+            wanted &= (value >= least) & (value <= most)
         if self.perceptual_every > 1:
-            some = jnp.argsort(noise)[: max(1, len(noise) // self.perceptual_every)]
-            x, y, noise = x[some], y[some], noise[some]
+            some = jnp.argsort(~wanted)[: max(1, len(x) // self.perceptual_every)]
+            x, y, wanted = x[some], y[some], wanted[some]
         distance = self.perceptual(2.0 * _rgb(x) - 1.0, 2.0 * _rgb(y) - 1.0, frozen)
-        return jnp.where(noise <= self.perceptual_noise, distance, 0.0).mean()
+        return jnp.where(wanted, distance, 0.0).mean()
 
     def _disc_loss(self, params, everything, extra, batch, rngs, frozen):
         x = batch["image"].astype(jnp.float32) / 255.0
@@ -282,6 +287,15 @@ class RestoreTask:
     def _estimate(self, variables, batch, rngs, frozen):
         """`estimate` [b, p], as "degradation" is scaled, of "degraded"."""
         return {"estimate": as_told(self._told(variables["params"]["model"], batch))}
+
+
+def _bounds(name: str, value: Any) -> tuple[str, float, float]:
+    where = "config.task.perceptual_where"
+    if name not in PARAMETERS:
+        raise UserError(f"{where}: {name!r} is none of {', '.join(PARAMETERS)}")
+    if len(value) != 2:
+        raise UserError(f"{where}.{name}={value}: expected the least and the most")
+    return name, float(value[0]), float(value[1])
 
 
 def as_told(estimate: jax.Array) -> jax.Array:

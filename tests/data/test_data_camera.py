@@ -77,3 +77,25 @@ def test_a_gray_picture_stays_one_channel():
 def test_mistakes_are_named():
     with pytest.raises(UserError, match="shot"):
         Camera(shot=(0.0, 1.0))
+
+
+def test_what_the_camera_leaves_of_the_noise_is_coarse_and_the_picture_sharp():
+    fine, coarse = (
+        Camera(
+            shot=(1e-3, 1e-3), smooth=0.0, coarse=c, coarse_sigma=(1.5, 1.5), coarse_share=(s, s)
+        )
+        for c, s in ((0.0, 1.0), (1.0, 0.5))
+    )
+    noise, strength = [], []
+    for how in (fine, coarse):
+        found, drawn = how(flat(0.5, 0.5, 0.5), np.random.default_rng(0))
+        green = found[..., 1] - found[..., 1].mean()
+        noise.append(np.mean(green[:, 2:] * green[:, :-2]) / np.mean(green**2))
+        strength.append(drawn["sigma"])
+        assert "blur" not in drawn
+    assert noise[1] > 0.4 > 0.2 > noise[0]
+    assert strength[1] == pytest.approx(strength[0] / 2, rel=0.1)
+    sharp = smooth()
+    sharp[:, 32:] = 0.9 * sharp[:, 32:] + 0.1  # an edge
+    quiet = Camera(shot=(1e-9, 1e-9), smooth=0.0, coarse=1.0, coarse_sigma=(2.0, 2.0))
+    assert psnr(quiet(sharp, np.random.default_rng(0))[0], sharp) > 35

@@ -42,7 +42,7 @@ def test_every_weight_adds_its_term():
     np.testing.assert_allclose(loss, sum(0.5 * metrics[f"model/{n}"] for n in names), rtol=1e-5)
 
 
-def test_the_perceptual_term_looks_at_the_least_noisy_images_and_not_at_noisy_ones():
+def test_the_perceptual_term_looks_at_the_images_that_it_is_for():
     changes = {"perceptual": "multiscale_gradient", "perceptual_weight": 1.0, "l1_weight": 1.0}
     found = {}
     sigma = jnp.zeros((4, len(PARAMETERS))).at[::2, PARAMETERS.index("sigma")].set(10 / 75)
@@ -50,8 +50,9 @@ def test_the_perceptual_term_looks_at_the_least_noisy_images_and_not_at_noisy_on
     for name, more in {
         "all": {},
         "half": {"perceptual_every": 2},
-        "clean": {"perceptual_noise": 2.0},
-        "louder": {"perceptual_noise": 11.0},
+        "clean": {"perceptual_where": {"sigma": (0, 2), "shot": (0, 2)}},
+        "both": {"perceptual_where": {"sigma": (0, 2), "shot": (0, 2)}, "perceptual_every": 2},
+        "louder": {"perceptual_where": {"sigma": (0, 11), "shot": (0, 11)}},
     }.items():
         task = debug_task(**changes, **more)
         params, extra = filled(task)
@@ -59,6 +60,7 @@ def test_the_perceptual_term_looks_at_the_least_noisy_images_and_not_at_noisy_on
         loss = jax.jit(lambda p, b, task=task, extra=extra: task._loss(p, p, extra, b, {}, {}))
         for key, rows in {
             "": slice(None),
+            "0": slice(0, 1),
             "1": slice(1, 2),
             "2": slice(2, 3),
             "3": slice(3, 4),
@@ -66,11 +68,16 @@ def test_the_perceptual_term_looks_at_the_least_noisy_images_and_not_at_noisy_on
             _, (metrics, _) = loss(params["model"], {k: v[rows] for k, v in data.items()})
             found[name + key] = float(metrics["model/perceptual"])
     quiet = found["all1"] + found["all3"]
-    assert found["half"] == pytest.approx(quiet / 2, rel=1e-4)
+    assert found["both"] == pytest.approx(quiet / 2, rel=1e-4)
+    assert found["half"] == pytest.approx((found["all0"] + found["all1"]) / 2, rel=1e-4)
     assert found["clean"] == pytest.approx(quiet / 4, rel=1e-4)
     assert found["clean2"] == 0.0 and found["louder"] == pytest.approx(found["all"], rel=1e-4)
     with pytest.raises(UserError, match="perceptual_every=0"):
         debug_task(perceptual_every=0)
+    with pytest.raises(UserError, match="'noise' is none of sigma"):
+        debug_task(perceptual_where={"noise": (0, 1)})
+    with pytest.raises(UserError, match="expected the least and the most"):
+        debug_task(perceptual_where={"sigma": (0, 1, 2)})
 
 
 def test_a_network_that_gives_its_input_back_has_the_noise_as_error():

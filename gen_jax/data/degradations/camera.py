@@ -46,15 +46,23 @@ class Camera:
         its logarithm; the read noise follows it as in arXiv:1811.11127.
       smooth: probability that the camera smooths the result a little, before it encodes it.
       smooth_sigma: range of the deviation of that, in pixels.
+      coarse: probability that the camera's own noise reduction leaves the picture sharp, as those
+        that keep edges do, and of the noise a part, as coarse grain.
+      coarse_sigma: range of the deviation of the blur on the noise alone, in pixels.
+      coarse_share: range of what is left of its deviation.
     """
 
     shot: Range = (0.00005, 0.02)
     smooth: float = 0.5
     smooth_sigma: Range = (0.4, 0.9)
+    coarse: float = 0.5
+    coarse_sigma: Range = (0.5, 2.0)
+    coarse_share: Range = (0.3, 1.0)
 
     def __post_init__(self):
         check_range("shot", self.shot, 1e-9)
-        check_range("smooth_sigma", self.smooth_sigma)
+        for name in ("smooth_sigma", "coarse_sigma", "coarse_share"):
+            check_range(name, getattr(self, name))
 
     def __call__(self, image: Image, rng: np.random.Generator) -> tuple[Image, dict[str, float]]:
         height, width, channels = image.shape
@@ -73,6 +81,9 @@ class Camera:
         clean, found = (
             develop(smoothed(demosaic(x, phase), blur))[:height, :width] for x in (raw, noisy)
         )
+        if rng.random() < self.coarse:
+            sigma, share = (uniform(rng, v) for v in (self.coarse_sigma, self.coarse_share))
+            found = np.clip(clean + share * coarsened(found - clean, sigma), 0.0, 1.0)
         if channels == 1:
             clean, found = (x @ _LUMA[:, None] for x in (clean, found))
         sigma = float(np.sqrt(np.mean((found - clean) ** 2)) * 255.0)
@@ -177,3 +188,11 @@ def smoothed(x: Float[np.ndarray, "h w 3"], sigma: float) -> Float[np.ndarray, "
     if sigma <= 0.0:
         return x
     return cv2.GaussianBlur(x, (5, 5), sigma, borderType=cv2.BORDER_REFLECT_101)
+
+
+def coarsened(noise: Float[np.ndarray, "h w 3"], sigma: float) -> Float[np.ndarray, "h w 3"]:
+    """Noise blurred by a Gaussian of a deviation in pixels, as strong as it was."""
+    if sigma <= 0.0:
+        return noise
+    out = cv2.GaussianBlur(noise, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
+    return out * (noise.std() / max(float(out.std()), 1e-6))

@@ -78,7 +78,7 @@ _CODEC = {
 # What a photograph may have been through, and the protocols of the benchmarks among it.
 _PHOTOGRAPH = {
     "name": "one_of",
-    "weights": (5, 3, 3, 3, 4, 3, 1),
+    "weights": (5, 3, 3, 3, 5, 3, 1),
     "steps": (
         {"name": "gaussian", "sigma": (0, 55), "gray": 0.1},
         _CODEC,
