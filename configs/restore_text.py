@@ -7,8 +7,8 @@ at the bottleneck and the last level, as strongly as its gates let it. Without a
 in full. On 414 photographs of BSDS500 (data=DIR) and 2 CPU cores 3,600 steps took 49 min: CBSD68 at
 sigma 25 30.44 dB, blind; matching instructions 1.9 dB above none (docs/results.md).
 
-`:finish` goes on from such a run (`--config.init_from=RUN`) with a little LPIPS where compression is
-heavy, where the pixel error alone smooths textures away: 3,800 steps, 45 min,
+`:finish` goes on from such a run (`--config.init_from=RUN`) with a little LPIPS where compression
+is heavy, where the pixel error alone smooths textures away: 3,800 steps, 45 min,
 `--config.task.perceptual_encoder=lpips-vgg:TOWER,HEADS` (docs/encoders.md).
 
 `:encoder=compact` (default) is a small transformer trained along; `:encoder=clip` and
