@@ -35,7 +35,7 @@ VARIANTS = [
     (restore, "variant=dncnn,degradation=dejpeg"), (restore, "debug,adversarial"),
     (restore_text, ""), (restore_text, "debug"), (restore_text, "encoder=clip"),
     (restore_text, "encoder=distilbert,text=film,gate=global"),
-    (restore_text, "text=cross,gate=none"),
+    (restore_text, "text=cross,gate=none"), (restore_text, "finish,places=body"),
 ]  # fmt: skip
 
 
