@@ -22,7 +22,7 @@ VARIANTS = {
     "body": "places=body",
     "decoder": "places=decoder",
 }
-_ROWS = {
+_COLUMNS = {
     "matching": ("instructions", "psnr_matching"),
     "none": ("instructions", "psnr_empty"),
     "shuffled": ("instructions", "psnr_shuffled"),
@@ -38,7 +38,7 @@ _ROWS = {
 
 def train(name: str, args) -> pathlib.Path:
     """The variant's run directory, trained."""
-    run = args.workdir / name
+    run = args.workdir / f"{name}_{args.steps}_{args.seed}"
     config = ",".join(v for v in (f"data={args.data}", VARIANTS[name]) if v)
     command = [
         sys.executable, "-m", "gen_jax.main", f"--config=configs/restore_text.py:{config}",
@@ -65,10 +65,10 @@ def measure(run: pathlib.Path, args) -> dict:
 
 def table(found: dict[str, dict]) -> str:
     """Markdown, a row a variant; PSNR in dB and rank correlations."""
-    lines = ["| variant | " + " | ".join(_ROWS) + " |", "|---" * (1 + len(_ROWS)) + "|"]
+    lines = ["| variant | " + " | ".join(_COLUMNS) + " |", "|---" * (1 + len(_COLUMNS)) + "|"]
     for name, values in found.items():
         cells = []
-        for title, (group, key) in _ROWS.items():
+        for title, (group, key) in _COLUMNS.items():
             value = values[group].get(key)  # of a gate that never moves there is no rank
             digits = 3 if title.startswith("gate") else 2
             cells.append("-" if value is None or value != value else f"{value:.{digits}f}")
@@ -91,7 +91,10 @@ def main() -> None:
     args.workdir.mkdir(parents=True, exist_ok=True)
     found = {}
     for name in args.variants:
-        found[name] = measure(train(name, args), args)
+        try:
+            found[name] = measure(train(name, args), args)
+        except subprocess.CalledProcessError as error:  # it has said why
+            sys.exit(error.returncode)
         print(table(found), flush=True)
 
 

@@ -1,5 +1,6 @@
 """Restorers that this project trained: run directories of the stage `restore`, and the packaged."""
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -23,7 +24,7 @@ def build_run(folder: str, given: Given) -> Callable[[np.ndarray], np.ndarray]:
     Raises:
       UserError: no finished run of that stage; when called, colour for a network of one channel.
     """
-    restorer = Restorer(reader.load(folder), "--restorer")
+    restorer = _loaded(folder)
     network = restorer.model.task.network
     if isinstance(network, FFDNet) and given.sigma is None:
         raise UserError(f"--restorer={folder}: its FFDNet needs --sigma, a benchmark of noise")
@@ -46,3 +47,9 @@ def build_run(folder: str, given: Given) -> Callable[[np.ndarray], np.ndarray]:
         return restorer.array(image.repeat(3, -1), known).mean(-1, keepdims=True)
 
     return restore
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(folder: str) -> Restorer:
+    """Several strengths share what is read and compiled."""
+    return Restorer(reader.load(folder), "--restorer")
