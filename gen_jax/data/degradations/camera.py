@@ -49,19 +49,29 @@ class Camera:
       coarse: probability that the camera's own noise reduction leaves the picture sharp, as those
         that keep edges do, and of the noise a part, as coarse grain.
       coarse_sigma: range of the deviation of the blur on the noise alone, in pixels.
-      coarse_share: range of what is left of its deviation.
+      coarse_share: range of what is left of its deviation, drawn evenly in its logarithm.
+      color_sigma: range of how many times wider the noise's colour is blurred, as cameras do,
+        since eyes miss it less.
+      color_share: range of what is left of the colour besides.
+      again: probability that the picture, too, goes through the mosaic and the smoothing once
+        more. Otherwise it gets the noise alone: it is a camera's picture already, and the sharp
+        one is what the mean of many shots would be.
     """
 
     shot: Range = (0.00005, 0.02)
     smooth: float = 0.5
     smooth_sigma: Range = (0.4, 0.9)
-    coarse: float = 0.5
+    coarse: float = 0.6
     coarse_sigma: Range = (0.5, 2.0)
-    coarse_share: Range = (0.3, 1.0)
+    coarse_share: Range = (0.15, 1.0)
+    color_sigma: Range = (1.0, 2.0)
+    color_share: Range = (0.3, 1.0)
+    again: float = 0.3
 
     def __post_init__(self):
         check_range("shot", self.shot, 1e-9)
-        for name in ("smooth_sigma", "coarse_sigma", "coarse_share"):
+        check_range("coarse_share", self.coarse_share, 1e-3)
+        for name in ("smooth_sigma", "coarse_sigma", "color_sigma", "color_share"):
             check_range(name, getattr(self, name))
 
     def __call__(self, image: Image, rng: np.random.Generator) -> tuple[Image, dict[str, float]]:
@@ -70,7 +80,7 @@ class Camera:
         picture = np.pad(np.clip(image, 0.0, 1.0), pads, mode="symmetric")
         picture = np.broadcast_to(picture, (*picture.shape[:2], 3))
         develop, linear = _unprocess(picture, rng)
-        shot = float(np.exp(uniform(rng, tuple(np.log(self.shot)))))
+        shot = _log_uniform(rng, self.shot)
         # Of the paper's line between the logarithms of both variances, and its spread.
         read = float(np.exp(2.18 * np.log(shot) + 1.20 + rng.normal(0.0, 0.26)))
         phase = _PHASES[rng.integers(4)]
@@ -81,13 +91,27 @@ class Camera:
         clean, found = (
             develop(smoothed(demosaic(x, phase), blur))[:height, :width] for x in (raw, noisy)
         )
+        noise = found - clean
         if rng.random() < self.coarse:
-            sigma, share = (uniform(rng, v) for v in (self.coarse_sigma, self.coarse_share))
-            found = np.clip(clean + share * coarsened(found - clean, sigma), 0.0, 1.0)
+            noise = self._reduced(noise, rng)
+        if rng.random() >= self.again:
+            clean, blur = picture[:height, :width], 0.0
+        found = np.clip(clean + noise, 0.0, 1.0)
         if channels == 1:
             clean, found = (x @ _LUMA[:, None] for x in (clean, found))
         sigma = float(np.sqrt(np.mean((found - clean) ** 2)) * 255.0)
         return np.float32(found), {"sigma": sigma} | ({"blur": blur} if blur else {})
+
+    def _reduced(self, noise, rng):
+        sigma, wider = uniform(rng, self.coarse_sigma), uniform(rng, self.color_sigma)
+        share, color_share = _log_uniform(rng, self.coarse_share), uniform(rng, self.color_share)
+        luma = (noise @ _LUMA)[..., None]
+        luma, color = coarsened(luma, sigma), coarsened(noise - luma, sigma * wider)
+        return share * (luma + color_share * color)
+
+
+def _log_uniform(rng, bounds: Range) -> float:
+    return float(np.exp(uniform(rng, tuple(np.log(bounds)))))
 
 
 def _unprocess(picture, rng):
@@ -190,9 +214,10 @@ def smoothed(x: Float[np.ndarray, "h w 3"], sigma: float) -> Float[np.ndarray, "
     return cv2.GaussianBlur(x, (5, 5), sigma, borderType=cv2.BORDER_REFLECT_101)
 
 
-def coarsened(noise: Float[np.ndarray, "h w 3"], sigma: float) -> Float[np.ndarray, "h w 3"]:
+def coarsened(noise: Float[np.ndarray, "h w c"], sigma: float) -> Float[np.ndarray, "h w c"]:
     """Noise blurred by a Gaussian of a deviation in pixels, as strong as it was."""
     if sigma <= 0.0:
         return noise
     out = cv2.GaussianBlur(noise, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
+    out = out.reshape(noise.shape)  # OpenCV drops a single channel
     return out * (noise.std() / max(float(out.std()), 1e-6))
