@@ -1,0 +1,80 @@
+"""Drifting (arXiv 2602.04770): generated features move towards real ones and away from each other.
+
+The field at a generated feature is a weighted mean of the real ones less one of the generated ones,
+weights falling with distance. Training moves each feature a step along it: the target is the
+feature plus the field, held fixed. Where both distributions are equal the field is nought.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+_FAR = 100.0  # in mean distances: a feature does not repel itself
+_LEAST = 1e-3
+
+
+def drifting(
+    generated: Float[Array, "s n c"],
+    real: Float[Array, "s m c"],
+    others: Float[Array, "s k c"] | None = None,
+    temperatures: Sequence[float] = (0.02, 0.05, 0.2),
+) -> tuple[Float[Array, " s"], Mapping[str, Any]]:
+    """The loss of each set of features, to be averaged.
+
+    Distances are in units of their own mean, so that temperatures are free of a feature's scale.
+    The field of each temperature is brought to unit mean square, as in the paper: the loss is
+    nearly constant, and `force`, before that, is what falls.
+
+    Args:
+      generated: features of n generated images, in s sets that do not see each other (a set is a
+        place in a layer's grid, for example); gradients flow through these alone.
+      real: features of m real images.
+      others: of k images that repel too: generated earlier, or real ones of other classes.
+      temperatures: of the weights' exponentials.
+
+    Returns:
+      the loss, and `force`, the mean square of the raw field over temperatures, [s].
+    """
+    x = jax.lax.stop_gradient(generated.astype(jnp.float32))
+    repelling = x if others is None else jnp.concatenate([x, others.astype(jnp.float32)], 1)
+    pool = jnp.concatenate([repelling, real.astype(jnp.float32)], 1)
+    pool = jax.lax.stop_gradient(pool)
+    distance = _distances(x, pool)
+    scale = distance.mean((1, 2), keepdims=True)
+    unit = jnp.maximum(scale / x.shape[-1] ** 0.5, _LEAST)  # coordinates then have order 1
+    relative = distance / jnp.maximum(scale, _LEAST)
+    itself = jnp.eye(x.shape[1], pool.shape[1])
+    relative = relative + _FAR * itself[None]
+    x, pool = x / unit, pool / unit
+    move, force = jnp.zeros_like(x), 0.0
+    for temperature in temperatures:
+        field = _field(relative / temperature, x, pool, repelling.shape[1])
+        size = jnp.mean(jnp.square(field), (1, 2), keepdims=True)
+        force = force + size[:, 0, 0] / len(temperatures)
+        move = move + field * jax.lax.rsqrt(jnp.maximum(size, 1e-8))
+    y = generated.astype(jnp.float32) / unit
+    loss = jnp.mean(jnp.square(y - jax.lax.stop_gradient(x + move)), (1, 2))
+    return loss, {"force": force}
+
+
+def _field(energy, x, pool, negatives: int):
+    """Towards the last rows of the pool and away from its first `negatives` ones."""
+    # Of the softmax over what moves a feature and that over what a feature is moved by, the
+    # geometric mean: no real feature is left without a follower.
+    weights = jax.nn.softmax(-energy, -1) * jax.nn.softmax(-energy, -2)
+    weights = jnp.sqrt(jnp.maximum(weights, 1e-6))
+    away, towards = weights[..., :negatives], weights[..., negatives:]
+    pull = towards * away.sum(-1, keepdims=True)
+    push = away * towards.sum(-1, keepdims=True)
+    weights = jnp.concatenate([-push, pull], -1)
+    # Both parts weigh the same: the field of features does not depend on their origin.
+    return weights @ pool - weights.sum(-1, keepdims=True) * x
+
+
+def _distances(x, y):
+    """Euclidean, [s, n, m]."""
+    square = jnp.square(x).sum(-1)[..., None] + jnp.square(y).sum(-1)[:, None]
+    return jnp.sqrt(jnp.maximum(square - 2.0 * jnp.einsum("snc,smc->snm", x, y), 1e-8))

@@ -1,0 +1,36 @@
+"""IMLE: the nearest sample, and which samples may compete."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gen_jax.losses import imle
+
+
+def draw(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def test_every_real_image_pulls_the_nearest_sample():
+    real, pool = draw(0, 7, 5), draw(1, 20, 5)
+    chosen, distance = imle.nearest(real, pool)
+    every = np.linalg.norm(np.asarray(real)[:, None] - np.asarray(pool)[None], axis=-1)
+    np.testing.assert_array_equal(chosen, every.argmin(1))
+    np.testing.assert_allclose(distance, every.min(1), rtol=1e-4)
+
+
+def test_samples_within_the_radius_are_left_to_themselves():
+    real, pool = draw(0, 7, 5), draw(1, 20, 5)
+    every = np.linalg.norm(np.asarray(real)[:, None] - np.asarray(pool)[None], axis=-1)
+    radius = float(np.quantile(every.min(0), 0.4))
+    chosen, _ = imle.nearest(real, pool, radius)
+    assert (every.min(0)[np.asarray(chosen)] >= radius).all()
+    free, _ = imle.nearest(real, pool)
+    assert (every.min(0)[np.asarray(free)] < radius).any(), "the radius excludes nobody here"
+    # Where all are within it, all compete.
+    np.testing.assert_array_equal(imle.nearest(real, pool, 1e6)[0], free)
+
+
+def test_mean_distance_of_nearest_neighbours():
+    x = jnp.array([[0.0, 0], [1, 0], [10, 0]])
+    np.testing.assert_allclose(imle.mean_nearest_distance(x), (1 + 1 + 9) / 3, rtol=1e-6)
