@@ -221,6 +221,24 @@ def horizontal_flip(probability: float = 0.5) -> Transform:
     return run
 
 
+def mirrored_features(names: Sequence[str], probability: float = 0.5) -> Transform:
+    """As `horizontal_flip`, with the grids among the features mirrored, too.
+
+    A tower's features of the mirror image are not quite the mirrored ones of the image: patches
+    are, and positions are learnt.
+    """
+
+    def run(example: Example, rng: np.random.Generator) -> Example:
+        flip = rng.random() < probability
+        held = example["attributes"].get("no_flip") or names_a_side(example["captions"])
+        if not flip or held:
+            return example
+        grids = {n: example[n][:, ::-1] for n in names if example[n].ndim == 3}
+        return {**example, "image": example["image"][:, ::-1], **grids}
+
+    return run
+
+
 def pick_caption(train: bool = True) -> Transform:
     """Sets "caption": a random one in training, the first one otherwise, "" where there is none."""
 
@@ -284,6 +302,39 @@ def standard(
     if train and flip:
         steps.append(horizontal_flip())
     keys = ["image", "label"]
+    if tokenizer is not None:
+        steps += [pick_caption(train), tokenize(tokenizer, max_length)]
+        keys += ["tokens", "token_mask"]
+    return compose(*steps, select(*keys))
+
+
+def featured(
+    size: int,
+    names: Sequence[str],
+    *,
+    train: bool,
+    tokenizer: Tokenizer | None = None,
+    max_length: int = 32,
+    flip: bool = True,
+) -> Transform:
+    """What recipes want whose records hold features beside the image: never cropped, or the
+    features would be another picture's.
+
+    Args:
+      size: side of the images in pixels.
+      names: of the arrays.
+      train: flip and a random caption; otherwise neither.
+      tokenizer: adds "tokens" and "token_mask" where given.
+      max_length: of the tokens.
+      flip: whether to mirror at all in training.
+
+    Returns:
+      a transform to "image" (uint8 [size, size, 3]), the arrays, "label" and the tokens.
+    """
+    steps = [center_crop(size)]
+    if train and flip:
+        steps.append(mirrored_features(names))
+    keys = ["image", "label", *names]
     if tokenizer is not None:
         steps += [pick_caption(train), tokenize(tokenizer, max_length)]
         keys += ["tokens", "token_mask"]

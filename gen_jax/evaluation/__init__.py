@@ -14,6 +14,7 @@ __all__ = ["EVALUATORS", "Data", "Evaluator", "Predictor", "Result", "build_eval
 EVALUATORS = {
     "reconstruction": "gen_jax.evaluation.reconstruction:Reconstruction",
     "first_stage": "gen_jax.evaluation.first_stage:FirstStage",
+    "faces": "gen_jax.evaluation.faces:Faces",
     "image_quality": "gen_jax.evaluation.image_quality:ImageQuality",
     "error_by_time": "gen_jax.evaluation.denoising:ErrorByTime",
     "instructed": "gen_jax.evaluation.instructed:Instructed",

@@ -64,8 +64,15 @@ class DataConfig:
 class RunData:
     """Opened data; see `open_data`."""
 
-    def __init__(self, config: DataConfig, folder: pathlib.Path, tokenizer: Tokenizer, seed: int):
-        self._config, self.folder, self._seed = config, folder, seed
+    def __init__(
+        self,
+        config: DataConfig,
+        folder: pathlib.Path,
+        tokenizer: Tokenizer,
+        seed: int,
+        arrays: tuple[str, ...] = (),
+    ):
+        self._config, self.folder, self._seed, self._arrays = config, folder, seed, arrays
         self.tokenizer = tokenizer
         self.info = dataset.load(folder)
         self._train: loader.Loader | None = None
@@ -101,6 +108,15 @@ class RunData:
                 tokenizer=self.tokenizer if reads else None,
                 max_length=c.max_length,
                 curriculum_steps=c.curriculum_steps,
+            )
+        if self._arrays:
+            return transforms.featured(
+                c.image_size,
+                self._arrays,
+                train=train,
+                tokenizer=self.tokenizer,
+                max_length=c.max_length,
+                flip=c.flip,
             )
         return transforms.standard(
             c.image_size,
@@ -189,22 +205,11 @@ class RunData:
         return {k: tuple(sorted(v)) for k, v in sorted(out.items()) if v and k >= 0}
 
 
-def open_data(
-    config: Mapping[str, Any],
-    workdir: pathlib.Path,
-    seed: int,
-    tokenizer: Tokenizer | None = None,
-) -> RunData:
-    """Opens the data of a run, preparing an embedded source the first time.
-
-    Args:
-      config: `config.data`.
-      workdir: the run directory, where the tokenizer is kept from the first time on.
-      seed: of the order of the examples.
-      tokenizer: None trains one on the training captions.
+def locate(config: Mapping[str, Any], workdir: pathlib.Path) -> pathlib.Path:
+    """The folder of a run's data, an embedded source being prepared the first time.
 
     Raises:
-      UserError: neither a source nor a folder is named, or the folder is no prepared data.
+      UserError: neither a source nor a folder is named.
     """
     c = build(DataConfig, config, "config.data")
     if bool(c.source) == bool(c.dir):
@@ -216,13 +221,40 @@ def open_data(
     if c.source and distributed.is_main():
         _prepare(c, folder)
     distributed.barrier("data")
+    return folder
+
+
+def open_data(
+    config: Mapping[str, Any],
+    workdir: pathlib.Path,
+    seed: int,
+    tokenizer: Tokenizer | None = None,
+    *,
+    folder: pathlib.Path | None = None,
+    arrays: tuple[str, ...] = (),
+) -> RunData:
+    """Opens the data of a run.
+
+    Args:
+      config: `config.data`.
+      workdir: the run directory, where the tokenizer is kept from the first time on.
+      seed: of the order of the examples.
+      tokenizer: None trains one on the training captions.
+      folder: of the shards; None for what `locate` finds.
+      arrays: names of features in the records that examples are to have.
+
+    Raises:
+      UserError: neither a source nor a folder is named, or the folder is no prepared data.
+    """
+    c = build(DataConfig, config, "config.data")
+    folder = folder or locate(config, workdir)
     dataset.open_split(folder, "train", c.verify)
     path = workdir / layout.TOKENIZER
     if distributed.is_main() and not path.exists():
         tokenizer = tokenizer or train_tokenizer(_texts(c, folder), c.vocab_size)
         tokenizer.save(path)
     distributed.barrier("tokenizer")
-    return RunData(c, folder, Tokenizer.load(path), seed)
+    return RunData(c, folder, Tokenizer.load(path), seed, arrays)
 
 
 def _prepare(c: DataConfig, folder: pathlib.Path) -> None:

@@ -13,6 +13,7 @@ TASKS = {
     "dino": "gen_jax.tasks.dino:DINOTask",
     "restore": "gen_jax.tasks.restore:RestoreTask",
     "mask_feat": "gen_jax.tasks.mask_feat:MaskFeatTask",
+    "faces": "gen_jax.tasks.faces:FacesTask",
 }
 
 

@@ -21,7 +21,7 @@ from gen_jax.parallel.mesh import make_mesh
 from gen_jax.runs import data as run_data
 from gen_jax.runs import layout, manifest, reader, text_tower, weights
 from gen_jax.tasks import build_task
-from gen_jax.training import logging, loop
+from gen_jax.training import feature_data, logging, loop
 from gen_jax.training.progress import say
 
 _KEYS = {
@@ -71,7 +71,7 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
     # Of what was refused until here, a mistake in the config above all, nothing stays.
     if distributed.is_main():
         files.write_text(workdir / layout.CONFIG, config_lib.to_json(config) + "\n")
-    data = run_data.open_data(config.data.to_dict(), workdir, schedule.seed, tokenizer)
+    data = _open_data(config, task, workdir, schedule.seed, tokenizer)
     _check_vocabulary(task, data)
     frozen = _put_frozen(trees, mesh, config.sharding.rules)
     writer = logging.MetricWriter(workdir, tensorboard=config.tensorboard)
@@ -112,6 +112,16 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
     writer.close()
     if distributed.is_main():
         _report(workdir, trained, time.monotonic() - began)
+
+
+def _open_data(config, task, workdir: pathlib.Path, seed: int, tokenizer) -> run_data.RunData:
+    """The data, with features where the task is guided by some."""
+    values, space = config.data.to_dict(), getattr(task, "features", None)
+    if space is None:
+        return run_data.open_data(values, workdir, seed, tokenizer)
+    folder = feature_data.folder_of(run_data.locate(values, workdir), space, workdir)
+    arrays = tuple(space.spec())
+    return run_data.open_data(values, workdir, seed, tokenizer, folder=folder, arrays=arrays)
 
 
 def _with_required(config, workdir: pathlib.Path):

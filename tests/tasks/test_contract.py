@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import encoder, ldm, restore_text, vae
+from configs import encoder, faces, ldm, restore_text, vae
+from gen_jax import encoders
 from gen_jax.common.build import build
 from gen_jax.parallel import sharding
 from gen_jax.parallel.mesh import make_mesh
@@ -23,6 +24,7 @@ DEBUG = {
     "dino": lambda: encoder.get_config("variant=small,debug"),
     "mask_feat": lambda: encoder.get_config("debug"),
     "restore": lambda: restore_text.get_config("debug"),
+    "faces": lambda: faces.get_config("debug"),
 }
 FSDP = ((".*", "fsdp"),)
 BATCH = 8
@@ -43,6 +45,8 @@ class Stage:
             params, extra = filled(tasks[key])
             self.frozen[key] = tasks[key].as_frozen({"params": params, "extra": extra})
         self.task = build_task(self.config.task.to_dict(), tasks or None)
+        for key, spec in (self.task.towers() if hasattr(self.task, "towers") else {}).items():
+            self.frozen[key] = encoders.load(*encoders.parse(spec))[1]
         self.optimizers = {
             g: optim.make_optimizer({"learning_rate": 1e-3, "schedule": "constant"}, 10)
             for g in self.task.losses()
@@ -60,8 +64,10 @@ class Stage:
                 out[key] = rng.integers(0, 200, shape).astype(np.int32)
             elif spec.dtype == jnp.bool_:
                 out[key] = rng.random(shape) < 0.9
+            elif spec.dtype == jnp.int8:
+                out[key] = rng.integers(-127, 128, shape).astype(np.int8)
             else:
-                out[key] = rng.normal(size=shape).astype(np.float32)
+                out[key] = rng.normal(size=shape).astype(spec.dtype)
         return out
 
     def start(self, devices):
@@ -184,6 +190,8 @@ def test_predict_functions_give_what_they_say(name):
     batch = {k: jnp.asarray(v) for k, v in s.batch().items()}
     if name == "vae":
         batch["latent"] = jnp.zeros((BATCH, 4, 4, 4))
+    if name == "faces":
+        batch |= {"seed": jnp.arange(BATCH, dtype=jnp.uint32), "z": jnp.zeros((BATCH, 8))}
     keys = {n: jax.random.key(i) for i, n in enumerate(s.task.rng_streams)}
     for fn_name, fn in s.task.predict_fns().items():
         out = jax.eval_shape(fn, {"params": params, "extra": extra}, batch, keys, s.frozen)

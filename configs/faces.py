@@ -1,0 +1,96 @@
+"""A face generator that is guided by the features of a frozen vision transformer.
+
+    python -m benchmarks.face_data --archive=../shared/data/faces.zip --out=data/face_pictures
+    python -m gen_jax.prepare --source=data/face_pictures --out=data/faces
+    python -m gen_jax.main --config=configs/faces.py:data=data/faces --workdir=runs/faces
+
+`data` is a folder of images (gen_jax.prepare), whose features are computed into the run directory
+the first time, or a folder of features with their images (gen_jax.featurize --keep_image). Without
+it the generator learns crops of the embedded photographs, which are no faces.
+
+`:res=16`, `32`, `64` (default), `128`, `256`; each may begin with the one before
+(`--config.init_from=RUN --config.task.fade_steps=500`). `:objective=drifting` (default),
+`paired`, `imle`, `adversarial`, `projected`. Laptop recipe: dino_tiny guides, 2 CPU cores.
+DINOv2 takes `--config.task.features.encoder=dinov2-small:WEIGHTS` and grids of its own patch size.
+"""
+
+from configs import common
+from gen_jax.common.errors import UserError
+
+_CHANNELS = (256, 192, 128, 64, 32, 16, 16)  # of 4, 8, ... 256 pixels
+_OBJECTIVES = {
+    "drifting": dict(name="drifting", real_per_generated=4),
+    "paired": dict(name="paired", prior="gaussian"),
+    "imle": dict(name="imle"),
+    "adversarial": dict(name="adversarial", discriminator="patch"),
+    "projected": dict(name="adversarial", discriminator="projected", channels=64),
+}
+
+
+def get_config(arg=None):
+    arg = common.parse_arg(
+        arg, res=64, objective="drifting", data="photos", gray=False, debug=False
+    )
+    if arg.res not in (16, 32, 64, 128, 256):
+        raise UserError(f"res={arg.res}: expected 16, 32, 64, 128 or 256")
+    if arg.objective not in _OBJECTIVES:
+        raise UserError(f"objective={arg.objective}: expected one of {', '.join(_OBJECTIVES)}")
+    config = common.base()
+    blocks = arg.res.bit_length() - 2
+    with config.unlocked():
+        config.task = dict(
+            name="faces",
+            image_size=arg.res,
+            fade_steps=0,
+            generator=dict(
+                z_dim=128,
+                w_dim=128,
+                mapping_layers=2,
+                block_out_channels=_CHANNELS[:blocks],
+                out_channels=1 if arg.gray else 3,
+                modulation="style",
+                noise=True,
+                remat=False,
+                dtype="float32",
+            ),
+            # Patches of 8 pixels: a grid of n is what the tower sees of n * 8 pixels.
+            features=dict(
+                encoder="dino_tiny",
+                layers="1,3",
+                grids=(arg.res // 16, arg.res // 8) if arg.res > 16 else (2,),
+                store="int8",
+            ),
+            objective=dict(_OBJECTIVES[arg.objective]),
+        )
+        config.evaluators.faces = dict(split="val", count=256, batch_size=64, encoder="")
+    config.data.update(image_size=arg.res, cache=True)
+    many = config.task.objective.get("real_per_generated", 1)
+    config.training.update(
+        num_steps=3000, batch_size=64 * many, ema=0.998, eval_every=1000, checkpoint_every=250
+    )
+    config.optimizer.model.update(learning_rate=1e-3, warmup_steps=50, b1=0.5, weight_decay=0.0)
+    if arg.objective in ("adversarial", "projected"):
+        config.optimizer.model.update(schedule="constant", b1=0.0)
+        with config.unlocked():
+            config.optimizer.disc = common.optimizer(
+                learning_rate=1e-3, b1=0.0, schedule="constant"
+            )
+    common.set_data(config, arg.data)
+    if arg.debug:
+        _debug(config)
+    return config.lock()
+
+
+def _debug(config):
+    config.task.update(image_size=16)
+    config.task.generator.update(z_dim=8, w_dim=8, block_out_channels=(8, 8, 8))
+    config.task.features.update(layers="0", grids=(2,))
+    if config.task.objective.name == "adversarial":
+        config.task.objective.update(channels=8)
+    if config.task.objective.name == "paired":
+        with config.unlocked():
+            config.task.objective.hidden = 8
+    config.data.update(image_size=16, num=256)
+    config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2, checkpoint_every=0)
+    config.optimizer.model.warmup_steps = 1
+    config.evaluators.faces.update(count=16, batch_size=8)

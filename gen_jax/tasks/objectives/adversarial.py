@@ -1,0 +1,102 @@
+"""Adversarial, the control: a discriminator of patches, or one that reads the frozen features."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gen_jax.common.errors import UserError
+from gen_jax.losses import adversarial
+from gen_jax.models.patch_discriminator import PatchDiscriminator
+from gen_jax.tasks.objectives.base import tokens_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Adversarial:
+    """Non-saturating losses (arXiv 1406.2661).
+
+    Attributes:
+      discriminator: "patch", of pixels, with its gradient at real images penalised (arXiv
+        1801.04406); or "projected", of the frozen tower's features, stored for real images (arXiv
+        2111.01007).
+      channels: of the patch discriminator's first layer, or of the projected one's hidden layers.
+      num_layers: of stride 2, of the patch discriminator.
+      r1_weight: of that penalty.
+    """
+
+    discriminator: str = "patch"
+    channels: int = 32
+    num_layers: int = 3
+    r1_weight: float = 1.0
+
+    groups = ("disc",)
+
+    def __post_init__(self):
+        if self.discriminator not in ("patch", "projected"):
+            raise UserError(
+                f"config.task.objective.discriminator={self.discriminator!r}: expected patch or "
+                "projected"
+            )
+
+    def init(self, scene, rng):
+        """Parameters of the discriminator."""
+        x = scene.real
+        if self.discriminator == "projected":
+            x = scene.features.stored(scene.batch)
+        return {}, {"disc": self._module().init(rng, x)["params"]}, {}
+
+    def loss(self, scene, params):
+        """The generator's."""
+        z = jax.random.normal(scene.rngs["z"], (len(scene.real), scene.z_dim))
+        images = scene.make(params["generator"], z, scene.rngs["noise"])
+        logits = self._logits(scene.everything["disc"], self._seen(scene, images))
+        loss = adversarial.non_saturating_generator(logits).mean()
+        return loss, {"fake": logits.mean()}, {}
+
+    def loss_of_group(self, group, scene, params):
+        """The discriminator's."""
+        z = jax.random.normal(scene.rngs["z"], (len(scene.real), scene.z_dim))
+        images = scene.make(scene.everything["model"]["generator"], z, scene.rngs["noise"])
+        fake = self._logits(params, self._seen(scene, jax.lax.stop_gradient(images)))
+        seen = scene.real
+        if self.discriminator == "projected":
+            seen = scene.features.stored(scene.batch)
+        real = self._logits(params, seen)
+        loss = adversarial.non_saturating_discriminator(real, fake).mean()
+        metrics = {"real": real.mean(), "fake": fake.mean()}
+        if self.discriminator == "patch" and self.r1_weight:
+            penalty = adversarial.r1_penalty(lambda x: self._logits(params, x), seen).mean()
+            # A mean over patches, or more of them would be penalised more.
+            metrics["r1"] = penalty / real[0].size ** 2
+            loss += self.r1_weight * metrics["r1"]
+        return loss, metrics
+
+    def _seen(self, scene, images):
+        if self.discriminator == "patch":
+            return images
+        return scene.features.computed(scene.frozen, images)
+
+    def _module(self):
+        if self.discriminator == "patch":
+            return PatchDiscriminator(self.channels, self.num_layers)
+        return _FeatureDiscriminator(self.channels)
+
+    def _logits(self, params, x):
+        return self._module().apply({"params": params}, x)
+
+
+class _FeatureDiscriminator(nn.Module):
+    """A small head for each feature, place by place; logits of all heads in a row."""
+
+    channels: int
+
+    @nn.compact
+    def __call__(self, features):
+        found = []
+        for name, x in zip(features, tokens_of(features), strict=True):
+            key = name.replace(".", "_")
+            x = nn.LayerNorm(name=f"norm_{key}")(x)
+            x = nn.leaky_relu(nn.Dense(self.channels, name=f"hidden_{key}")(x), 0.2)
+            found.append(nn.Dense(1, name=f"logit_{key}")(x)[..., 0])
+        return jnp.concatenate(found, -1)

@@ -1,0 +1,70 @@
+"""What an objective is, and what it sees of its task."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gen_jax.tasks.feature_space import FeatureSpace
+
+Features = Mapping[str, Array]
+"""Name -> [b, n, n, c] of a grid of places, or [b, c] of the whole image."""
+
+
+class Scene(Protocol):
+    """A step as an objective sees it.
+
+    Attributes:
+      features: the space that it is guided in.
+      z_dim: numbers of a latent.
+      real: images in [-1, 1], of the generator's channels, [b, h, w, c].
+      batch: what the loader gave, features among it.
+      frozen: towers.
+      everything: group -> parameters, those that this loss does not train among them.
+      extra: mutable collections.
+      rngs: keys.
+    """
+
+    features: FeatureSpace
+    z_dim: int
+    real: Float[Array, "b h w c"]
+    batch: Mapping[str, Any]
+    frozen: Mapping[str, Any]
+    everything: Mapping[str, Any]
+    extra: Mapping[str, Any]
+    rngs: Mapping[str, jax.Array]
+
+    make: Callable[..., Float[Array, "b h w c"]]
+    """(generator's parameters, z, key) -> images."""
+
+
+def tokens_of(features: Features) -> list[Float[Array, "b _ _"]]:
+    """Each feature as places of channels, one place for the whole image's."""
+    return [x.reshape(len(x), -1, x.shape[-1]) for x in features.values()]
+
+
+def as_vector(features: Features) -> Float[Array, "b d"]:
+    """All features of an image in a row, each feature's part of about the same length."""
+    rows = []
+    for x in tokens_of(features):
+        flat = x.reshape(len(x), -1)
+        rows.append(flat / flat.shape[-1] ** 0.5)
+    return jnp.concatenate(rows, -1)
+
+
+def squared_error(a: Features, b: Features) -> Float[Array, " b"]:
+    """Of features, in units of the real ones' mean square, averaged over names; `b` is real."""
+    errors = []
+    for name, real in b.items():
+        real = jax.lax.stop_gradient(real)
+        axes = tuple(range(1, real.ndim))
+        scale = jnp.mean(jnp.square(real - real.mean(0, keepdims=True))) + 1e-6
+        errors.append(jnp.mean(jnp.square(a[name] - real), axes) / scale)
+    return sum(errors) / len(errors)
+
+
+def pixel_error(a: Float[Array, "b h w c"], b: Float[Array, "b h w c"]) -> Float[Array, " b"]:
+    """Mean absolute error of images in [-1, 1]."""
+    return jnp.mean(jnp.abs(a - b), (1, 2, 3))

@@ -1,0 +1,84 @@
+"""Drifting in feature space (arXiv 2602.04770): no pairs, no discriminator."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from gen_jax.losses.drifting import drifting
+from gen_jax.tasks.feature_space import resized
+
+
+@dataclasses.dataclass(frozen=True)
+class Drifting:
+    """Generated features drift towards those of the batch's real images.
+
+    Attributes:
+      temperatures: of the field, see `losses.drifting`.
+      real_per_generated: real images of the batch for each generated one: stored features cost
+        nothing to compute.
+      pools: cells a side that a grid's means and deviations are taken over, beside each place by
+        itself.
+      places_weight: of the fields of single places.
+      pooled_weight: of the fields of means and deviations.
+      whole_weight: of the fields of class tokens and embeddings.
+      pixel_weight: of the field of the image itself, brought to `pixel_side`.
+      pixel_side: pixels.
+    """
+
+    temperatures: Sequence[float] = (0.02, 0.05, 0.2)
+    real_per_generated: int = 4
+    pools: Sequence[int] = (1, 2)
+    places_weight: float = 1.0
+    pooled_weight: float = 1.0
+    whole_weight: float = 1.0
+    pixel_weight: float = 0.5
+    pixel_side: int = 16
+
+    groups = ()
+
+    def init(self, scene, rng):
+        """No parameters and no collections of its own."""
+        return {}, {}, {}
+
+    def loss(self, scene, params):
+        """The fields' losses, weighted, and the raw force of each kind."""
+        count = max(1, len(scene.real) // self.real_per_generated)
+        z = jax.random.normal(scene.rngs["z"], (count, scene.z_dim))
+        images = scene.make(params["generator"], z, scene.rngs["noise"])
+        real = self._sets(scene.features.stored(scene.batch), scene.real)
+        fake = self._sets(scene.features.computed(scene.frozen, images), images)
+        total, metrics = 0.0, {}
+        for kind, sets in fake.items():
+            weight = getattr(self, f"{kind}_weight")
+            if not weight or not sets:
+                continue
+            found = [
+                drifting(x, real[kind][name], temperatures=tuple(self.temperatures))
+                for name, x in sets.items()
+            ]
+            total += weight * sum(loss.mean() for loss, _ in found) / len(found)
+            force = sum(aux["force"].mean() for _, aux in found) / len(found)
+            metrics[f"force_{kind}"] = force
+        metrics["force"] = sum(metrics.values()) / len(metrics)
+        return total, metrics, {}
+
+    def _sets(self, features, images):
+        """Kind -> name -> [s, b, c]."""
+        found = {"places": {}, "pooled": {}, "whole": {}, "pixel": {}}
+        for name, x in features.items():
+            if x.ndim == 2:
+                found["whole"][name] = x[None]
+                continue
+            b, n, _, c = x.shape
+            found["places"][name] = x.reshape(b, n * n, c).swapaxes(0, 1)
+            for side in (p for p in self.pools if p < n and n % p == 0):
+                cells = x.reshape(b, side, n // side, side, n // side, c)
+                mean = cells.mean((2, 4))
+                spread = jnp.sqrt(cells.var((2, 4)) + 1e-6)
+                both = jnp.concatenate([mean, spread], -1).reshape(b, side * side, 2 * c)
+                found["pooled"][f"{name}/{side}"] = both.swapaxes(0, 1)
+        small = resized(images, min(self.pixel_side, images.shape[1]))
+        found["pixel"]["pixel"] = small.reshape(1, len(small), -1)
+        return found

@@ -1,0 +1,57 @@
+"""IMLE in feature space: every real image pulls the nearest of many samples (arXiv 1809.09087)."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from gen_jax.losses.imle import mean_nearest_distance, nearest
+from gen_jax.tasks.objectives.base import as_vector, pixel_error, squared_error
+
+
+@dataclasses.dataclass(frozen=True)
+class IMLE:
+    """Chooses by features, then brings features and pixels of the chosen to the real image's.
+
+    Attributes:
+      samples: drawn for each real image; they all compete for all of the batch.
+      radius: of rejection (arXiv 2409.17439), in mean distances of real images to their nearest.
+      pixel_weight: of the mean absolute error beside that of features.
+    """
+
+    samples: int = 4
+    radius: float = 0.5
+    pixel_weight: float = 0.5
+
+    groups = ()
+
+    def init(self, scene, rng):
+        """No parameters and no collections of its own."""
+        return {}, {}, {}
+
+    def loss(self, scene, params):
+        """Errors of the chosen samples, and how far they were."""
+        b = len(scene.real)
+        z = jax.random.normal(scene.rngs["z"], (b * self.samples, scene.z_dim))
+        real = scene.features.stored(scene.batch)
+        ours = as_vector(real)
+        generator = jax.lax.stop_gradient(params["generator"])
+
+        def described(part):
+            z, key = part
+            images = scene.make(generator, z, key)
+            return as_vector(scene.features.computed(scene.frozen, images))
+
+        # A part at a time: of what does not win, nothing has to be kept.
+        keys = jax.random.split(scene.rngs["noise"], self.samples)
+        parts = z.reshape(self.samples, b, -1)
+        pool = jax.lax.map(described, (parts, keys)).reshape(self.samples * b, -1)
+        radius = self.radius * mean_nearest_distance(ours)
+        chosen, distance = nearest(ours, jax.lax.stop_gradient(pool), radius)
+        images = scene.make(params["generator"], z[chosen], scene.rngs["noise"])
+        features = squared_error(scene.features.computed(scene.frozen, images), real).mean()
+        pixels = pixel_error(images, scene.real).mean()
+        used = jnp.zeros((len(z),)).at[chosen].set(1.0).sum() / b
+        metrics = {"features": features, "pixels": pixels, "distance": distance.mean()}
+        metrics["distinct"] = used  # of the chosen, 1 where each image has its own
+        return features + self.pixel_weight * pixels, metrics, {}

@@ -1,0 +1,183 @@
+"""The face stage: its feature space, its objectives, its mistakes."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import faces
+from gen_jax import encoders
+from gen_jax.common.errors import UserError
+from gen_jax.data import feature_codec
+from gen_jax.tasks import build_task
+from gen_jax.tasks.feature_space import FROZEN, FeatureSpace
+from gen_jax.tasks.objectives.paired import Paired
+from tests.tasks.test_contract import filled
+
+OBJECTIVES = ("drifting", "paired", "imle", "adversarial", "projected")
+BATCH = 8
+
+
+def config(which="drifting", **changes):
+    return faces.get_config(f"debug,objective={which}").task.to_dict() | changes
+
+
+@functools.cache
+def tower():
+    return {FROZEN: encoders.load("dino_tiny")[1]}
+
+
+@functools.cache
+def images():
+    rng = np.random.default_rng(0)
+    flat = rng.integers(40, 216, (BATCH, 4, 4, 3)).astype(np.float32)
+    smooth = jax.image.resize(jnp.asarray(flat), (BATCH, 16, 16, 3), "cubic")
+    return np.asarray(jnp.clip(smooth, 0, 255)).astype(np.uint8)
+
+
+def batch_of(task):
+    """Images, and their features as a loader gives them."""
+    store = feature_codec.Store.parse(task.features.store)
+    out = {"image": jnp.asarray(images())}
+    computed = task.features.computed(tower(), jnp.asarray(images()) / 127.5 - 1.0)
+    for name, x in computed.items():
+        for ending, value in feature_codec.encode(x, store).items():
+            out[name + ("." + ending if ending else "")] = value
+    return out
+
+
+@functools.cache
+def stage(objective):
+    task = build_task(config(objective))
+    params, extra = filled(task)
+    extra = {**extra, **({"latent_covariance": jnp.eye(8)} if objective == "paired" else {})}
+    return task, params, extra, batch_of(task)
+
+
+def keys(task, seed=0):
+    return {n: jax.random.key(seed + i) for i, n in enumerate(task.rng_streams)}
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_teaches_every_parameter(objective):
+    task, params, extra, batch = stage(objective)
+    for group, loss_fn in task.losses().items():
+        run = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))
+        (loss, (metrics, changed)), grads = run(
+            params[group], params, extra, batch, keys(task), tower()
+        )
+        assert np.isfinite(loss) and all(np.isfinite(v) for v in metrics.values())
+        assert set(changed) == set(extra), "a collection came or went"
+        for path, g in jax.tree_util.tree_leaves_with_path(grads):
+            assert np.isfinite(g).all() and np.abs(g).max() > 0, jax.tree_util.keystr(path)
+
+
+def test_batch_is_what_a_loader_gives():
+    task, _, _, batch = stage("drifting")
+    spec = task.batch_spec()
+    assert {k: (v.shape[1:], v.dtype) for k, v in batch.items()} == {
+        k: (v.shape, v.dtype) for k, v in spec.items()
+    }
+    stored = task.features.stored(batch)
+    computed = task.features.computed(tower(), jnp.asarray(images()) / 127.5 - 1.0)
+    for name, x in stored.items():
+        assert feature_codec.cosine(x, computed[name]).min() > 0.999
+
+
+def test_gray_images_have_the_features_of_their_copies():
+    space = FeatureSpace(layers="0", grids=(2,))
+    gray = jnp.asarray(images()[..., :1]) / 127.5 - 1.0
+    one, three = space.computed(tower(), gray), space.computed(tower(), gray.repeat(3, -1))
+    for name in one:
+        np.testing.assert_allclose(one[name], three[name], atol=1e-4)
+
+
+def test_drifting_pulls_several_real_images_for_each_generated():
+    task, params, extra, batch = stage("drifting")
+    seen = []
+    scene = task._scene(batch, params, extra, keys(task), tower())
+
+    def make(params, z, key):
+        seen.append(z.shape)
+        return jnp.zeros((len(z), 16, 16, 3))
+
+    object.__setattr__(scene, "make", make)
+    _, metrics, _ = task.objective.loss(scene, params["model"])
+    assert seen == [(BATCH // task.objective.real_per_generated, 8)]
+    assert set(metrics) == {"force", "force_places", "force_pooled", "force_whole", "force_pixel"}
+
+
+def test_the_gaussian_prior_has_the_moments_of_the_latents():
+    z = jax.random.normal(jax.random.key(0), (4000, 3)) @ jnp.array(
+        [[2.0, 0, 0], [1, 1, 0], [0, 0, 0.1]]
+    )
+    z = z + jnp.array([1.0, 2, 3])[None]
+    how, extra = (
+        Paired(momentum=0.9),
+        {
+            "latent_mean": jnp.zeros(3),
+            "latent_covariance": jnp.eye(3),
+            "latent_updates": jnp.zeros((), jnp.int32),
+        },
+    )
+    for part in jnp.split(z, 20):
+        extra = how._moments(extra, part)
+    drawn = how.draw(extra, jax.random.normal(jax.random.key(1), (4000, 3)))
+    np.testing.assert_allclose(drawn.mean(0), z.mean(0), atol=0.15)
+    np.testing.assert_allclose(np.cov(drawn.T), np.cov(z.T), atol=0.5)
+    normal = jax.random.normal(jax.random.key(1), (4, 3))
+    np.testing.assert_array_equal(Paired(prior="none").draw(extra, normal), normal)
+
+
+def test_imle_chooses_samples_that_are_nearer_than_chance():
+    task, params, extra, batch = stage("imle")
+    scene = task._scene(batch, params, extra, keys(task), tower())
+    _, metrics, _ = task.objective.loss(scene, params["model"])
+    one = build_task(config("imle", objective=dict(name="imle", samples=1)))
+    scene = one._scene(batch, params, extra, keys(task), tower())
+    _, alone, _ = one.objective.loss(scene, params["model"])
+    assert metrics["distance"] < alone["distance"]
+    assert 1 / BATCH <= metrics["distinct"] <= 1
+
+
+@pytest.mark.parametrize("objective", ["drifting", "paired"])
+def test_a_picture_depends_on_its_seed_alone(objective):
+    task, params, extra, _ = stage(objective)
+    variables = {"params": params, "extra": extra}
+    generate = task.predict_fns()["generate"]
+    seeds = jnp.array([5, 6, 7], jnp.uint32)
+    whole = generate(variables, {"seed": seeds}, keys(task), {})["image"]
+    alone = generate(variables, {"seed": seeds[1:2]}, keys(task, 9), {})["image"]
+    assert np.abs(np.int32(whole[1]) - np.int32(alone[0])).max() <= 1
+    assert np.abs(np.int32(whole[0]) - np.int32(whole[1])).max() > 1
+
+
+def test_a_new_block_fades_in_by_updates():
+    task = build_task(config(fade_steps=10))
+    params, extra = filled(task)
+    batch, z = batch_of(task), jnp.ones((2, 8))
+    made = []
+    for updates in (0, 5, 10, 20):
+        scene = task._scene(batch, params, {**extra, "updates": jnp.int32(updates)}, {}, {})
+        made.append(scene.make(params["model"]["generator"], z, jax.random.key(0)))
+    np.testing.assert_allclose(made[1], (made[0] + made[2]) / 2, atol=1e-4)
+    np.testing.assert_array_equal(made[2], made[3])
+    assert np.abs(made[0] - made[2]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(image_size=32), "block_out_channels"),
+        (dict(objective=dict(name="magic")), "objective.name"),
+        (dict(objective=dict(name="paired", prior="magic")), "prior"),
+        (dict(objective=dict(name="adversarial", discriminator="magic")), "discriminator"),
+        (dict(features=dict(store="pca64-int8")), "store"),
+        (dict(features=dict(encoder="dino_huge")), "dino_huge"),
+    ],
+)
+def test_mistakes_are_named(changes, message):
+    with pytest.raises(UserError, match=message):
+        build_task(config(**changes)).batch_spec()
