@@ -62,7 +62,9 @@ def get_config(arg=None):
             ),
             objective=dict(_OBJECTIVES[arg.objective]),
         )
-        config.evaluators.faces = dict(split="val", count=256, batch_size=64, encoder="")
+        config.evaluators.faces = dict(
+            split="val", count=256, batch_size=64, encoder="", detector=""
+        )
     config.data.update(image_size=arg.res, cache=True)
     many = config.task.objective.get("real_per_generated", 1)
     config.training.update(

@@ -100,3 +100,17 @@ def test_real_photograph_through_the_whole_chain():
     # The middle of the cat at 64 pixels keeps its mean colour.
     whole = photos.load("chelsea.png")[:, 75:375].reshape(-1, 3).mean(0)
     np.testing.assert_allclose(image.reshape(-1, 3).mean(0), whole, atol=1.0)
+
+
+def test_features_are_mirrored_with_their_image():
+    example = _example(captions=("a face",))
+    example |= {"grid": np.arange(12).reshape(2, 2, 3), "whole": np.arange(3)}
+    step = transforms.mirrored_features(("grid", "whole"), probability=1.0)
+    found = step(example, _rng())
+    np.testing.assert_array_equal(found["image"], example["image"][:, ::-1])
+    np.testing.assert_array_equal(found["grid"], example["grid"][:, ::-1])
+    np.testing.assert_array_equal(found["whole"], example["whole"])
+    held = {**example, "captions": ("an eye on the left",)}
+    np.testing.assert_array_equal(step(held, _rng())["grid"], example["grid"])
+    whole = transforms.featured(20, ("grid", "whole"), train=False)(example, _rng())
+    assert set(whole) == {"image", "label", "grid", "whole"} and whole["image"].shape == (20, 20, 3)
