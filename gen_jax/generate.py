@@ -1,10 +1,14 @@
-r"""Generates images from prompts with a trained run.
+r"""Generates images with a trained run: from prompts, or from seeds alone.
 
     python -m gen_jax.generate --run=runs/ldm --prompt="a cat" --num=8 --seed=0 --out=out
     python -m gen_jax.generate --run=runs/ldm --prompt="a cat" --interpolate=1,2 --frames=16 \
         --out=out
 
-Writes a PNG and a manifest (JSON) for each picture, and grid.png. A picture depends on its
+    python -m gen_jax.generate --run=runs/faces --num=64 --seed=0 --out=out
+    python -m gen_jax.generate --run=runs/faces --interpolate=1,2 --frames=32 --out=out
+
+Writes a PNG and a manifest (JSON) for each picture, and grid.png; an interpolation as
+frames.gif, too. A picture depends on its
 seed, its prompt and the settings alone, however many are made at once.
 """
 
@@ -36,6 +40,10 @@ _INTERVAL = flags.DEFINE_string(
 _RESCALE = flags.DEFINE_float("rescale", None, "Share of the contrast put back, 0 to 1.")
 _BATCH = flags.DEFINE_integer("batch", 16, "Pictures at once.")
 _INTERPOLATE = flags.DEFINE_string("interpolate", None, "SEED_A,SEED_B: a row from one to another.")
+_PATH = flags.DEFINE_string("path", "slerp", "Of the interpolation, without text: slerp or lerp.")
+_TRUNCATION = flags.DEFINE_float(
+    "truncation", 1.0, "Without text: nearness to the mean picture, 0, 1 for none."
+)
 _FRAMES = flags.DEFINE_integer("frames", 16, "Pictures of the interpolation.")
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")
 
@@ -44,8 +52,6 @@ def _check() -> None:
     for name, holder in (("run", _RUN), ("out", _OUT)):
         if not holder.value:
             raise UserError(f"--{name} is missing; see --help")
-    if not _PROMPT.value:
-        raise UserError('--prompt is missing: say what to generate, such as --prompt="a cat"')
     for name, holder in (("num", _NUM), ("batch", _BATCH), ("frames", _FRAMES)):
         if holder.value < 1:
             raise UserError(f"--{name}={holder.value}: expected at least 1")
@@ -69,15 +75,47 @@ def main(_) -> None:
     _check()
     interval = _pair(_INTERVAL, float, "LOW,HIGH, such as 0.3,1")
     ends = _pair(_INTERPOLATE, int, "two seeds, such as --interpolate=1,2")
-    import numpy as np
-
-    from gen_jax.common import files, pictures
+    if ends and min(ends) < 0:
+        raise UserError(f"--interpolate={_INTERPOLATE.value}: expected seeds of 0 or more")
     from gen_jax.parallel import compilation
-    from gen_jax.pipelines import generation
-    from gen_jax.runs import layout, manifest, reader
+    from gen_jax.pipelines.seeds import SeedsToImages
+    from gen_jax.runs import reader
 
     compilation.set_up()
     model = reader.load(_RUN.value, _STEP.value)
+    if SeedsToImages.fits(model):
+        made = _from_seeds(model, ends)
+    else:
+        made = _from_prompts(model, ends, interval)
+    _write(model, ends, *made)
+
+
+def _from_seeds(model, ends):
+    """Pictures, their prompts, seeds, and the settings."""
+    from gen_jax.pipelines.seeds import SeedsToImages
+
+    if _PROMPT.value or _NEGATIVE.value:
+        raise UserError(
+            f"--run={_RUN.value}: a {model.config.task.name} run hears no text; leave --prompt "
+            "and --negative out"
+        )
+    pipe = SeedsToImages(model, _TRUNCATION.value)
+    z, seeds = None, [_SEED.value + i for i in range(_NUM.value)]
+    if ends:
+        z = pipe.between(ends, _FRAMES.value, _PATH.value)
+        # One noise for all frames: the latent alone changes.
+        seeds = [ends[0]] * _FRAMES.value
+    images = pipe(seeds, z, _BATCH.value)
+    path = {"path": _PATH.value} if ends else {}
+    return images, [""] * len(images), seeds, {**pipe.settings, **path}
+
+
+def _from_prompts(model, ends, interval):
+    """Pictures, their prompts, seeds, and the settings."""
+    import numpy as np
+
+    from gen_jax.pipelines import generation
+
     pipe = generation.TextToImage(
         model,
         sampler=_SAMPLER.value,
@@ -86,11 +124,14 @@ def main(_) -> None:
         guidance_rescale=_RESCALE.value,
         guidance_interval=interval,
     )
+    if not _PROMPT.value:
+        raise UserError('--prompt is missing: say what to generate, such as --prompt="a cat"')
     for text in pipe.truncated([*_PROMPT.value, _NEGATIVE.value]):
         print(
             f"note: the prompt {text[:40]!r}... is longer than the "
             f"{pipe.task.text_encoder.max_length} tokens that the model reads; the rest is ignored"
         )
+    x_T = None
     if ends:
         prompts = [p for p in _PROMPT.value for _ in range(_FRAMES.value)]
         path = generation.slerp(*pipe.noise(ends), _FRAMES.value)
@@ -99,17 +140,20 @@ def main(_) -> None:
     else:
         prompts = [p for p in _PROMPT.value for _ in range(_NUM.value)]
         seeds = [_SEED.value + i for i in range(len(prompts))]
-        x_T = None
-    request = generation.Request(prompts, seeds, _NEGATIVE.value, x_T)
-    out = layout.make(_OUT.value)
-    images = pipe(request, _BATCH.value)
+    images = pipe(generation.Request(prompts, seeds, _NEGATIVE.value, x_T), _BATCH.value)
+    return images, prompts, seeds, {"negative_prompt": _NEGATIVE.value, **pipe.settings}
 
+
+def _write(model, ends, images, prompts, seeds, settings) -> None:
+    from gen_jax.common import files, pictures
+    from gen_jax.runs import layout, manifest
+
+    out = layout.make(_OUT.value)
     facts = {
         "run": str(model.path),
         "checkpoint_step": model.step,
         "weights_sha256": model.digest,
-        "negative_prompt": _NEGATIVE.value,
-        **pipe.settings,
+        **settings,
         "environment": manifest.environment(),
     }
     for index, (image, prompt, seed) in enumerate(zip(images, prompts, seeds)):
@@ -121,7 +165,10 @@ def main(_) -> None:
         extra["sha256"] = hashlib.sha256(name.read_bytes()).hexdigest()
         files.write_text(name.with_suffix(".json"), json.dumps({**extra, **facts}, indent=2))
     columns = _FRAMES.value if ends else (_NUM.value if len(_PROMPT.value) > 1 else None)
-    pictures.save(out / "grid.png", pictures.grid(images, prompts, columns=columns))
+    below = [text or f"seed {seed}" for text, seed in zip(prompts, seeds)]
+    pictures.save(out / "grid.png", pictures.grid(images, below, columns=columns))
+    if ends:
+        pictures.save_gif(out / "frames.gif", images)
     print(f"wrote {len(images)} pictures with manifests to {out}")
     print(f"grid  {pathlib.Path(out) / 'grid.png'}")
 

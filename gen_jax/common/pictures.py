@@ -66,6 +66,20 @@ def save(path: pathlib.Path, image: np.ndarray) -> None:
         Image.fromarray(image).save(temporary, format="PNG")
 
 
+def save_gif(path: pathlib.Path, images: np.ndarray, milliseconds: int = 80) -> None:
+    """Writes frames, uint8 `[n, h, w, 3]`, as an endless animation, whole or not at all."""
+    frames = [Image.fromarray(image) for image in images]
+    with files.replacing(path) as temporary:
+        frames[0].save(
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=frames[1:],
+            duration=milliseconds,
+            loop=0,
+        )
+
+
 def plot_curves(
     path: pathlib.Path,
     curves: dict[str, tuple[Sequence[float | int], Sequence[float | int]]],

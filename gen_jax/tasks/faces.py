@@ -16,6 +16,7 @@ from gen_jax.tasks.feature_space import FeatureSpace
 from gen_jax.tasks.objectives import OBJECTIVES
 
 _LUMA = (0.299, 0.587, 0.114)  # BT.601
+_MANY = 1024  # latents whose mean a truncated one is brought near to
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,30 +125,52 @@ class FacesTask:
             self.features, self.generator.z_dim, real, batch, frozen, everything, extra, rngs, make
         )
 
+    def latents(self, seeds: Any) -> jax.Array:
+        """Standard normal latents [b, z_dim] of seeds, each of its own alone."""
+
+        def one(seed):
+            key = jax.random.fold_in(jax.random.key(seed), 0)
+            return jax.random.normal(key, (self.generator.z_dim,))
+
+        return jax.vmap(one)(jnp.asarray(seeds, jnp.uint32))
+
     def _generate(self, variables, batch, rngs, frozen):
         """Pictures of seeds, "seed" uint32 [b]: each of its own alone."""
-        keys = jax.vmap(jax.random.key)(batch["seed"])
-        one = lambda k: jax.random.normal(jax.random.fold_in(k, 0), (self.generator.z_dim,))  # noqa: E731
-        z = jax.vmap(one)(keys)
-        return self._synthesize(variables, {"z": z, "seed": batch["seed"]}, rngs, frozen)
+        batch = {**batch, "z": self.latents(batch["seed"])}
+        return self._synthesize(variables, batch, rngs, frozen)
 
     def _synthesize(self, variables, batch, rngs, frozen):
-        """Pictures of latents "z" [b, z_dim], standard normal, with noise by "seed"."""
-        z = batch["z"]
+        """Pictures of latents "z" [b, z_dim], standard normal, with noise by "seed".
+
+        With "truncation" [b], what steers the blocks is brought so near to its mean: 1 leaves it,
+        0 is the mean (arXiv 1812.04948, appendix B).
+        """
+        w = self._steering(variables, batch["z"])
+        if "truncation" in batch:
+            many = jax.random.normal(jax.random.key(0), (_MANY, self.generator.z_dim))
+            mean = self._steering(variables, many).mean(0, keepdims=True)
+            w = mean + batch["truncation"][:, None] * (w - mean)
+        keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 1))(batch["seed"])
+        return {"image": self._pixels(variables, w, keys)}
+
+    def _steering(self, variables, z):
         if hasattr(self.objective, "draw"):
             z = self.objective.draw(variables["extra"], z)
-        keys = jax.vmap(jax.random.fold_in, (0, None))(jax.vmap(jax.random.key)(batch["seed"]), 1)
-        return {"image": self._pixels(variables, z, keys)}
+        return self._of_generator(variables, z, method="mapping")
 
     def _reconstruct(self, variables, batch, rngs, frozen):
         scene = self._scene(batch, {}, variables["extra"], rngs, frozen)
         params = variables["params"]["model"]
         z = self.objective.encode(scene, params, self.features.stored(batch))
-        return {"image": self._pixels(variables, z, None)}
+        w = self._of_generator(variables, z, method="mapping")
+        return {"image": self._pixels(variables, w, None)}
 
-    def _pixels(self, variables, z, keys):
+    def _of_generator(self, variables, *args, method):
         params = variables["params"]["model"]["generator"]
-        y = first_stage.to_pixels(self.generator.apply({"params": params}, z, keys))
+        return self.generator.apply({"params": params}, *args, method=method)
+
+    def _pixels(self, variables, w, keys):
+        y = first_stage.to_pixels(self._of_generator(variables, w, keys, method="synthesis"))
         return jnp.broadcast_to(y, (*y.shape[:3], 3))
 
 

@@ -1,0 +1,78 @@
+"""The face stage through the doors: trained, sampled, interpolated."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.processes import call
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faces") / "run"
+    result = call("main", "--config=configs/faces.py:debug,objective=paired", f"--workdir={folder}")
+    assert result.returncode == 0, result.stderr[-3000:]
+    return folder
+
+
+def pixels(path):
+    return np.asarray(Image.open(path))
+
+
+def generate(run, out, *args):
+    result = call("generate", f"--run={run}", f"--out={out}", *args)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return out
+
+
+def test_a_run_ends_with_a_sheet_and_a_report(run):
+    report = json.loads((run / "report.json").read_text())
+    assert {"faces/fd", "faces/kid", "faces/recall", "faces/precision"} <= set(report)
+    assert (run / "samples" / "step_0000004_samples.png").is_file()
+    assert (run / "features" / "features.json").is_file()
+
+
+def test_a_picture_is_its_seed(run, tmp_path):
+    many = generate(run, tmp_path / "many", "--num=3", "--seed=5")
+    one = generate(run, tmp_path / "one", "--num=1", "--seed=7", "--batch=1")
+    near = np.int32(pixels(many / "00002.png")) - np.int32(pixels(one / "00000.png"))
+    assert np.abs(near).max() <= 1
+    assert json.loads((many / "00002.json").read_text())["seed"] == 7
+
+
+def test_interpolations_begin_and_end_with_their_seeds(run, tmp_path):
+    out = generate(run, tmp_path / "path", "--interpolate=1,2", "--frames=5")
+    assert len(list(out.glob("0*.png"))) == 5
+    assert Image.open(out / "frames.gif").n_frames >= 2
+    ends = generate(run, tmp_path / "ends", "--num=1", "--seed=1")
+    near = np.int32(pixels(out / "00000.png")) - np.int32(pixels(ends / "00000.png"))
+    assert np.abs(near).max() <= 1
+
+
+def test_truncation_brings_pictures_together(run, tmp_path):
+    whole = generate(run, tmp_path / "1", "--num=4")
+    none = generate(run, tmp_path / "0", "--num=4", "--truncation=0")
+    spread = [
+        np.std([pixels(f / f"0000{i}.png").astype(float) for i in range(4)], 0).mean()
+        for f in (whole, none)
+    ]
+    assert spread[1] < 0.5 * spread[0] + 0.5
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--prompt=a man",), "hears no text"),
+        (("--truncation=5",), "--truncation=5"),
+        (("--interpolate=1,2", "--path=round"), "--path=round"),
+        (("--interpolate=-1,2",), "--interpolate"),
+    ],
+)
+def test_mistakes_cost_one_line(run, tmp_path, args, message):
+    result = call("generate", f"--run={run}", f"--out={tmp_path / 'x'}", *args)
+    assert result.returncode == 1 and message in result.stderr
+    assert "Traceback" not in result.stderr and not (tmp_path / "x").exists()
