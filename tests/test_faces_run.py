@@ -74,5 +74,5 @@ def test_truncation_brings_pictures_together(run, tmp_path):
 )
 def test_mistakes_cost_one_line(run, tmp_path, args, message):
     result = call("generate", f"--run={run}", f"--out={tmp_path / 'x'}", *args)
-    assert result.returncode == 1 and message in result.stderr
+    assert result.returncode == 2 and message in result.stderr
     assert "Traceback" not in result.stderr and not (tmp_path / "x").exists()
