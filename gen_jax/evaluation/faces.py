@@ -59,7 +59,7 @@ class Faces:
             "precision": spread.precision,
             "recall": spread.recall,
             # Of pixels, 1 where samples differ as much from each other as real images do.
-            "diversity": float(_deviation(made) / max(_deviation(real), 1e-6)),
+            "diversity": _deviation(made) / max(_deviation(real), 1e-6),
         }
         if self.detector:
             metrics |= _anatomy(FaceDetector(self.detector), real, made)
@@ -78,7 +78,7 @@ class Faces:
 
 
 def _deviation(images: np.ndarray) -> float:
-    return images.astype(np.float32).std(0).mean()
+    return float(images.astype(np.float32).std(0).mean())
 
 
 def _anatomy(detector: FaceDetector, real: np.ndarray, made: np.ndarray) -> dict[str, float]:
