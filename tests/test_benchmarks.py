@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import restore, restore_ablations, sampling, train_step
+from benchmarks import face_objectives, restore, restore_ablations, sampling, train_step
 from gen_jax.models import presets
 
 
@@ -75,6 +75,32 @@ def test_ablations_are_trained_measured_and_put_side_by_side(monkeypatch, capsys
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2].startswith("| block | 22.00 | - |")
     assert lines[-1].startswith("| film | 24.00 | - |")
+
+
+def test_objectives_of_faces_have_a_mean_and_a_deviation(monkeypatch, capsys, tmp_path):
+    seen = []
+
+    def run(command, check):
+        seen.append(command)
+        folder = next(a.removeprefix("--workdir=") for a in command if a.startswith("--workdir="))
+        where = tmp_path / folder.rsplit("/", 1)[-1]
+        where.mkdir()
+        (where / "done.json").write_text("{}")
+        (where / "report.json").write_text(json.dumps({"faces/kid": float(len(seen))}))
+
+    monkeypatch.setattr(face_objectives.subprocess, "run", run)
+    monkeypatch.setattr(face_objectives, "sheet", lambda runs: np.zeros((8, 8, 3), np.uint8))
+    options = ["--data=d", "--steps=8", "--seeds=2", "--gray", f"--workdir={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", ["x", *options, "--objectives", "paired, no prior", "imle"])
+    for _ in range(2):  # the second time, everything stands
+        face_objectives.main()
+        lines = capsys.readouterr().out.splitlines()
+        assert "| paired, no prior | 1.500 ± 0.707 |" in lines
+        assert "| imle | 3.500 ± 0.707 |" in lines
+    assert len(seen) == 4
+    assert "--config=configs/faces.py:data=d,res=32,objective=paired,gray" in seen[0]
+    assert "--config.task.objective.prior=none" in seen[0] and "--config.training.seed=1" in seen[1]
+    assert (tmp_path / "sheets.png").is_file()
 
 
 def test_who_takes_too_long_is_named(call, capsys):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import face_objectives
 from tests.processes import call
 
 pytestmark = pytest.mark.slow
@@ -76,3 +77,8 @@ def test_mistakes_cost_one_line(run, tmp_path, args, message):
     result = call("generate", f"--run={run}", f"--out={tmp_path / 'x'}", *args)
     assert result.returncode == 2 and message in result.stderr
     assert "Traceback" not in result.stderr and not (tmp_path / "x").exists()
+
+
+def test_runs_stand_side_by_side(run):
+    sheet = face_objectives.sheet({"paired": run, "again": run})
+    assert sheet.dtype == np.uint8 and sheet.shape[1] > 8 * 16
