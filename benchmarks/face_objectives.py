@@ -20,6 +20,7 @@ import numpy as np
 # Name -> argument of the config, and further flags.
 OBJECTIVES = {
     "paired, no prior": ("objective=paired", ["--config.task.objective.prior=none"]),
+    "paired, Gaussian": ("objective=paired", ["--config.task.objective.prior=gaussian"]),
     "paired": ("objective=paired", []),
     "drifting": ("objective=drifting", []),
     "imle": ("objective=imle", []),
@@ -69,7 +70,7 @@ def sheet(runs: dict[str, pathlib.Path]) -> np.ndarray:
     from gen_jax.pipelines.seeds import SeedsToImages
     from gen_jax.runs import reader
 
-    rows = [SeedsToImages(reader.load(run, "last"))(range(_SHOWN)) for run in runs.values()]
+    rows = [SeedsToImages(reader.load(str(run), "last"))(range(_SHOWN)) for run in runs.values()]
     below = [name if i == 0 else "" for name in runs for i in range(_SHOWN)]
     return pictures.grid(np.concatenate(rows), below, columns=_SHOWN)
 

@@ -20,7 +20,7 @@ from gen_jax.common.errors import UserError
 _CHANNELS = (256, 192, 128, 64, 32, 16, 16)  # of 4, 8, ... 256 pixels
 _OBJECTIVES = {
     "drifting": dict(name="drifting", real_per_generated=4),
-    "paired": dict(name="paired", prior="gaussian"),
+    "paired": dict(name="paired", prior="flow"),
     "imle": dict(name="imle"),
     "adversarial": dict(name="adversarial", discriminator="patch"),
     "projected": dict(name="adversarial", discriminator="projected", channels=64),
@@ -77,6 +77,11 @@ def get_config(arg=None):
             config.optimizer.disc = common.optimizer(
                 learning_rate=1e-3, b1=0.0, schedule="constant"
             )
+    if arg.objective == "paired":
+        # Latents move while the prior learns them: it keeps to the moving average, too.
+        with config.unlocked():
+            config.optimizer.prior = common.optimizer(learning_rate=1e-3, warmup_steps=50)
+        config.training.ema_groups = ("model", "prior")
     common.set_data(config, arg.data)
     if arg.debug:
         _debug(config)
@@ -91,7 +96,8 @@ def _debug(config):
         config.task.objective.update(channels=8)
     if config.task.objective.name == "paired":
         with config.unlocked():
-            config.task.objective.hidden = 8
+            config.task.objective.update(hidden=8, flow_hidden=8)
+            config.optimizer.prior.warmup_steps = 1
     config.data.update(image_size=16, num=256)
     config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2, checkpoint_every=0)
     config.optimizer.model.warmup_steps = 1

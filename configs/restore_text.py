@@ -62,12 +62,15 @@ def get_config(arg=None):
 
 
 def _finish(config):
-    config.training.num_steps = 1600
-    config.optimizer.model.update(learning_rate=6e-4, warmup_steps=30)
+    config.training.num_steps = 2000
+    config.optimizer.model.update(learning_rate=1e-3, warmup_steps=30)
+    if config.data.degradation == "photograph":
+        # Or the camera's faint noise would be kept with the texture.
+        config.data.degradation = "photograph_camera"
     config.task.update(
         perceptual="lpips",
         perceptual_encoder="lpips-vgg",
-        perceptual_weight=0.06,
+        perceptual_weight=0.045,
         perceptual_every=4,
     )
     with config.unlocked():

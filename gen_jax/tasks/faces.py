@@ -155,7 +155,7 @@ class FacesTask:
 
     def _steering(self, variables, z):
         if hasattr(self.objective, "draw"):
-            z = self.objective.draw(variables["extra"], z)
+            z = self.objective.draw(variables, z)
         return self._of_generator(variables, z, method="mapping")
 
     def _reconstruct(self, variables, batch, rngs, frozen):

@@ -115,7 +115,7 @@ def test_the_gaussian_prior_has_the_moments_of_the_latents():
     )
     z = z + jnp.array([1.0, 2, 3])[None]
     how, extra = (
-        Paired(momentum=0.9),
+        Paired(momentum=0.9, prior="gaussian"),
         {
             "latent_mean": jnp.zeros(3),
             "latent_covariance": jnp.eye(3),
@@ -124,11 +124,11 @@ def test_the_gaussian_prior_has_the_moments_of_the_latents():
     )
     for part in jnp.split(z, 20):
         extra = how._moments(extra, part)
-    drawn = how.draw(extra, jax.random.normal(jax.random.key(1), (4000, 3)))
+    drawn = how.draw({"extra": extra}, jax.random.normal(jax.random.key(1), (4000, 3)))
     np.testing.assert_allclose(drawn.mean(0), z.mean(0), atol=0.15)
     np.testing.assert_allclose(np.cov(drawn.T), np.cov(z.T), atol=0.5)
     normal = jax.random.normal(jax.random.key(1), (4, 3))
-    np.testing.assert_array_equal(Paired(prior="none").draw(extra, normal), normal)
+    np.testing.assert_array_equal(Paired(prior="none").draw({"extra": extra}, normal), normal)
 
 
 def test_imle_chooses_samples_that_are_nearer_than_chance():

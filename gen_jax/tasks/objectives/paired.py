@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from gen_jax.common.errors import UserError
+from gen_jax.models.latent_flow import LatentFlow, flow_loss, follow
 from gen_jax.tasks.objectives.base import as_vector, pixel_error, squared_error
 
 
@@ -22,33 +23,45 @@ class Paired:
       hidden: width of the network from features to latent.
       jitter: deviation of the noise on latents in training, whose own deviation is 1.
       pixel_weight: of the mean absolute error beside that of features.
-      prior: what samples' latents are drawn from: "gaussian", of the latents' running mean and
-        covariance, or "none", the standard normal distribution.
-      momentum: of those.
+      prior: what samples' latents are drawn from: "flow", one that is trained along (arXiv
+        2210.02747); "gaussian", of the latents' running mean and covariance; or "none", the
+        standard normal distribution.
+      flow_hidden: width of that flow.
+      momentum: of mean and covariance.
     """
 
     hidden: int = 512
     jitter: float = 0.2
     pixel_weight: float = 1.0
-    prior: str = "gaussian"
+    prior: str = "flow"
+    flow_hidden: int = 256
     momentum: float = 0.99
 
-    groups = ()
-
     def __post_init__(self):
-        if self.prior not in ("gaussian", "none"):
-            raise UserError(f"config.task.objective.prior={self.prior!r}: expected gaussian, none")
+        if self.prior not in ("flow", "gaussian", "none"):
+            raise UserError(
+                f"config.task.objective.prior={self.prior!r}: expected flow, gaussian or none"
+            )
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The prior is a group of its own: its loss moves no latent."""
+        return ("prior",) if self.prior == "flow" else ()
 
     def init(self, scene, rng):
-        """Parameters of the encoder, and the latents' running moments."""
+        """Parameters of the encoder and the prior, and the latents' running moments."""
         rows = as_vector(scene.features.stored(scene.batch))
         encoder = self._encoder(scene.z_dim).init(rng, rows)["params"]
+        groups = {}
+        if self.prior == "flow":
+            z = jnp.zeros((1, scene.z_dim))
+            groups["prior"] = self._flow.init(rng, z, jnp.zeros((1,)))["params"]
         moments = {
             "latent_mean": jnp.zeros((scene.z_dim,)),
             "latent_covariance": jnp.eye(scene.z_dim),
             "latent_updates": jnp.zeros((), jnp.int32),
         }
-        return {"encoder": encoder}, {}, moments
+        return {"encoder": encoder}, groups, moments
 
     def loss(self, scene, params):
         """Errors of reconstructions."""
@@ -64,19 +77,37 @@ class Paired:
         loss = features + self.pixel_weight * pixels + 0.1 * spread
         return loss, metrics, self._moments(scene.extra, jax.lax.stop_gradient(z))
 
+    def loss_of_group(self, group, scene, params):
+        """The prior's."""
+        real = scene.features.stored(scene.batch)
+        z = jax.lax.stop_gradient(self.encode(scene, scene.everything["model"], real))
+        z = (z - scene.extra["latent_mean"][None]) / self._deviation(scene.extra)
+        return flow_loss(self._flow, params, z, scene.rngs["z"]).mean(), {}
+
     def encode(self, scene, params, features):
         """Latents of features."""
         rows = as_vector(features)
         return self._encoder(scene.z_dim).apply({"params": params["encoder"]}, rows)
 
-    def draw(self, extra, normal):
+    def draw(self, variables, normal):
         """Latents of the prior, from standard normal ones."""
+        extra = variables["extra"]
         if self.prior == "none":
             return normal
+        if self.prior == "flow":
+            z = follow(self._flow, variables["params"]["prior"], normal)
+            return z * self._deviation(extra) + extra["latent_mean"][None]
         # The covariance is positive, but float32 may not know.
         ridge = 1e-4 * jnp.eye(normal.shape[-1])
         factor = jnp.linalg.cholesky(extra["latent_covariance"] + ridge)
         return normal @ factor.T + extra["latent_mean"][None]
+
+    @property
+    def _flow(self):
+        return LatentFlow(self.flow_hidden)
+
+    def _deviation(self, extra):
+        return jnp.sqrt(jnp.diagonal(extra["latent_covariance"]) + 1e-4)[None]
 
     def _encoder(self, z_dim):
         return _Encoder(self.hidden, z_dim)
