@@ -3,6 +3,7 @@
     python -m gen_jax.export --run=runs/vae --format=safetensors --out=release/vae
     python -m gen_jax.export --run=runs/ldm --format=diffusers --out=release/ldm
     python -m gen_jax.export --run=runs/encoder --format=huggingface --out=release/encoder
+    python -m gen_jax.export --run=runs/second --average=runs/first --out=release/mean
 
 `safetensors` gives a folder that every door takes as --run: config.json, model.safetensors and
 the tokenizer. `diffusers` gives folders `vae` and `unet` as diffusers reads them, for the
@@ -22,6 +23,9 @@ _OUT = flags.DEFINE_string("out", None, "Folder to write; must not hold another 
 _FORMATS = ["safetensors", "diffusers", "huggingface"]
 _FORMAT = flags.DEFINE_enum("format", "safetensors", _FORMATS, "What to write.")
 _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "Of the stored weights.")
+_AVERAGE = flags.DEFINE_multi_string(
+    "average", [], "A run that --run began with, or another of its kind: the mean is written."
+)
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")
 
 
@@ -29,9 +33,11 @@ def main(_) -> None:
     """Reads the run and writes."""
     if not _RUN.value or not _OUT.value:
         raise UserError("--run and --out are needed, see --help")
-    from gen_jax.runs import export, layout, reader
+    from gen_jax.runs import average, export, layout, reader
 
     model = reader.load(_RUN.value, _STEP.value)
+    if _AVERAGE.value:
+        model = average.mean([model, *(reader.load(run, _STEP.value) for run in _AVERAGE.value)])
     out = pathlib.Path(_OUT.value)
     if out.exists() and any(out.iterdir()):
         raise UserError(f"--out={out}: is not empty; name a new folder")

@@ -12,8 +12,8 @@ from gen_jax.evaluation.restoration.score import score
 from gen_jax.pipelines.restoration import Restorer
 from gen_jax.runs import reader
 
-# Compression goes at the price of texture: a goal that is not reached (see its card).
-ROUGHER = ("JPEG 10", "JPEG 40", "WebP 20", "blur, noise, JPEG")
+# LPIPS finds its artefacts less of a loss than what is smoothed with them (see the card).
+ROUGHER = ("WebP 20",)
 
 
 @pytest.fixture(scope="module")
