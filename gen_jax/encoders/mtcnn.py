@@ -70,6 +70,11 @@ class _Network(nn.Module):
 
     precision: Any = HIGHEST
 
+    @property
+    def port(self) -> Port:
+        """How the file spells the parameters."""
+        return PORT
+
     def _conv(self, x, index, features, size):
         x = conv(features, size, name=f"conv{index}", precision=self.precision)(x)
         return _PReLU(name=f"prelu{index}")(x)
@@ -86,11 +91,6 @@ class _Network(nn.Module):
 
 class PNet(_Network):
     """Proposes: at every place, whether a face of 12 pixels stands there."""
-
-    @property
-    def port(self) -> Port:
-        """How the file spells the parameters."""
-        return PORT
 
     def example_inputs(self) -> tuple[jax.Array, ...]:
         """Arguments for `init`."""
@@ -109,11 +109,6 @@ class PNet(_Network):
 class RNet(_Network):
     """Refines: of crops of 24 pixels."""
 
-    @property
-    def port(self) -> Port:
-        """How the file spells the parameters."""
-        return PORT
-
     def example_inputs(self) -> tuple[jax.Array, ...]:
         """Arguments for `init`."""
         return (jnp.zeros((1, 24, 24, 3)),)
@@ -130,11 +125,6 @@ class RNet(_Network):
 
 class ONet(_Network):
     """The output: of crops of 48 pixels, with five points."""
-
-    @property
-    def port(self) -> Port:
-        """How the file spells the parameters."""
-        return PORT
 
     def example_inputs(self) -> tuple[jax.Array, ...]:
         """Arguments for `init`."""

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gen_jax.losses.distances import squared
+
 _FAR = 100.0  # in mean distances: a feature does not repel itself
 _LEAST = 1e-3
 
@@ -42,7 +44,7 @@ def drifting(
     repelling = x if others is None else jnp.concatenate([x, others.astype(jnp.float32)], 1)
     pool = jnp.concatenate([repelling, real.astype(jnp.float32)], 1)
     pool = jax.lax.stop_gradient(pool)
-    distance = _distances(x, pool)
+    distance = jnp.sqrt(jnp.maximum(squared(x, pool), 1e-8))
     scale = distance.mean((1, 2), keepdims=True)
     unit = jnp.maximum(scale / x.shape[-1] ** 0.5, _LEAST)  # coordinates then have order 1
     relative = distance / jnp.maximum(scale, _LEAST)
@@ -72,9 +74,3 @@ def _field(energy, x, pool, negatives: int):
     weights = jnp.concatenate([-push, pull], -1)
     # Both parts weigh the same: the field of features does not depend on their origin.
     return weights @ pool - weights.sum(-1, keepdims=True) * x
-
-
-def _distances(x, y):
-    """Euclidean, [s, n, m]."""
-    square = jnp.square(x).sum(-1)[..., None] + jnp.square(y).sum(-1)[:, None]
-    return jnp.sqrt(jnp.maximum(square - 2.0 * jnp.einsum("snc,smc->snm", x, y), 1e-8))

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from gen_jax.losses.distances import squared
+
 
 def nearest(
     real: Float[Array, "n c"], pool: Float[Array, "m c"], radius: float | Float[Array, ""] = 0.0
@@ -22,8 +24,7 @@ def nearest(
     Returns:
       indices into the pool, and the distances to them.
     """
-    square = jnp.square(real).sum(-1)[:, None] + jnp.square(pool).sum(-1)[None]
-    square = jnp.maximum(square - 2.0 * real @ pool.T, 0.0)
+    square = jnp.maximum(squared(real, pool), 0.0)
     taken = square.min(0) < jnp.square(radius)
     taken &= ~taken.all()
     chosen = jnp.argmin(jnp.where(taken[None], jnp.inf, square), -1)
@@ -32,7 +33,6 @@ def nearest(
 
 def mean_nearest_distance(x: Float[Array, "n c"]) -> Float[Array, ""]:
     """Mean distance of rows to their nearest other row: a scale for `radius`."""
-    square = jnp.square(x).sum(-1)
-    square = jnp.maximum(square[:, None] + square[None] - 2.0 * x @ x.T, 0.0)
+    square = jnp.maximum(squared(x, x), 0.0)
     square = jnp.where(jnp.eye(len(x), dtype=bool), jnp.inf, square)
     return jnp.sqrt(jax.lax.stop_gradient(square.min(-1))).mean()

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from gen_jax.common.build import build, by_name
 from gen_jax.common.errors import UserError
 from gen_jax.models.progressive_generator import ProgressiveGenerator
-from gen_jax.tasks import first_stage
+from gen_jax.tasks import first_stage, towers
 from gen_jax.tasks.feature_space import FeatureSpace
 from gen_jax.tasks.objectives import OBJECTIVES
 
@@ -46,19 +46,12 @@ class FacesTask:
         Raises:
           UserError: a key that does not exist or does not fit.
         """
-        values = {
-            key: {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
-            if isinstance(value, Mapping)
-            else value
-            for key, value in config.items()
-        }
-        for name in ("generator", "features", "objective"):
-            if name not in values:
-                raise UserError(f"config.task.{name} is missing")
         parts = {"generator": ProgressiveGenerator, "features": FeatureSpace}
-        for name, kind in parts.items():
-            values[name] = build(kind, values[name], f"config.task.{name}")
-        values["objective"] = by_name(OBJECTIVES, values["objective"], "config.task.objective")
+        values = towers.build_parts(config, parts)
+        if "objective" not in values:
+            raise UserError(f"config.task.objective is missing: {', '.join(OBJECTIVES)}")
+        how = {k: tuple(v) if isinstance(v, list) else v for k, v in values["objective"].items()}
+        values["objective"] = by_name(OBJECTIVES, how, "config.task.objective")
         task = build(cls, values, "config.task")
         if task.generator.resolution != task.image_size:
             raise UserError(

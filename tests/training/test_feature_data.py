@@ -35,7 +35,7 @@ def test_features_are_made_once_and_read_with_their_images(made, photos, capsys)
     values = dict(dir=str(photos), image_size=16, num_threads=1)
     data = run_data.open_data(values, workdir, 0, folder=folder, arrays=tuple(SPACE.spec()))
     batch = next(data.batches(4, 0))
-    for name, spec in {**SPACE.spec()}.items():
+    for name, spec in SPACE.spec().items():
         assert batch[name].shape == (4, *spec.shape) and batch[name].dtype == spec.dtype
     assert batch["image"].shape == (4, 16, 16, 3)
     whole = data.read("val", 4)
