@@ -106,9 +106,7 @@ class FacesTask:
         real = first_stage.to_signed(batch["image"])
         if self.generator.out_channels == 1:
             real = real @ jnp.asarray(_LUMA, jnp.float32)[:, None]
-        fade = 1.0
-        if self.fade_steps and extra:
-            fade = jnp.minimum(1.0, extra["updates"] / self.fade_steps)
+        fade = self._fade(extra)
 
         def make(params, z, key):
             keys = jax.random.split(key, len(z))
@@ -126,6 +124,11 @@ class FacesTask:
             return jax.random.normal(key, (self.generator.z_dim,))
 
         return jax.vmap(one)(jnp.asarray(seeds, jnp.uint32))
+
+    def _fade(self, extra):
+        if not self.fade_steps or not extra:
+            return 1.0
+        return jnp.minimum(1.0, extra["updates"] / self.fade_steps)
 
     def _generate(self, variables, batch, rngs, frozen):
         """Pictures of seeds, "seed" uint32 [b]: each of its own alone."""
@@ -163,7 +166,8 @@ class FacesTask:
         return self.generator.apply({"params": params}, *args, method=method)
 
     def _pixels(self, variables, w, keys):
-        y = first_stage.to_pixels(self._of_generator(variables, w, keys, method="synthesis"))
+        fade = self._fade(variables["extra"])
+        y = first_stage.to_pixels(self._of_generator(variables, w, keys, fade, method="synthesis"))
         return jnp.broadcast_to(y, (*y.shape[:3], 3))
 
 

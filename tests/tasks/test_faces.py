@@ -165,6 +165,18 @@ def test_a_new_block_fades_in_by_updates():
     np.testing.assert_allclose(made[1], (made[0] + made[2]) / 2, atol=1e-4)
     np.testing.assert_array_equal(made[2], made[3])
     assert np.abs(made[0] - made[2]).max() > 1e-3
+    # What is sampled on the way is what is trained on the way.
+    seed = {"seed": jnp.arange(2, dtype=jnp.uint32)}
+    drawn = [
+        np.int32(
+            task._generate({"params": params, "extra": {"updates": jnp.int32(n)}}, seed, {}, {})[
+                "image"
+            ]
+        )
+        for n in (0, 10, 20)
+    ]
+    np.testing.assert_array_equal(drawn[1], drawn[2])
+    assert np.abs(drawn[0] - drawn[1]).max() > 1
 
 
 @pytest.mark.parametrize(
