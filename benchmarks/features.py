@@ -59,6 +59,7 @@ def ours(args):
 
     from gen_jax import encoders
     from gen_jax.parallel import compilation
+    from gen_jax.training import throughput
 
     compilation.tune_cpu()  # as the doors do
     module, params = encoders.load(
@@ -67,7 +68,7 @@ def ours(args):
     params = jax.device_put(params)
     forward = jax.jit(lambda p, x: module.apply({"params": p}, x)["patches"])
     x = jax.device_put(images(args.batch))
-    flops = forward.lower(params, x).compile().cost_analysis().get("flops", 0.0)
+    flops = throughput.flops_of(forward.lower(params, x)) or 0.0
 
     def start(name):
         return lambda: [np.asarray(forward(params, x), np.float32)]

@@ -98,8 +98,10 @@ def get_config(arg=None):
         _ffdnet(config, channels)
     elif arg.variant in ("scunet", "dncnn"):
         _published(config, arg.variant, channels)
+    elif arg.variant == "large":
+        _large(config)
     elif arg.variant != "swin":
-        raise UserError(f"variant={arg.variant}: expected swin, ffdnet, scunet or dncnn")
+        raise UserError(f"variant={arg.variant}: expected swin, large, ffdnet, scunet or dncnn")
     if arg.adversarial:
         _adversarial(config)
     if arg.debug:
@@ -121,6 +123,15 @@ def _ffdnet(config, channels):
             residual=True,
             dtype="float32",
         )
+
+
+def _large(config):
+    config.task.network.update(
+        block_out_channels=(96, 192, 320), window_size=8, dtype="bfloat16"
+    )
+    config.task.image_size = config.data.image_size = 128
+    config.training.update(batch_size=64, eval_every=2000, checkpoint_every=2000)
+    config.optimizer.model.warmup_steps = 200
 
 
 def _published(config, variant, channels):

@@ -17,7 +17,7 @@ from gen_jax.training import checkpoint, logging, optim, progress, rngs, warm_st
 from gen_jax.training import state as state_lib
 from gen_jax.training.preemption import Preemption
 from gen_jax.training.step import make_train_step
-from gen_jax.training.throughput import Throughput
+from gen_jax.training.throughput import Throughput, flops_of
 
 # Metrics are read this many steps late, so that reading them never waits for the device.
 _LAG = 2
@@ -273,11 +273,8 @@ def _compile(run, optimizers, state, batch, root):
     )
     state_sharding = jax.tree.map(lambda x: x.sharding, state)
     jitted = jax.jit(fn, donate_argnums=(0,), out_shardings=(state_sharding, None))
-    compiled = jitted.lower(state, batch, run.frozen, root).compile()
-    cost = compiled.cost_analysis() or {}
-    flops = cost.get("flops")
-    # XLA counts one device's share.
-    return compiled, flops * jax.device_count() if flops and flops > 0 else None
+    lowered = jitted.lower(state, batch, run.frozen, root)
+    return lowered.compile(), flops_of(lowered)
 
 
 def _next(batches) -> tuple[dict[str, np.ndarray], float]:

@@ -25,6 +25,16 @@ def peak_tflops(device: jax.Device | None = None) -> float | None:
     return next((v for k, v in PEAKS.items() if k.lower() in kind.lower()), None)
 
 
+def flops_of(lowered: jax.stages.Lowered) -> float | None:
+    """Operations of one run over all devices, as XLA estimates; None where it does not.
+
+    Counted before compilation: on a GPU convolutions and products then become calls of libraries,
+    which XLA counts as nothing.
+    """
+    flops = (lowered.cost_analysis() or {}).get("flops")
+    return flops if flops and flops > 0 else None
+
+
 class Throughput:
     """Running speeds over the last steps.
 
