@@ -26,6 +26,7 @@ OBJECTIVES = {
     "imle": ("objective=imle", []),
     "adversarial": ("objective=adversarial", []),
     "projected": ("objective=projected", []),
+    "adversarial and drifting": ("objective=guided", []),
 }
 _MEASURES = ("fd", "kid", "precision", "recall", "diversity", "detection_rate", "anatomy")
 _SHOWN = 8

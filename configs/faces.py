@@ -10,8 +10,9 @@ it the generator learns crops of the embedded photographs, which are no faces.
 
 `:res=16`, `32`, `64` (default), `128`, `256`; each may begin with the one before
 (`--config.init_from=RUN --config.task.fade_steps=500`). `:objective=drifting` (default),
-`paired`, `imle`, `adversarial`, `projected`. Laptop recipe: dino_tiny guides, 2 CPU cores.
-DINOv2 takes `--config.task.features.encoder=dinov2-small:WEIGHTS` and grids of its own patch size.
+`paired`, `imle`, `adversarial`, `projected`, `guided` (a discriminator and drifting). Laptop
+recipe: dino_tiny guides, 2 CPU cores. DINOv2 takes
+`--config.task.features.encoder=dinov2-small:WEIGHTS` and grids of its own patch size.
 """
 
 from configs import common
@@ -24,6 +25,7 @@ _OBJECTIVES = {
     "imle": dict(name="imle"),
     "adversarial": dict(name="adversarial", discriminator="patch"),
     "projected": dict(name="adversarial", discriminator="projected", channels=64),
+    "guided": dict(name="adversarial", discriminator="patch", drifting_weight=0.02),
 }
 
 
@@ -71,7 +73,7 @@ def get_config(arg=None):
         num_steps=3000, batch_size=64 * many, ema=0.998, eval_every=1000, checkpoint_every=250
     )
     config.optimizer.model.update(learning_rate=1e-3, warmup_steps=50, b1=0.5, weight_decay=0.0)
-    if arg.objective in ("adversarial", "projected"):
+    if config.task.objective.name == "adversarial":
         config.optimizer.model.update(schedule="constant", b1=0.0)
         with config.unlocked():
             config.optimizer.disc = common.optimizer(

@@ -126,9 +126,7 @@ def _ffdnet(config, channels):
 
 
 def _large(config):
-    config.task.network.update(
-        block_out_channels=(96, 192, 320), window_size=8, dtype="bfloat16"
-    )
+    config.task.network.update(block_out_channels=(96, 192, 320), window_size=8, dtype="bfloat16")
     config.task.image_size = config.data.image_size = 128
     config.training.update(batch_size=64, eval_every=2000, checkpoint_every=2000)
     config.optimizer.model.warmup_steps = 200

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from gen_jax.losses.distances import squared
 
@@ -23,6 +23,7 @@ def drifting(
     real: Float[Array, "s m c"],
     others: Float[Array, "s k c"] | None = None,
     temperatures: Sequence[float] = (0.02, 0.05, 0.2),
+    attracts: Bool[Array, "n m"] | None = None,
 ) -> tuple[Float[Array, " s"], Mapping[str, Any]]:
     """The loss of each set of features, to be averaged.
 
@@ -36,6 +37,8 @@ def drifting(
       real: features of m real images.
       others: of k images that repel too: generated earlier, or real ones of other classes.
       temperatures: of the weights' exponentials.
+      attracts: which generated image each real one pulls, all where None: others are as if they
+        were not there.
 
     Returns:
       the loss, and `force`, the mean square of the raw field over temperatures, [s].
@@ -45,15 +48,18 @@ def drifting(
     pool = jnp.concatenate([repelling, real.astype(jnp.float32)], 1)
     pool = jax.lax.stop_gradient(pool)
     distance = jnp.sqrt(jnp.maximum(squared(x, pool), 1e-8))
-    scale = distance.mean((1, 2), keepdims=True)
+    there = jnp.ones(distance.shape[1:])
+    if attracts is not None:
+        there = there.at[:, repelling.shape[1] :].set(attracts)
+    scale = (distance * there[None]).sum((1, 2), keepdims=True) / there.sum()
     unit = jnp.maximum(scale / x.shape[-1] ** 0.5, _LEAST)  # coordinates then have order 1
     relative = distance / jnp.maximum(scale, _LEAST)
-    itself = jnp.eye(x.shape[1], pool.shape[1])
-    relative = relative + _FAR * itself[None]
+    apart = jnp.eye(x.shape[1], pool.shape[1]) + 1.0 - there
+    relative = relative + _FAR * apart[None]
     x, pool = x / unit, pool / unit
     move, force = jnp.zeros_like(x), 0.0
     for temperature in temperatures:
-        field = _field(relative / temperature, x, pool, repelling.shape[1])
+        field = _field(relative / temperature, there, x, pool, repelling.shape[1])
         size = jnp.mean(jnp.square(field), (1, 2), keepdims=True)
         force = force + size[:, 0, 0] / len(temperatures)
         move = move + field * jax.lax.rsqrt(jnp.maximum(size, 1e-8))
@@ -62,12 +68,12 @@ def drifting(
     return loss, {"force": force}
 
 
-def _field(energy, x, pool, negatives: int):
+def _field(energy, there, x, pool, negatives: int):
     """Towards the last rows of the pool and away from its first `negatives` ones."""
     # Of the softmax over what moves a feature and that over what a feature is moved by, the
     # geometric mean: no real feature is left without a follower.
     weights = jax.nn.softmax(-energy, -1) * jax.nn.softmax(-energy, -2)
-    weights = jnp.sqrt(jnp.maximum(weights, 1e-6))
+    weights = jnp.sqrt(jnp.maximum(weights, 1e-6)) * there[None]
     away, towards = weights[..., :negatives], weights[..., negatives:]
     pull = towards * away.sum(-1, keepdims=True)
     push = away * towards.sum(-1, keepdims=True)

@@ -95,6 +95,20 @@ def test_points_that_drift_end_up_on_all_modes():
     assert np.mean(forces[-20:]) < 0.5 * np.mean(forces[:5])
 
 
+def test_what_does_not_attract_is_as_if_it_were_not_there():
+    gen, real = draw(0, 2, 5, 3), draw(1, 2, 9, 3) + 1
+    there = jnp.broadcast_to((jnp.arange(9) < 6)[None], (5, 9))
+    some, found = drifting(gen, real, attracts=there)
+    few, want = drifting(gen, real[:, :6])
+    np.testing.assert_allclose(some, few, rtol=1e-4)
+    np.testing.assert_allclose(found["force"], want["force"], rtol=1e-4)
+    # Of two groups each is pulled by its own.
+    own = jnp.zeros((5, 9), bool).at[:2, :4].set(True).at[2:, 4:].set(True)
+    assert np.isfinite(drifting(gen, real, attracts=own)[0]).all()
+    none, found = drifting(gen, real, attracts=jnp.zeros((5, 9), bool))
+    assert not none.any() and not found["force"].any()
+
+
 def test_eight_devices_agree_with_one():
     gen, real = draw(0, 4, 32, 8), draw(1, 4, 64, 8) + 0.3
     run = jax.jit(jax.value_and_grad(lambda g, r: drifting(g, r)[0].mean()))

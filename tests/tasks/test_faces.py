@@ -16,7 +16,7 @@ from gen_jax.tasks.feature_space import FROZEN, FeatureSpace
 from gen_jax.tasks.objectives.paired import Paired
 from tests.tasks.test_contract import filled
 
-OBJECTIVES = ("drifting", "paired", "imle", "adversarial", "projected")
+OBJECTIVES = ("drifting", "paired", "imle", "adversarial", "projected", "guided")
 BATCH = 8
 
 
@@ -107,6 +107,49 @@ def test_drifting_pulls_several_real_images_for_each_generated():
     _, metrics, _ = task.objective.loss(scene, params["model"])
     assert seen == [(BATCH // task.objective.real_per_generated, 8)]
     assert set(metrics) == {"force", "force_places", "force_pooled", "force_whole", "force_pixel"}
+
+
+def test_a_bank_of_earlier_images_attracts_as_a_larger_batch_does():
+    how = dict(name="drifting", real_per_generated=1, bank=6)
+    task, large = (
+        build_task(config(objective=how)),
+        build_task(config(objective={**how, "bank": 0})),
+    )
+    params, extra = filled(task)
+    extra = jax.tree.map(jnp.zeros_like, extra)
+    batch = batch_of(task)
+    noise = jax.random.uniform(jax.random.key(0), (4, 16, 16, 1))
+    fixed = task.features.computed(tower(), noise)
+
+    def run(task, rows, extra):
+        part = {k: v[rows] for k, v in batch.items()}
+        scene = task._scene(part, params, extra, keys(task), tower())
+        object.__setattr__(scene, "features", _Fixed(task.features, fixed))
+        return task.objective.of_images(scene, noise.repeat(3, -1))
+
+    first, _, filled_once = run(task, slice(0, 4), extra)
+    alone, _, _ = run(large, slice(0, 4), {})
+    np.testing.assert_allclose(first, alone, rtol=1e-4)  # an empty bank does not count
+    assert filled_once["bank_images"] == 4
+    second, _, filled_twice = run(task, slice(4, 8), {**extra, **filled_once})
+    whole, _, _ = run(large, jnp.array([4, 5, 6, 7, 0, 1, 2, 3]), {})
+    np.testing.assert_allclose(second, whole, rtol=1e-4)
+    assert filled_twice["bank_images"] == 6  # the oldest leave
+    kept = jax.tree.leaves(filled_twice["bank"])
+    assert all(leaf.shape[1] == 6 for leaf in kept)
+
+
+class _Fixed:
+    """A feature space whose generated images have given features."""
+
+    def __init__(self, space, computed):
+        self._space, self._computed = space, computed
+
+    def stored(self, batch):
+        return self._space.stored(batch)
+
+    def computed(self, frozen, images):
+        return self._computed
 
 
 def test_the_gaussian_prior_has_the_moments_of_the_latents():

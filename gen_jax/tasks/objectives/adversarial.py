@@ -1,4 +1,7 @@
-"""Adversarial, the control: a discriminator of patches, or one that reads the frozen features."""
+"""Adversarial, the control: a discriminator of patches, or one that reads the frozen features.
+
+With `drifting_weight` the generated features drift besides.
+"""
 
 import dataclasses
 
@@ -10,6 +13,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.losses import adversarial
 from gen_jax.models.patch_discriminator import PatchDiscriminator
 from gen_jax.tasks.objectives.base import tokens_of
+from gen_jax.tasks.objectives.drifting import Drifting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +27,14 @@ class Adversarial:
       channels: of the patch discriminator's first layer, or of the projected one's hidden layers.
       num_layers: of stride 2, of the patch discriminator.
       r1_weight: of that penalty.
+      drifting_weight: of the fields of `Drifting` beside the discriminator, 0 for none.
     """
 
     discriminator: str = "patch"
     channels: int = 32
     num_layers: int = 3
     r1_weight: float = 1.0
+    drifting_weight: float = 0.0
 
     groups = ("disc",)
 
@@ -52,7 +58,11 @@ class Adversarial:
         images = scene.make(params["generator"], z, scene.rngs["noise"])
         logits = self._logits(scene.everything["disc"], self._seen(scene, images))
         loss = adversarial.non_saturating_generator(logits).mean()
-        return loss, {"fake": logits.mean()}, {}
+        metrics = {"fake": logits.mean()}
+        if self.drifting_weight:
+            fields, forces, _ = Drifting(real_per_generated=1).of_images(scene, images)
+            loss, metrics = loss + self.drifting_weight * fields, metrics | forces
+        return loss, metrics, {}
 
     def loss_of_group(self, group, scene, params):
         """The discriminator's."""

@@ -18,6 +18,7 @@ class Drifting:
       temperatures: of the field, see `losses.drifting`.
       real_per_generated: real images of the batch for each generated one: stored features cost
         nothing to compute.
+      bank: real images of earlier batches that attract, too; their features are kept in `extra`.
       pools: cells a side that a grid's means and deviations are taken over, beside each place by
         itself.
       places_weight: of the fields of single places.
@@ -29,6 +30,7 @@ class Drifting:
 
     temperatures: Sequence[float] = (0.02, 0.05, 0.2)
     real_per_generated: int = 4
+    bank: int = 0
     pools: Sequence[int] = (1, 2)
     places_weight: float = 1.0
     pooled_weight: float = 1.0
@@ -39,15 +41,27 @@ class Drifting:
     groups = ()
 
     def init(self, scene, rng):
-        """No parameters and no collections of its own."""
-        return {}, {}, {}
+        """No parameters; an empty bank, where there is one."""
+        if not self.bank:
+            return {}, {}, {}
+        real = self._sets(scene.features.stored(scene.batch), scene.real)
+        empty = {
+            kind: {n: jnp.zeros((len(x), self.bank, x.shape[-1])) for n, x in sets.items()}
+            for kind, sets in real.items()
+        }
+        return {}, {}, {"bank": empty, "bank_images": jnp.zeros((), jnp.int32)}
 
     def loss(self, scene, params):
         """The fields' losses, weighted, and the raw force of each kind."""
         count = max(1, len(scene.real) // self.real_per_generated)
         z = jax.random.normal(scene.rngs["z"], (count, scene.z_dim))
         images = scene.make(params["generator"], z, scene.rngs["noise"])
+        return self.of_images(scene, images)
+
+    def of_images(self, scene, images):
+        """The same of given generated images."""
         real = self._sets(scene.features.stored(scene.batch), scene.real)
+        real, attracts, changed = self._with_bank(scene, real, len(images))
         fake = self._sets(scene.features.computed(scene.frozen, images), images)
         total, metrics = 0.0, {}
         for kind, sets in fake.items():
@@ -55,14 +69,31 @@ class Drifting:
             if not weight or not sets:
                 continue
             found = [
-                drifting(x, real[kind][name], temperatures=tuple(self.temperatures))
+                drifting(x, real[kind][name], None, tuple(self.temperatures), attracts)
                 for name, x in sets.items()
             ]
             total += weight * sum(loss.mean() for loss, _ in found) / len(found)
             force = sum(aux["force"].mean() for _, aux in found) / len(found)
             metrics[f"force_{kind}"] = force
         metrics["force"] = sum(metrics.values()) / len(metrics)
-        return total, metrics, {}
+        return total, metrics, changed
+
+    def _with_bank(self, scene, real, count):
+        """The batch's real features with those of the bank, who attracts, and the bank after."""
+        if not self.bank:
+            return real, None, {}
+        new = jax.tree.leaves(real)[0].shape[1]
+        filled = scene.extra["bank_images"]
+        both = jax.tree.map(
+            lambda x, kept: jnp.concatenate([x, kept], 1), real, scene.extra["bank"]
+        )
+        there = jnp.concatenate([jnp.ones(new, bool), jnp.arange(self.bank) < filled])
+        attracts = jnp.broadcast_to(there[None], (count, len(there)))
+        changed = {
+            "bank": jax.tree.map(lambda x: jax.lax.stop_gradient(x[:, : self.bank]), both),
+            "bank_images": jnp.minimum(filled + new, self.bank),
+        }
+        return both, attracts, changed
 
     def _sets(self, features, images):
         """Kind -> name -> [s, b, c]."""
@@ -78,7 +109,7 @@ class Drifting:
                 mean = cells.mean((2, 4))
                 spread = jnp.sqrt(cells.var((2, 4)) + 1e-6)
                 both = jnp.concatenate([mean, spread], -1).reshape(b, side * side, 2 * c)
-                found["pooled"][f"{name}/{side}"] = both.swapaxes(0, 1)
+                found["pooled"][f"{name}_pooled_{side}"] = both.swapaxes(0, 1)
         small = resized(images, min(self.pixel_side, images.shape[1]))
         found["pixel"]["pixel"] = small.reshape(1, len(small), -1)
         return found
