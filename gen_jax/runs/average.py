@@ -8,6 +8,7 @@ import numpy as np
 
 from gen_jax.common.errors import UserError
 from gen_jax.parallel.sharding import path_name
+from gen_jax.runs import weights
 from gen_jax.runs.reader import TrainedModel
 
 
@@ -33,7 +34,11 @@ def mean(models: Sequence[TrainedModel]) -> TrainedModel:
                 )
     trees = [model.variables["params"] for model in models]
     params = jax.tree.map(lambda *x: np.mean(np.stack(x), 0, dtype=np.float32), *trees)
-    return dataclasses.replace(first, variables={**first.variables, "params": params})
+    variables = {**first.variables, "params": params}
+    digests = tuple(model.digest for model in models)
+    return dataclasses.replace(
+        first, variables=variables, digest=weights.digest(variables), mean_of=digests
+    )
 
 
 def _shapes(model: TrainedModel) -> dict[str, tuple[int, ...]]:

@@ -33,6 +33,7 @@ def to_safetensors(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
     for name in _COMPANIONS:
         if (model.path / name).is_file():
             shutil.copy(model.path / name, out / name)
+    _name_averaged(model, out)
     config = model.config.copy_and_resolve_references()
     for name, source in config.frozen.to_dict().items():
         if source.startswith("package:"):
@@ -73,6 +74,16 @@ def to_huggingface(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
     layout.write_json(out / layout.CONFIG, {**to_hf_config(module), "torch_dtype": dtype})
     if (model.path / layout.MANIFEST).is_file():
         shutil.copy(model.path / layout.MANIFEST, out / layout.MANIFEST)
+        _name_averaged(model, out)
+
+
+def _name_averaged(model: TrainedModel, out: pathlib.Path) -> None:
+    """Says in the manifest which runs the weights are the mean of."""
+    path = out / layout.MANIFEST
+    if model.mean_of and path.is_file():
+        layout.write_json(
+            path, {**layout.read_json(path, "manifest"), "mean_of_sha256": list(model.mean_of)}
+        )
 
 
 def to_diffusers(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:

@@ -28,6 +28,7 @@ class TrainedModel:
       frozen: parameters of the models it works on.
       step: training steps taken.
       digest: SHA-256 of `variables`.
+      mean_of: the same of the runs that it is the mean of.
     """
 
     path: pathlib.Path
@@ -37,6 +38,7 @@ class TrainedModel:
     frozen: Mapping[str, Any]
     step: int
     digest: str
+    mean_of: tuple[str, ...] = ()
 
 
 def resolve(source: str) -> pathlib.Path:

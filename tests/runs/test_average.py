@@ -1,6 +1,7 @@
 """The mean of runs."""
 
 import dataclasses
+import json
 import pathlib
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from gen_jax.common.errors import UserError
-from gen_jax.runs import average, reader
+from gen_jax.runs import average, export, reader
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,15 @@ def test_parameters_are_averaged_and_statistics_kept(model):
     ):
         np.testing.assert_allclose(a, 3 * b, rtol=1e-5)
     assert found.variables["extra"] is model.variables["extra"] and found.path == model.path
+    assert found.mean_of == (model.digest,) * 3 and found.digest != model.digest
+
+
+def test_an_export_names_what_it_is_the_mean_of(model, tmp_path):
+    found = average.mean([model, scaled(model, 3)])
+    export.to_safetensors(found, tmp_path, "float32")
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["mean_of_sha256"] == [model.digest] * 2
+    assert reader.load(str(tmp_path)).digest == found.digest
 
 
 def test_other_architectures_are_named(model):
