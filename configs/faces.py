@@ -67,6 +67,8 @@ def get_config(arg=None):
         config.evaluators.faces = dict(
             split="val", count=256, batch_size=64, encoder="", detector=""
         )
+        config.evaluators.memorisation = dict(count=256, batch_size=64, encoder="")
+        config.evaluators.interpolation = dict(pairs=4, frames=32, distance="", detector="")
     config.data.update(image_size=arg.res, cache=True)
     many = config.task.objective.get("real_per_generated", 1)
     config.training.update(
@@ -104,3 +106,5 @@ def _debug(config):
     config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2, checkpoint_every=0)
     config.optimizer.model.warmup_steps = 1
     config.evaluators.faces.update(count=16, batch_size=8)
+    config.evaluators.memorisation.update(count=16, batch_size=8)
+    config.evaluators.interpolation.update(pairs=1, frames=4)

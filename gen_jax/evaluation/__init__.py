@@ -15,6 +15,8 @@ EVALUATORS = {
     "reconstruction": "gen_jax.evaluation.reconstruction:Reconstruction",
     "first_stage": "gen_jax.evaluation.first_stage:FirstStage",
     "faces": "gen_jax.evaluation.faces:Faces",
+    "interpolation": "gen_jax.evaluation.interpolation:Interpolation",
+    "memorisation": "gen_jax.evaluation.memorisation:MemorisationAudit",
     "image_quality": "gen_jax.evaluation.image_quality:ImageQuality",
     "error_by_time": "gen_jax.evaluation.denoising:ErrorByTime",
     "instructed": "gen_jax.evaluation.instructed:Instructed",

@@ -51,7 +51,7 @@ class Faces:
         picture = {"samples": pictures.grid(made[: self.shown], columns=8)}
         if len(real) <= _NEAREST or len(made) <= _NEAREST:
             return Result({}, picture)
-        a, b = (self._features(predict, v) for v in (real, made))
+        a, b = (features_by(self.encoder, predict, v) for v in (real, made))
         spread = prdc(a, b, _NEAREST)
         metrics = {
             "fd": float(frechet.frechet(a, b)),
@@ -65,16 +65,22 @@ class Faces:
             metrics |= _anatomy(FaceDetector(self.detector), real, made)
         return Result(metrics, picture)
 
-    def _features(self, predict: Predictor, images: np.ndarray) -> np.ndarray:
-        if not self.encoder:
-            return np.asarray(random_features(images.astype(np.float32) / 255))
-        guide = getattr(getattr(predict.task, "features", None), "encoder", None)
-        if self.encoder == guide:
-            raise UserError(
-                f"config.evaluators.faces.encoder={self.encoder}: it guides the training, and "
-                "what is trained on a distance cannot be judged by it; name another tower"
-            )
-        return image_features.open_features(self.encoder)(images)
+
+def features_by(encoder: str, predict: Predictor, images: np.ndarray) -> np.ndarray:
+    """Features [n, d] of images by a tower that judges; "" is an untrained network.
+
+    Raises:
+      UserError: it is the tower that the training was guided by.
+    """
+    if not encoder:
+        return np.asarray(random_features(images.astype(np.float32) / 255))
+    guide = getattr(getattr(predict.task, "features", None), "encoder", None)
+    if encoder == guide:
+        raise UserError(
+            f"config.evaluators: encoder={encoder} guides the training, and what is trained on a "
+            "distance cannot be judged by it; name another tower"
+        )
+    return image_features.open_features(encoder)(images)
 
 
 def _deviation(images: np.ndarray) -> float:

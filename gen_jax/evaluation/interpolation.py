@@ -1,0 +1,78 @@
+"""How smoothly a generator's pictures change on the way from one seed to another."""
+
+import dataclasses
+
+import numpy as np
+
+from gen_jax.common import pictures
+from gen_jax.encoders.image_distance import open_distance
+from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.evaluation.face_detection import FaceDetector
+from gen_jax.evaluation.untrained import random_features
+from gen_jax.pipelines.generation import slerp
+
+_SHOWN = 8  # frames of a way in the picture
+
+
+@dataclasses.dataclass(frozen=True)
+class Interpolation:
+    """Great circles between the latents of seeds 0 and 1, 2 and 3, ...; noise stays as it is.
+
+    Attributes:
+      pairs: ways.
+      frames: pictures along each, its ends among them.
+      batch_size: pictures at once.
+      distance: "NAME:WEIGHTS" of LPIPS; "" takes the features of an untrained network, whose
+        numbers compare with their own alone.
+      detector: MTCNN's weights, or "" to look for no faces.
+    """
+
+    pairs: int = 8
+    frames: int = 32
+    batch_size: int = 64
+    distance: str = ""
+    detector: str = ""
+
+    def __call__(self, predict: Predictor, data: Data) -> Result:
+        """Metrics, means over ways: `path_length`, the sum of a way's steps; `largest_step`, its
+        largest step over their mean, and `largest_step_worst`, the worst of all ways. With a
+        detector `path_detection_rate`, the share of frames with a face. Picture `paths`.
+        """
+        frames = self._draw(predict)
+        flat = frames.reshape(-1, *frames.shape[2:])
+        steps = self._steps(frames)
+        share = steps.max(1) / np.maximum(steps.mean(1), 1e-12)
+        metrics = {
+            "path_length": float(steps.sum(1).mean()),
+            "largest_step": float(share.mean()),
+            "largest_step_worst": float(share.max()),
+        }
+        if self.detector:
+            detector, found = FaceDetector(self.detector), 0
+            for start in range(0, len(flat), self.batch_size):
+                found += sum(map(bool, detector(flat[start : start + self.batch_size])))
+            metrics["path_detection_rate"] = found / len(flat)
+        chosen = np.linspace(0, self.frames - 1, min(_SHOWN, self.frames)).round().astype(int)
+        shown = frames[:, chosen].reshape(-1, *frames.shape[2:])
+        return Result(metrics, {"paths": pictures.grid(shown, columns=len(chosen))})
+
+    def _draw(self, predict: Predictor) -> np.ndarray:
+        """Pictures [pairs, frames, h, w, 3]."""
+        seeds = np.arange(2 * self.pairs, dtype=np.uint32)
+        ends = np.asarray(predict.task.latents(seeds)).reshape(self.pairs, 2, -1)
+        z = np.concatenate([slerp(a, b, self.frames) for a, b in ends])
+        noise = seeds[::2].repeat(self.frames)
+        made = predict.batched("synthesize", {"z": z, "seed": noise}, self.batch_size)["image"]
+        return made.reshape(self.pairs, self.frames, *made.shape[1:])
+
+    def _steps(self, frames: np.ndarray) -> np.ndarray:
+        """Distances from frame to frame, [pairs, frames - 1]."""
+        before, after = frames[:, :-1], frames[:, 1:]
+        shape = before.shape[:2]
+        if self.distance:
+            far = open_distance(self.distance)
+            flat = [v.reshape(-1, *v.shape[2:]) for v in (before, after)]
+            return far(*flat).reshape(shape)
+        rows = random_features(frames.reshape(-1, *frames.shape[2:]).astype(np.float32) / 255)
+        rows = rows.reshape(*frames.shape[:2], -1)
+        return np.linalg.norm(rows[:, 1:] - rows[:, :-1], axis=-1)
