@@ -10,6 +10,7 @@ import os
 import pathlib
 import select
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -116,3 +117,37 @@ def arrays(args, name: str, who: str) -> list[np.ndarray]:
     """What a contestant's first run returned."""
     with np.load(f"{args.folder}/{name}_{who}.npz") as found:
         return list(found.values())
+
+
+def measured(running: list[Contestant], name: str, args) -> list[dict]:
+    """Lets them alternate; a row each, ours first.
+
+    Returns:
+      what a contestant says of itself with `seconds` of each repeat, their `median`, seconds of
+      the `first` run, and how far its arrays are `off` ours, over our largest value.
+    """
+    answers = take_turns(running, name, args)
+    base = arrays(args, name, "gen_jax")[0]
+    rows = []
+    for one in running:
+        first, *rest = answers[one.who]
+        seconds = [a["seconds"] for a in rest]
+        off = np.abs(arrays(args, name, one.who)[0] - base).max() / np.abs(base).max()
+        row = {**rest[-1], "who": one.who, "seconds": seconds, "off": float(off)}
+        rows.append({**row, "median": statistics.median(seconds), "first": first["seconds"]})
+    return rows
+
+
+def print_table(title: str, unit: str, rows: list[dict], images: int, tolerance: float) -> None:
+    """Rows of `measured` with our time as a share of each; `images` of a run give images/s."""
+    heads = f"{'ms ' + unit:>12}{'images/s':>10}{'first s':>9}{'MiB':>8}  ours/it  outputs"
+    print(f"\n{title}\n{'':<26}{heads}")
+    for row in rows:
+        print(
+            f"{row['name']:<26}{1e3 * row['median']:>12.1f}{images / row['median']:>10.1f}"
+            f"{row['first']:>9.1f}{row['mib']:>8.0f}{rows[0]['median'] / row['median']:>9.2f}"
+            f"  {row['off']:.1e}"
+        )
+    for row in rows[1:]:
+        if row["off"] > tolerance:
+            print(f"{row['name']}: outputs differ by more than {tolerance}")

@@ -18,7 +18,6 @@ import json
 import os
 import pathlib
 import signal
-import statistics
 import sys
 import tempfile
 
@@ -173,32 +172,14 @@ def contestants() -> list[str]:
 
 def compete(running: list[contest.Contestant], name: str, args) -> dict:
     """Prints the table of a run; gives its rows and our time over the peer's."""
-    answers = contest.take_turns(running, name, args)
-    base = contest.arrays(args, name, "gen_jax")[0]
-    rows = []
-    for one in running:
-        first, *rest = answers[one.who]
-        seconds = [a["seconds"] for a in rest]
-        off = np.abs(contest.arrays(args, name, one.who)[0] - base).max() / np.abs(base).max()
-        row = {**rest[-1], "seconds": seconds, "median": statistics.median(seconds)}
-        rows.append({**row, "first": first["seconds"], "off": float(off)})
+    rows = contest.measured(running, name, args)
     side, batch = (args.size, 1) if name == "forward" else (args.crop, args.batch)
-    print(
-        f"\nSCUNet {name}, {side} px, batch {batch}, {args.channels} channels, {args.dtype}, "
-        f"medians of {args.repeats}\n{'':<24}ms {RUNS[name]:<9} first s     MiB  ours/it  outputs"
-    )
-    for row in rows:
-        print(
-            f"{row['name']:<24}{1e3 * row['median']:>9.1f}{row['first']:>12.1f}{row['mib']:>8.0f}"
-            f"{rows[0]['median'] / row['median']:>9.2f}  {row['off']:.1e}"
-        )
-    ratios = {}
-    for one, row in list(zip(running, rows))[1:]:
-        if row["off"] > TOLERANCES[args.dtype]:
-            print(f"{row['name']}: outputs differ by more than {TOLERANCES[args.dtype]}")
-        ratios[one.who] = rows[0]["median"] / row["median"]
-        target = f"target: at most {TARGETS[one.who]}"
-        print(f"ours / {row['name']}: {ratios[one.who]:.2f} ({target})")
+    what = f"{side} px, batch {batch}, {args.channels} channels, {args.dtype}"
+    title = f"SCUNet {name}, {what}, medians of {args.repeats}"
+    contest.print_table(title, RUNS[name], rows, batch, TOLERANCES[args.dtype])
+    ratios = {row["who"]: rows[0]["median"] / row["median"] for row in rows[1:]}
+    for who, ratio in ratios.items():
+        print(f"ours / {who}: {ratio:.2f} (target: at most {TARGETS[who]})")
     return {"rows": rows, "ratios": ratios}
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import face_objectives, restore, restore_ablations, sampling, train_step
+from benchmarks import faces as face_speed
 from gen_jax.models import presets
 
 
@@ -52,6 +53,21 @@ def test_restore_prints_a_table_for_each_run(monkeypatch, capsys, tmp_path):
     for run in ("forward", "train"):
         (row,) = results[run]["rows"]
         assert len(row["seconds"]) == 2 and 0 < row["median"] < row["first"]
+
+
+@pytest.mark.slow
+def test_faces_prints_a_table_for_each_resolution(monkeypatch, capsys, tmp_path):
+    file = tmp_path / "numbers.json"
+    monkeypatch.setattr(
+        sys, "argv", ["benchmark", *["--res", "16", "--batch=1", "--repeats=2"], f"--out={file}"]
+    )
+    face_speed.main()
+    assert "train 16, batch 1, float32" in capsys.readouterr().out
+    results = json.loads(file.read_text())["results"]
+    assert {name: rows[0]["who"] for name, rows in results.items()} == {
+        "sample 16": "gen_jax",
+        "train 16": "gen_jax",
+    }
 
 
 def test_ablations_are_trained_measured_and_put_side_by_side(monkeypatch, capsys, tmp_path):
