@@ -106,7 +106,8 @@ def test_drifting_pulls_several_real_images_for_each_generated():
     object.__setattr__(scene, "make", make)
     _, metrics, _ = task.objective.loss(scene, params["model"])
     assert seen == [(BATCH // task.objective.real_per_generated, 8)]
-    assert set(metrics) == {"force", "force_places", "force_pooled", "force_whole", "force_pixel"}
+    kinds = ("places", "pooled", "whole", "pixel", "joint")
+    assert set(metrics) == {"force", *(f"force_{kind}" for kind in kinds)}
 
 
 def test_a_bank_of_earlier_images_attracts_as_a_larger_batch_does():

@@ -24,6 +24,8 @@ class Drifting:
       places_weight: of the fields of single places.
       pooled_weight: of the fields of means and deviations.
       whole_weight: of the fields of class tokens and embeddings.
+      joint_weight: of the field of all of them and the small image as one vector: there the parts
+        of a picture drift towards those of one real image, not each towards another's.
       pixel_weight: of the field of the image itself, brought to `pixel_side`.
       pixel_side: pixels.
     """
@@ -35,6 +37,7 @@ class Drifting:
     places_weight: float = 1.0
     pooled_weight: float = 1.0
     whole_weight: float = 1.0
+    joint_weight: float = 1.0
     pixel_weight: float = 0.5
     pixel_side: int = 16
 
@@ -63,6 +66,9 @@ class Drifting:
         real = self._sets(scene.features.stored(scene.batch), scene.real)
         real, attracts, changed = self._with_bank(scene, real, len(images))
         fake = self._sets(scene.features.computed(scene.frozen, images), images)
+        if self.joint_weight:
+            both = _joined(fake, real, None if attracts is None else attracts[0])
+            fake["joint"], real["joint"] = ({"all": v} for v in both)
         total, metrics = 0.0, {}
         for kind, sets in fake.items():
             weight = getattr(self, f"{kind}_weight")
@@ -113,3 +119,20 @@ class Drifting:
         small = resized(images, min(self.pixel_side, images.shape[1]))
         found["pixel"]["pixel"] = small.reshape(1, len(small), -1)
         return found
+
+
+def _joined(fake, real, there):
+    """All features of an image as one vector, each as long as the next: [1, b, d] of either.
+
+    `there` [m] is True at the real images that count.
+    """
+    rows = [], []
+    for kind in ("places", "whole", "pixel"):
+        for name, y in real[kind].items():
+            x, y = (v.swapaxes(0, 1).reshape(v.shape[1], -1) for v in (fake[kind][name], y))
+            count = None if there is None else there[:, None]
+            spread = jnp.var(y, 0, where=count).sum()
+            scale = jax.lax.stop_gradient(jax.lax.rsqrt(spread + 1e-8))
+            rows[0].append(scale * x)
+            rows[1].append(scale * y)
+    return tuple(jnp.concatenate(v, -1)[None] for v in rows)
