@@ -113,8 +113,16 @@ _PHOTOGRAPH = {
 }
 
 # The same, with half of the pictures from a camera: of all noise its own, faint and coarse, is most
-# easily taken for texture.
-_MOSTLY_CAMERA = {**_PHOTOGRAPH, "weights": (4, 4, 2, 2, 15, 2, 1)}
+# easily taken for texture. WebP as often as JPEG, or its textures are smoothed.
+_MOSTLY_CAMERA = {
+    **_PHOTOGRAPH,
+    "weights": (4, 6, 2, 2, 15, 2, 1),
+    "steps": (
+        _PHOTOGRAPH["steps"][0],
+        {**_CODEC, "weights": (1, 1)},
+        *_PHOTOGRAPH["steps"][2:],
+    ),
+}
 
 PRESETS: dict[str, Mapping[str, Any]] = {
     "denoise15": {"name": "gaussian", "sigma": (15, 15)},
