@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from gen_jax.losses import imle
 
@@ -34,3 +36,13 @@ def test_samples_within_the_radius_are_left_to_themselves():
 def test_mean_distance_of_nearest_neighbours():
     x = jnp.array([[0.0, 0], [1, 0], [10, 0]])
     np.testing.assert_allclose(imle.mean_nearest_distance(x), (1 + 1 + 9) / 3, rtol=1e-6)
+
+
+def test_eight_devices_choose_as_one_does():
+    real, pool = draw(0, 16, 8), draw(1, 64, 8)
+    run = jax.jit(lambda r, p: imle.nearest(r, p, 0.5 * imle.mean_nearest_distance(r)))
+    one = run(real, pool)
+    where = NamedSharding(Mesh(np.array(jax.devices()), ("d",)), P("d"))
+    many = run(*(jax.device_put(v, where) for v in (real, pool)))
+    np.testing.assert_array_equal(one[0], many[0])
+    np.testing.assert_allclose(one[1], many[1], rtol=1e-4)
