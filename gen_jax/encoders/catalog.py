@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -95,6 +96,23 @@ def parse(spec: str) -> tuple[str, str | None]:
 def _check_name(name: str) -> None:
     if name not in TOWERS:
         raise UserError(f"encoder {name!r} is unknown: expected one of {', '.join(TOWERS)}")
+
+
+def module_of(name: str, weights: str | None = None) -> nn.Module:
+    """The module that `load` would give, of which no parameters are read and nothing is fetched.
+
+    Raises:
+      UserError: an unknown name, or a config.json in the folder `weights` of another kind of tower.
+    """
+    _check_name(name)
+    tower = TOWERS[name]
+    file = pathlib.Path(weights or "", "config.json")
+    if not weights or tower.from_config is None or not file.is_file():
+        return tower.make()
+    try:
+        return tower.from_config(json.loads(file.read_text()))
+    except (UserError, json.JSONDecodeError) as error:
+        raise UserError(f"{file}: {error}") from None
 
 
 def load(

@@ -54,7 +54,7 @@ class FeatureSpace:
 
     @functools.cached_property
     def _module(self):
-        return catalog.TOWERS[self.name].make()
+        return catalog.module_of(*catalog.parse(self.encoder))
 
     @functools.cached_property
     def _extractor(self) -> extractors.Extractor:

@@ -68,6 +68,17 @@ def test_a_folder_gives_the_tower_that_its_config_describes(tmp_path, name, shar
     jax.tree.map(np.testing.assert_array_equal, loaded, params)
 
 
+def test_its_module_is_known_before_its_parameters_are_read(tmp_path):
+    write(tmp_path / "model", "dinov2-small")
+    module, _ = encoders.load("dinov2-small", tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    assert catalog.module_of("dinov2-small", str(tmp_path / "model")) == module
+    assert catalog.module_of("dinov2-small").hidden_size == 384  # the published size, unfetched
+    (tmp_path / "model" / "config.json").write_text("{")
+    with pytest.raises(UserError, match="config.json"):
+        catalog.module_of("dinov2-small", str(tmp_path / "model"))
+
+
 def test_options_reach_the_module(tmp_path):
     write(tmp_path / "model", "dinov2-small")
     module, _ = encoders.load("dinov2-small", tmp_path / "model", remat=True)
