@@ -75,7 +75,7 @@ def test_its_module_is_known_before_its_parameters_are_read(tmp_path):
     assert catalog.module_of("dinov2-small", str(tmp_path / "model")) == module
     assert catalog.module_of("dinov2-small").hidden_size == 384  # the published size, unfetched
     (tmp_path / "model" / "config.json").write_text("{")
-    with pytest.raises(UserError, match="config.json"):
+    with pytest.raises(UserError, match=r"config\.json"):
         catalog.module_of("dinov2-small", str(tmp_path / "model"))
 
 
