@@ -79,4 +79,5 @@ def _field(energy, there, x, pool, negatives: int):
     push = away * towards.sum(-1, keepdims=True)
     weights = jnp.concatenate([-push, pull], -1)
     # Both parts weigh the same: the field of features does not depend on their origin.
-    return weights @ pool - weights.sum(-1, keepdims=True) * x
+    moved = jnp.matmul(weights, pool, precision=jax.lax.Precision.HIGHEST)
+    return moved - weights.sum(-1, keepdims=True) * x

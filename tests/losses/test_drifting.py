@@ -117,3 +117,11 @@ def test_eight_devices_agree_with_one():
     many = run(*(jax.device_put(v, where) for v in (gen, real)))
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(many), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_differences_of_large_numbers_are_taken_in_full_precision():
+    # GPUs and TPUs round the factors of a product to fewer bits unless told otherwise.
+    program = jax.jit(lambda g, r: drifting(g, r)[0]).lower(draw(0, 1, 4, 3), draw(1, 1, 6, 3))
+    products = [line for line in program.as_text().splitlines() if "dot_general" in line]
+    assert len(products) >= 2
+    assert all("precision = [HIGHEST, HIGHEST]" in line for line in products), products
