@@ -39,6 +39,7 @@ def get_config(arg=None):
         raise UserError(f"objective={arg.objective}: expected one of {', '.join(_OBJECTIVES)}")
     config = common.base()
     blocks = arg.res.bit_length() - 2
+    fine = arg.res // 4 if arg.res <= 32 else arg.res // 8
     with config.unlocked():
         config.task = dict(
             name="faces",
@@ -55,11 +56,12 @@ def get_config(arg=None):
                 remat=False,
                 dtype="float32",
             ),
-            # Patches of 8 pixels: a grid of n is what the tower sees of n * 8 pixels.
+            # Patches of 8 pixels: a grid of n is what the tower sees of n * 8 pixels. Small
+            # pictures are enlarged, so that a patch is smaller than an eye.
             features=dict(
                 encoder="dino_tiny",
                 layers="1,3",
-                grids=(arg.res // 16, arg.res // 8) if arg.res > 16 else (2,),
+                grids=(fine // 2, fine),
                 store="int8",
             ),
             objective=dict(_OBJECTIVES[arg.objective]),
@@ -67,7 +69,7 @@ def get_config(arg=None):
         config.evaluators.faces = dict(
             split="val", count=256, batch_size=64, encoder="", detector=""
         )
-        config.evaluators.memorisation = dict(count=256, batch_size=64, encoder="")
+        config.evaluators.memorisation = dict(count=256, train=2000, batch_size=64, encoder="")
         config.evaluators.interpolation = dict(pairs=4, frames=32, distance="", detector="")
     config.data.update(image_size=arg.res, cache=True)
     many = config.task.objective.get("real_per_generated", 1)
