@@ -4,6 +4,7 @@ A process keeps its memory, its settings and its compiled programs to itself; ta
 machine disturbs all alike.
 """
 
+import argparse
 import contextlib
 import json
 import os
@@ -13,8 +14,9 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -151,3 +153,32 @@ def print_table(title: str, unit: str, rows: list[dict], images: int, tolerance:
     for row in rows[1:]:
         if row["off"] > tolerance:
             print(f"{row['name']}: outputs differ by more than {tolerance}")
+
+
+@contextlib.contextmanager
+def together(module: str, names: Iterable[str], args) -> Iterator[list[Contestant]]:
+    """Contestants of a benchmark with a folder of their own (`args.folder`); all end with it."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as args.folder:
+        running = [Contestant(module, who, args) for who in names]
+        try:
+            yield running
+        finally:
+            for one in running:
+                kill_group(one.process)
+
+
+def write(args, **found) -> None:
+    """`args` and what was found as JSON into `args.out`, where one is named."""
+    if args.out:
+        numbers = {k: v for k, v in vars(args).items() if k not in ("folder", "out")}
+        pathlib.Path(args.out).write_text(json.dumps({**numbers, **found}, indent=2) + "\n")
+
+
+def enter(contestants: Mapping[str, Callable[[Any], tuple]], main: Callable[[], None]) -> None:
+    """What a benchmark's `__main__` calls: `main`, or a contestant in one of its processes."""
+    if sys.argv[1:] and sys.argv[1] in contestants:
+        given = argparse.Namespace(**json.loads(sys.argv[2]))
+        serve(contestants[sys.argv[1]], sys.argv[1], given)
+    else:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stops the contestants too
+        main()

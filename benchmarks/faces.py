@@ -11,15 +11,9 @@ runs, too.
 """
 
 import argparse
-import dataclasses
 import functools
 import importlib.util
-import json
 import os
-import pathlib
-import signal
-import sys
-import tempfile
 
 import numpy as np
 
@@ -68,9 +62,6 @@ def ours(args):
     from flax.traverse_util import unflatten_dict
 
     from gen_jax.parallel import compilation
-    from gen_jax.training import optim, rngs
-    from gen_jax.training.state import TrainState
-    from gen_jax.training.step import make_train_step
 
     compilation.tune_cpu()  # as the doors do
 
@@ -83,36 +74,11 @@ def ours(args):
             apply = jax.jit(module.apply)
             return lambda: [np.asarray(apply({"params": params}, data["z"]))]
 
-        @dataclasses.dataclass(frozen=True)
-        class Task:
-            rng_streams = ()
+        def loss(params, batch):
+            out = module.apply({"params": params}, batch["z"])
+            return jnp.square(out - batch["target"]).mean()
 
-            def losses(self):
-                return {"model": self.loss}
-
-            def loss(self, params, everything, extra, batch, keys, frozen):
-                out = module.apply({"params": params}, batch["z"])
-                return jnp.square(out - batch["target"]).mean(), ({}, extra)
-
-        fields = {"learning_rate": LEARNING_RATE, "schedule": "constant", "clip_norm": 0.0}
-        optimizers = {"model": optim.make_optimizer({**fields, "b1": 0.5}, 10)}
-        state = TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params={"model": params},
-            opt_state={"model": optimizers["model"].init(params)},
-            ema={},
-            extra={},
-        )
-        step = jax.jit(make_train_step(Task(), optimizers, ema=0.0), donate_argnums=0)
-        key = rngs.root_key(0)
-
-        def run():
-            nonlocal state
-            state, metrics = step(state, data, {}, key)
-            jax.block_until_ready(state)
-            return [np.asarray(metrics["model/loss"])]
-
-        return run
+        return train_step.our_step(loss, params, data, learning_rate=LEARNING_RATE, b1=0.5)
 
     on = f"{jax.devices()[0].device_kind}, jax {jax.__version__}"
     return start, train_step.jax_memory, {"name": "gen_jax", "on": on}
@@ -228,26 +194,13 @@ def main() -> None:
     if (load := os.getloadavg()[0]) > 0.5:  # torch's threads wait for one another
         print(f"load average {load:.1f}: beside other work torch loses more than we do")
     results = {}
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as args.folder:
-        running = [contest.Contestant("benchmarks.faces", who, args) for who in contestants()]
-        try:
-            for name in (f"{kind} {res}" for res in args.res for kind in ("sample", "train")):
-                results[name] = rows = contest.measured(running, name, args)
-                title = f"{name}, batch {args.batch}, {args.dtype}, medians of {args.repeats}"
-                contest.print_table(title, "a batch", rows, args.batch, TOLERANCES[args.dtype])
-        finally:
-            for one in running:
-                contest.kill_group(one.process)
-    if args.out:
-        numbers = {k: v for k, v in vars(args).items() if k not in ("folder", "out")}
-        text = json.dumps({**numbers, "load": load, "results": results}, indent=2)
-        pathlib.Path(args.out).write_text(text + "\n")
+    with contest.together("benchmarks.faces", contestants(), args) as running:
+        for name in (f"{kind} {res}" for res in args.res for kind in ("sample", "train")):
+            results[name] = rows = contest.measured(running, name, args)
+            title = f"{name}, batch {args.batch}, {args.dtype}, medians of {args.repeats}"
+            contest.print_table(title, "a batch", rows, args.batch, TOLERANCES[args.dtype])
+    contest.write(args, load=load, results=results)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] and sys.argv[1] in CONTESTANTS:  # one of main's own processes
-        given = argparse.Namespace(**json.loads(sys.argv[2]))
-        contest.serve(CONTESTANTS[sys.argv[1]], sys.argv[1], given)
-    else:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stops the contestants too
-        main()
+    contest.enter(CONTESTANTS, main)

@@ -11,15 +11,9 @@ torch.compile runs, too. float32 means TF32 for the products of all where the de
 """
 
 import argparse
-import dataclasses
 import functools
 import importlib.util
-import json
 import os
-import pathlib
-import signal
-import sys
-import tempfile
 
 import numpy as np
 
@@ -50,9 +44,6 @@ def ours(args):
     from gen_jax.encoders.weights import torch_from_flax
     from gen_jax.models.scunet import SCUNet
     from gen_jax.parallel import compilation
-    from gen_jax.training import optim, rngs
-    from gen_jax.training.state import TrainState
-    from gen_jax.training.step import make_train_step
 
     compilation.tune_cpu()  # as the doors do
     depths = (args.depth,) * 7
@@ -69,42 +60,16 @@ def ours(args):
     params = jax.tree.map(jnp.asarray, params)
     data = jax.tree.map(jnp.asarray, inputs(args))
 
-    @dataclasses.dataclass(frozen=True)
-    class Task:
-        rng_streams = ()
-
-        def losses(self):
-            return {"model": self.loss}
-
-        def loss(self, params, everything, extra, batch, keys, frozen):
-            out = module.apply({"params": params}, batch["noisy"])
-            return jnp.abs(out - batch["clean"]).mean(), ({}, extra)
-
     def forward():
         apply = jax.jit(module.apply)
         return lambda: [np.asarray(apply({"params": params}, data["image"]))]
 
     def train():
-        fields = {"learning_rate": LEARNING_RATE, "schedule": "constant", "clip_norm": 0.0}
-        optimizers = {"model": optim.make_optimizer(fields, 10)}
-        copied = jax.tree.map(jnp.copy, params)  # the step takes its state's memory
-        state = TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params={"model": copied},
-            opt_state={"model": optimizers["model"].init(copied)},
-            ema={},
-            extra={},
-        )
-        step = jax.jit(make_train_step(Task(), optimizers, ema=0.0), donate_argnums=0)
-        batch, key = {k: data[k] for k in ("noisy", "clean")}, rngs.root_key(0)
+        def loss(params, batch):
+            out = module.apply({"params": params}, batch["noisy"])
+            return jnp.abs(out - batch["clean"]).mean()
 
-        def run():
-            nonlocal state
-            state, metrics = step(state, batch, {}, key)
-            jax.block_until_ready(state)
-            return [np.asarray(metrics["model/loss"])]
-
-        return run
+        return train_step.our_step(loss, params, data, learning_rate=LEARNING_RATE)
 
     runs = {"forward": forward, "train": train}
     on = f"{jax.devices()[0].device_kind}, jax {jax.__version__}"
@@ -204,23 +169,10 @@ def main() -> None:
     names = contestants()
     if (load := os.getloadavg()[0]) > 0.5:  # torch's threads wait for one another
         print(f"load average {load:.1f}: beside other work torch loses more than we do")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as args.folder:
-        running = [contest.Contestant("benchmarks.restore", who, args) for who in names]
-        try:
-            report = {name: compete(running, name, args) for name in args.runs}
-        finally:
-            for one in running:
-                contest.kill_group(one.process)
-    if args.out:
-        numbers = {k: v for k, v in vars(args).items() if k not in ("folder", "out")}
-        text = json.dumps({**numbers, "load": load, "results": report}, indent=2)
-        pathlib.Path(args.out).write_text(text + "\n")
+    with contest.together("benchmarks.restore", names, args) as running:
+        report = {name: compete(running, name, args) for name in args.runs}
+    contest.write(args, load=load, results=report)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] and sys.argv[1] in CONTESTANTS:  # one of main's own processes
-        given = argparse.Namespace(**json.loads(sys.argv[2]))
-        contest.serve(CONTESTANTS[sys.argv[1]], sys.argv[1], given)
-    else:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stops the contestants too
-        main()
+    contest.enter(CONTESTANTS, main)

@@ -15,9 +15,7 @@ import importlib.util
 import json
 import os
 import pathlib
-import signal
 import statistics
-import sys
 import tempfile
 
 import numpy as np
@@ -229,9 +227,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] and sys.argv[1] in CONTESTANTS:  # one of main's own processes
-        given = argparse.Namespace(**json.loads(sys.argv[2]))
-        contest.serve(CONTESTANTS[sys.argv[1]], sys.argv[1], given)
-    else:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stops the contestants too
-        main()
+    contest.enter(CONTESTANTS, main)

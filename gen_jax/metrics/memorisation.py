@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from gen_jax.common.errors import UserError
+from gen_jax.metrics.prdc import squared_distances
 
 _ROWS_AT_ONCE = 1024
 _RARE = 0.01  # of held-out images are as near to a training image as what counts as a copy
@@ -57,11 +58,9 @@ def memorisation(
 
 
 def _nearest(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    found, distances = [], []
-    norms = (y.astype(np.float64) ** 2).sum(1)
+    found, distances, y = [], [], y.astype(np.float64)
     for start in range(0, len(x), _ROWS_AT_ONCE):
-        part = x[start : start + _ROWS_AT_ONCE].astype(np.float64)
-        square = (part**2).sum(1)[:, None] + norms[None] - 2 * part @ y.T
+        square = squared_distances(x[start : start + _ROWS_AT_ONCE].astype(np.float64), y)
         found.append(square.argmin(1))
-        distances.append(np.sqrt(np.maximum(square.min(1), 0.0)))
+        distances.append(np.sqrt(square.min(1)))
     return np.concatenate(found), np.concatenate(distances)

@@ -24,7 +24,8 @@ class PRDC(NamedTuple):
     coverage: float
 
 
-def _squared_distances(x, y):
+def squared_distances(x, y):
+    """Between all rows of two sets, [n, m]."""
     square = (x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2 * x @ y.T
     return np.maximum(square, 0)
 
@@ -34,7 +35,7 @@ def _squared_radii(x, nearest_k):
     radii = np.empty(len(x))
     for start in range(0, len(x), _ROWS_AT_ONCE):
         rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(x)))
-        square = _squared_distances(x[rows], x)
+        square = squared_distances(x[rows], x)
         square[np.arange(len(rows)), rows] = 0.0
         radii[rows] = np.partition(square, nearest_k, axis=1)[:, nearest_k]
     return radii
@@ -71,7 +72,7 @@ def prdc(
     recalled, covered = np.zeros(len(real), bool), np.zeros(len(real), bool)
     for start in range(0, len(fake), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
-        square = _squared_distances(fake[rows], real)
+        square = squared_distances(fake[rows], real)
         in_real_ball = square <= real_radii[None]
         inside += in_real_ball.any(1).sum()
         density += in_real_ball.sum()
