@@ -88,6 +88,22 @@ def torch_device() -> str:
     return "cuda"
 
 
+def task_of(loss):
+    """A task with one group, of `loss(params, batch)`."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Task:
+        rng_streams = ()
+
+        def losses(self):
+            return {"model": self.loss}
+
+        def loss(self, params, everything, extra, batch, keys, frozen):
+            return loss(params, batch), ({}, extra)
+
+    return Task()
+
+
 def our_step(loss, params, batch, **optimizer):
     """The trainer's own step of `loss(params, batch)`, as a function that takes one more.
 
@@ -101,16 +117,6 @@ def our_step(loss, params, batch, **optimizer):
     from gen_jax.training.state import TrainState
     from gen_jax.training.step import make_train_step
 
-    @dataclasses.dataclass(frozen=True)
-    class Task:
-        rng_streams = ()
-
-        def losses(self):
-            return {"model": self.loss}
-
-        def loss(self, params, everything, extra, batch, keys, frozen):
-            return loss(params, batch), ({}, extra)
-
     fields = {"schedule": "constant", "clip_norm": 0.0, **optimizer}
     optimizers = {"model": optim.make_optimizer(fields, 10)}
     copied = jax.tree.map(jnp.copy, params)  # the step takes its state's memory
@@ -121,7 +127,7 @@ def our_step(loss, params, batch, **optimizer):
         ema={},
         extra={},
     )
-    step = jax.jit(make_train_step(Task(), optimizers, ema=0.0), donate_argnums=0)
+    step = jax.jit(make_train_step(task_of(loss), optimizers, ema=0.0), donate_argnums=0)
     key = rngs.root_key(0)
 
     def run():
@@ -163,16 +169,9 @@ def ours(args, full: bool) -> Measured:
     config = config_of(args.size)
     unet = build(UNet2DConditionModel, {**config, "dtype": args.dtype}, "unet")
 
-    @dataclasses.dataclass(frozen=True)
-    class Task:
-        rng_streams = ()
-
-        def losses(self):
-            return {"model": self.loss}
-
-        def loss(self, params, everything, extra, batch, keys, frozen):
-            out = unet.apply({"params": params}, batch["x"], batch["t"], batch["text"])
-            return ((out - batch["target"]) ** 2).mean(), ({}, extra)
+    def loss(params, batch):
+        out = unet.apply({"params": params}, batch["x"], batch["t"], batch["text"])
+        return ((out - batch["target"]) ** 2).mean()
 
     shape = (args.batch, config["sample_size"], config["sample_size"], 4)
     rng = np.random.default_rng(0)
@@ -203,7 +202,7 @@ def ours(args, full: bool) -> Measured:
         ema={"model": jax.tree.map(jnp.copy, params["model"])} if full else {},
         extra={},
     )
-    step = make_train_step(Task(), optimizers, ema=0.999 if full else 0.0)
+    step = make_train_step(task_of(loss), optimizers, ema=0.999 if full else 0.0)
     jitted = jax.jit(step, donate_argnums=0)
     seconds = []
     for _ in range(2):  # cold, then from the persistent cache
