@@ -13,6 +13,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.data import feature_codec
 from gen_jax.tasks import build_task
 from gen_jax.tasks.feature_space import FROZEN, FeatureSpace
+from gen_jax.tasks.objectives.drifting import joined
 from gen_jax.tasks.objectives.paired import Paired
 from tests.tasks.test_contract import filled
 
@@ -237,3 +238,20 @@ def test_a_new_block_fades_in_by_updates():
 def test_mistakes_are_named(changes, message):
     with pytest.raises(UserError, match=message):
         build_task(config(**changes)).batch_spec()
+
+
+def test_as_one_vector_every_feature_weighs_the_same():
+    real = {
+        "places": {"fine": 100.0 * jax.random.normal(jax.random.key(0), (4, 6, 3)) + 7.0},
+        "whole": {"class": 0.01 * jax.random.normal(jax.random.key(1), (1, 6, 5))},
+        "pixel": {"pixel": jax.random.normal(jax.random.key(2), (1, 6, 2))},
+    }
+    fake = jax.tree.map(lambda x: x[:, :2], real)
+    there = jnp.arange(6) < 4
+    for mask, count in ((None, 6), (there, 4)):
+        x, y = joined(fake, real, mask)
+        assert x.shape == (1, 2, 19) and y.shape == (1, 6, 19)
+        np.testing.assert_array_equal(x, y[:, :2])
+        spread = jnp.var(y[0, :count], 0)
+        for part in (spread[:12], spread[12:17], spread[17:]):
+            assert part.sum() == pytest.approx(1.0, rel=1e-3)

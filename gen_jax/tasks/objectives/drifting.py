@@ -67,7 +67,7 @@ class Drifting:
         real, attracts, changed = self._with_bank(scene, real, len(images))
         fake = self._sets(scene.features.computed(scene.frozen, images), images)
         if self.joint_weight:
-            both = _joined(fake, real, None if attracts is None else attracts[0])
+            both = joined(fake, real, None if attracts is None else attracts[0])
             fake["joint"], real["joint"] = ({"all": v} for v in both)
         total, metrics = 0.0, {}
         for kind, sets in fake.items():
@@ -121,7 +121,7 @@ class Drifting:
         return found
 
 
-def _joined(fake, real, there):
+def joined(fake, real, there):
     """All features of an image as one vector, each as long as the next: [1, b, d] of either.
 
     `there` [m] is True at the real images that count.
