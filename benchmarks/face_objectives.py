@@ -6,7 +6,8 @@
 
 Trains `configs/faces.py` by each objective and seed, and prints mean and deviation of what the
 evaluator `faces` finds; `sheets.png` has a row of samples for each. What is finished is not trained
-again, what was cut off goes on: the command can be repeated.
+again, what was cut off goes on: the command can be repeated. Further flags go to every training:
+`"--config.task.generator.block_out_channels=(128,96,64)"`.
 """
 
 import argparse
@@ -44,7 +45,8 @@ def train(name: str, seed: int, args) -> pathlib.Path:
         f"--workdir={run}", f"--config.training.num_steps={args.steps}",
         f"--config.training.eval_every={args.steps}", f"--config.training.seed={seed}",
         f"--config.evaluators.faces.encoder={args.encoder}",
-        f"--config.evaluators.faces.detector={args.detector}", *flags,
+        f"--config.evaluators.faces.detector={args.detector}",
+        "--config.evaluators.faces.count=512", *flags, *args.further,
     ]  # fmt: skip
     subprocess.run(command, check=True)
     return run
@@ -90,18 +92,18 @@ def main() -> None:
     parser.add_argument(
         "--workdir", type=pathlib.Path, default=pathlib.Path("runs/face_objectives")
     )
-    args = parser.parse_args()
+    args, args.further = parser.parse_known_args()
     args.workdir.mkdir(parents=True, exist_ok=True)
     found, first = {}, {}
-    for name in args.objectives:
-        for seed in range(args.seeds):
+    for seed in range(args.seeds):
+        for name in args.objectives:
             try:
                 run = train(name, seed, args)
             except subprocess.CalledProcessError as error:  # it has said why
                 sys.exit(error.returncode)
             first.setdefault(name, run)
             found.setdefault(name, []).append(json.loads((run / "report.json").read_text()))
-        print(table(found), flush=True)
+            print(table(found), flush=True)
     from gen_jax.common import pictures
 
     pictures.save(args.workdir / "sheets.png", sheet(first))

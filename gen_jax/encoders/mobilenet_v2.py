@@ -12,6 +12,7 @@ from gen_jax.encoders.frozen_layers import (
     BATCH_NORM_NAMES,
     HIGHEST,
     BatchNorm,
+    DepthwiseConv,
     check_size,
     conv,
 )
@@ -74,7 +75,7 @@ class ConvNorm(nn.Module):
       features: output channels.
       size: of the square kernel, padded so that at stride 1 the map keeps its size.
       stride: in both directions.
-      groups: of channels that do not see one another.
+      depthwise: whether each channel is convolved by itself; `features` is their number then.
       activation: whether there is one.
       precision: of the products.
     """
@@ -82,22 +83,24 @@ class ConvNorm(nn.Module):
     features: int
     size: int = 1
     stride: int = 1
-    groups: int = 1
+    depthwise: bool = False
     activation: bool = True
     precision: Any = HIGHEST
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
-        layer = conv(
-            self.features,
-            self.size,
-            stride=self.stride,
-            padding=self.size // 2,
-            groups=self.groups,
-            bias=False,
-            precision=self.precision,
-            name="conv",
-        )
+        if self.depthwise:
+            layer = DepthwiseConv(self.size, self.stride, name="conv")
+        else:
+            layer = conv(
+                self.features,
+                self.size,
+                stride=self.stride,
+                padding=self.size // 2,
+                bias=False,
+                precision=self.precision,
+                name="conv",
+            )
         x = BatchNorm(1e-5, name="norm")(layer(x))
         return jax.nn.relu6(x) if self.activation else x
 
@@ -122,7 +125,7 @@ class InvertedResidual(nn.Module):
         kind, y, wide = {"precision": self.precision}, x, x.shape[-1] * self.expansion
         if self.expansion != 1:
             y = ConvNorm(wide, name="expand", **kind)(y)
-        y = ConvNorm(wide, 3, self.stride, groups=wide, name="depthwise", **kind)(y)
+        y = ConvNorm(wide, 3, self.stride, depthwise=True, name="depthwise", **kind)(y)
         y = ConvNorm(self.features, activation=False, name="project", **kind)(y)
         return x + y if self.stride == 1 and x.shape == y.shape else y
 

@@ -5,11 +5,9 @@ import dataclasses
 import numpy as np
 
 from gen_jax.common import pictures
-from gen_jax.common.errors import UserError
-from gen_jax.encoders import image_features
 from gen_jax.evaluation.base import Data, Predictor, Result
-from gen_jax.evaluation.face_detection import FaceDetector
-from gen_jax.evaluation.untrained import random_features
+from gen_jax.evaluation.face_detection import FaceDetector, enlarged
+from gen_jax.evaluation.judge import features_by
 from gen_jax.metrics import frechet, kid
 from gen_jax.metrics.prdc import prdc
 
@@ -66,23 +64,6 @@ class Faces:
         return Result(metrics, picture)
 
 
-def features_by(encoder: str, predict: Predictor, images: np.ndarray) -> np.ndarray:
-    """Features [n, d] of images by a tower that judges; "" is an untrained network.
-
-    Raises:
-      UserError: it is the tower that the training was guided by.
-    """
-    if not encoder:
-        return np.asarray(random_features(images.astype(np.float32) / 255))
-    guide = getattr(getattr(predict.task, "features", None), "encoder", None)
-    if encoder == guide:
-        raise UserError(
-            f"config.evaluators: encoder={encoder} guides the training, and what is trained on a "
-            "distance cannot be judged by it; name another tower"
-        )
-    return image_features.open_features(encoder)(images)
-
-
 def _deviation(images: np.ndarray) -> float:
     return float(images.astype(np.float32).std(0).mean())
 
@@ -106,6 +87,6 @@ def _points(detector: FaceDetector, images: np.ndarray) -> np.ndarray:
     """Five points of the first face of each picture that has one, in sides, [n, 5, 2]."""
     found = []
     for start in range(0, len(images), _AT_ONCE):
-        for faces in detector(images[start : start + _AT_ONCE]):
-            found += [face.points / images.shape[1] for face in faces[:1]]
+        part = enlarged(images[start : start + _AT_ONCE])
+        found += [faces[0].points / part.shape[1] for faces in detector(part) if faces]
     return np.array(found, np.float32).reshape(-1, 5, 2)

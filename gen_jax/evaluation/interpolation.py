@@ -7,7 +7,7 @@ import numpy as np
 from gen_jax.common import pictures
 from gen_jax.encoders.image_distance import open_distance
 from gen_jax.evaluation.base import Data, Predictor, Result
-from gen_jax.evaluation.face_detection import FaceDetector
+from gen_jax.evaluation.face_detection import FaceDetector, enlarged
 from gen_jax.evaluation.untrained import random_features
 from gen_jax.pipelines.generation import slerp
 
@@ -50,7 +50,7 @@ class Interpolation:
         if self.detector:
             detector, found = FaceDetector(self.detector), 0
             for start in range(0, len(flat), self.batch_size):
-                found += sum(map(bool, detector(flat[start : start + self.batch_size])))
+                found += sum(map(bool, detector(enlarged(flat[start : start + self.batch_size]))))
             metrics["path_detection_rate"] = found / len(flat)
         chosen = np.linspace(0, self.frames - 1, min(_SHOWN, self.frames)).round().astype(int)
         shown = frames[:, chosen].reshape(-1, *frames.shape[2:])

@@ -6,7 +6,7 @@ import numpy as np
 
 from gen_jax.common import pictures
 from gen_jax.evaluation.base import Data, Predictor, Result
-from gen_jax.evaluation.faces import features_by
+from gen_jax.evaluation.judge import features_by
 from gen_jax.metrics.memorisation import memorisation
 
 
