@@ -18,16 +18,16 @@ import sys
 
 import numpy as np
 
-# Name -> argument of the config, and further flags.
+# Name -> `objective` of the config.
 OBJECTIVES = {
-    "paired, no prior": ("objective=paired", ["--config.task.objective.prior=none"]),
-    "paired, Gaussian": ("objective=paired", ["--config.task.objective.prior=gaussian"]),
-    "paired": ("objective=paired", []),
-    "drifting": ("objective=drifting", []),
-    "imle": ("objective=imle", []),
-    "adversarial": ("objective=adversarial", []),
-    "projected": ("objective=projected", []),
-    "adversarial and drifting": ("objective=guided", []),
+    "paired, no prior": "paired_normal",
+    "paired, Gaussian": "paired_gaussian",
+    "paired": "paired",
+    "drifting": "drifting",
+    "imle": "imle",
+    "adversarial": "adversarial",
+    "projected": "projected",
+    "adversarial and drifting": "guided",
 }
 _MEASURES = ("fd", "kid", "precision", "recall", "diversity", "detection_rate", "anatomy")
 _SHOWN = 8
@@ -35,18 +35,18 @@ _SHOWN = 8
 
 def train(name: str, seed: int, args) -> pathlib.Path:
     """The run directory of an objective and seed, trained."""
-    argument, flags = OBJECTIVES[name]
     run = args.workdir / f"{name.replace(', ', '_').replace(' ', '_')}_{args.steps}_{seed}"
     if (run / "done.json").is_file():
         return run
-    config = f"data={args.data},res={args.res},{argument}" + (",gray" if args.gray else "")
+    config = f"data={args.data},res={args.res},objective={OBJECTIVES[name]}"
+    config += ",gray" if args.gray else ""
     command = [
         sys.executable, "-m", "gen_jax.main", f"--config=configs/faces.py:{config}",
         f"--workdir={run}", f"--config.training.num_steps={args.steps}",
         f"--config.training.eval_every={args.steps}", f"--config.training.seed={seed}",
         f"--config.evaluators.faces.encoder={args.encoder}",
         f"--config.evaluators.faces.detector={args.detector}",
-        "--config.evaluators.faces.count=512", *flags, *args.further,
+        "--config.evaluators.faces.count=512", *args.further,
     ]  # fmt: skip
     subprocess.run(command, check=True)
     return run

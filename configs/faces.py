@@ -10,7 +10,8 @@ it the generator learns crops of the embedded photographs, which are no faces.
 
 `:res=16`, `32`, `64` (default), `128`, `256`; each may begin with the one before
 (`--config.init_from=RUN --config.task.fade_steps=500`). `:objective=drifting` (default),
-`paired`, `imle`, `adversarial`, `projected`, `guided` (a discriminator and drifting). Laptop
+`paired` (`paired_gaussian` and `paired_normal` have no flow for a prior), `imle`, `adversarial`,
+`projected`, `guided` (a discriminator and drifting). Laptop
 recipe: dino_tiny guides, 2 CPU cores. DINOv2 takes
 `--config.task.features.encoder=dinov2-small:WEIGHTS` and grids of its own patch size.
 """
@@ -22,6 +23,8 @@ _CHANNELS = (256, 192, 128, 64, 32, 16, 16)  # of 4, 8, ... 256 pixels
 _OBJECTIVES = {
     "drifting": dict(name="drifting", real_per_generated=4),
     "paired": dict(name="paired", prior="flow"),
+    "paired_gaussian": dict(name="paired", prior="gaussian"),
+    "paired_normal": dict(name="paired", prior="none"),
     "imle": dict(name="imle"),
     "adversarial": dict(name="adversarial", discriminator="patch"),
     "projected": dict(name="adversarial", discriminator="projected", channels=64),
@@ -83,7 +86,7 @@ def get_config(arg=None):
             config.optimizer.disc = common.optimizer(
                 learning_rate=1e-3, b1=0.0, schedule="constant"
             )
-    if arg.objective == "paired":
+    if config.task.objective.get("prior") == "flow":
         # Latents move while the prior learns them: it keeps to the moving average, too.
         with config.unlocked():
             config.optimizer.prior = common.optimizer(learning_rate=1e-3, warmup_steps=50)
@@ -103,7 +106,8 @@ def _debug(config):
     if config.task.objective.name == "paired":
         with config.unlocked():
             config.task.objective.update(hidden=8, flow_hidden=8)
-            config.optimizer.prior.warmup_steps = 1
+            if "prior" in config.optimizer:
+                config.optimizer.prior.warmup_steps = 1
     config.data.update(image_size=16, num=256)
     config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2, checkpoint_every=0)
     config.optimizer.model.warmup_steps = 1

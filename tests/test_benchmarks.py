@@ -114,8 +114,8 @@ def test_objectives_of_faces_have_a_mean_and_a_deviation(monkeypatch, capsys, tm
         assert "| paired, no prior | 2.000 ± 1.414 |" in lines
         assert "| imle | 3.000 ± 1.414 |" in lines
     assert len(seen) == 4
-    assert "--config=configs/faces.py:data=d,res=32,objective=paired,gray" in seen[0]
-    assert "--config.task.objective.prior=none" in seen[0] and "--config.training.seed=1" in seen[2]
+    assert "--config=configs/faces.py:data=d,res=32,objective=paired_normal,gray" in seen[0]
+    assert "--config.training.seed=1" in seen[2]
     assert (tmp_path / "sheets.png").is_file()
 
 
