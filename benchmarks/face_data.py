@@ -5,7 +5,8 @@
     python -m gen_jax.featurize --data=data/faces --encoder=dino_tiny --layers=1,3 --grids=4,8 \
         --keep_image --out=features/faces
 
-Writes PNG files and captions.jsonl with what the labels say. `--size=256` takes the larger set.
+Writes PNG files and captions.jsonl with what the labels say, as a sentence and as attributes.
+`--size=256` takes the larger set.
 """
 
 import argparse
@@ -18,19 +19,30 @@ from collections.abc import Iterator
 
 import numpy as np
 
+_GENDERS = {"male": "man", "female": "woman"}
 _FEELINGS = {"happiness": "smiling", "surprise": "surprised", "neutral": "neutral"}
+_GLASSES = {"yes": "with", "no": "without"}
 
 
-def caption(emotion: str, gender: str, glasses: str) -> str:
-    """One plain sentence of what is known."""
-    whose = {"male": "a man's", "female": "a woman's"}.get(gender, "a")
-    feeling = _FEELINGS.get(emotion, "")
-    wearing = {"yes": " with glasses", "no": " without glasses"}.get(glasses, "")
-    return " ".join(w for w in (whose, feeling, "face") if w) + wearing
+def facts(emotion: str, gender: str, glasses: str) -> dict[str, str]:
+    """What is known, in the names and values of `gen_jax.data.face_words`."""
+    found = {
+        "gender": _GENDERS.get(gender),
+        "expression": _FEELINGS.get(emotion),
+        "glasses": _GLASSES.get(glasses),
+    }
+    return {name: value for name, value in found.items() if value}
 
 
-def faces(archive: pathlib.Path, size: int) -> Iterator[tuple[str, bytes, str]]:
-    """(file name, its bytes, caption) of each face."""
+def caption(known: dict[str, str]) -> str:
+    """One plain sentence of it."""
+    whose = f"a {known['gender']}'s" if "gender" in known else "a"
+    wearing = f" {known['glasses']} glasses" if "glasses" in known else ""
+    return " ".join(w for w in (whose, known.get("expression"), "face") if w) + wearing
+
+
+def faces(archive: pathlib.Path, size: int) -> Iterator[tuple[str, bytes, dict[str, str]]]:
+    """(file name, its bytes, facts) of each face."""
     from PIL import Image
 
     with zipfile.ZipFile(archive) as file:
@@ -40,11 +52,11 @@ def faces(archive: pathlib.Path, size: int) -> Iterator[tuple[str, bytes, str]]:
             for name, pixels, *labels in zip(*(table[k] for k in keys), strict=True):
                 out = io.BytesIO()
                 Image.fromarray(pixels).save(out, "PNG")
-                yield f"{pathlib.PurePath(str(name)).stem}.png", out.getvalue(), caption(*labels)
+                yield f"{pathlib.PurePath(str(name)).stem}.png", out.getvalue(), facts(*labels)
             return
         for row in csv.DictReader(io.StringIO(file.read("faces256.csv").decode())):
             labels = (row["emotion"], row["gender_by_name"], row["glasses_weak"])
-            yield row["file"], file.read(f"faces256/{row['file']}"), caption(*labels)
+            yield row["file"], file.read(f"faces256/{row['file']}"), facts(*labels)
 
 
 def main() -> None:
@@ -56,9 +68,9 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     lines = []
-    for name, data, text in faces(args.archive, args.size):
+    for name, data, known in faces(args.archive, args.size):
         (args.out / name).write_bytes(data)
-        lines.append(json.dumps({"file": name, "caption": text}))
+        lines.append(json.dumps({"file": name, "caption": caption(known), **known}))
     (args.out / "captions.jsonl").write_text("\n".join(lines) + "\n")
     print(f"wrote {len(lines)} faces of {args.size}x{args.size} to {args.out}")
 

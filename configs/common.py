@@ -55,6 +55,7 @@ def base() -> ml_collections.ConfigDict:
                 gray=False,
                 instructions=-1.0,  # for restoration by text: share of contradictory requests
                 curriculum_steps=0,  # for restoration: over which the allowed severity rises
+                face_words=False,  # for faces by text: sentences written from attributes
                 vocab_size=1024,  # of the tokenizer trained on the captions
                 max_length=32,  # tokens of a caption
                 num_threads=4,

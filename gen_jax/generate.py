@@ -6,6 +6,7 @@ r"""Generates images with a trained run: from prompts, or from seeds alone.
 
     python -m gen_jax.generate --run=runs/faces --num=64 --seed=0 --out=out
     python -m gen_jax.generate --run=runs/faces --interpolate=1,2 --frames=32 --out=out
+    python -m gen_jax.generate --run=runs/faces_text --prompt="a man with glasses" --out=out
 
 Writes a PNG and a manifest (JSON) for each picture, and grid.png; an interpolation as
 frames.gif, too. A picture depends on its
@@ -40,9 +41,9 @@ _INTERVAL = flags.DEFINE_string(
 _RESCALE = flags.DEFINE_float("rescale", None, "Share of the contrast put back, 0 to 1.")
 _BATCH = flags.DEFINE_integer("batch", 16, "Pictures at once.")
 _INTERPOLATE = flags.DEFINE_string("interpolate", None, "SEED_A,SEED_B: a row from one to another.")
-_PATH = flags.DEFINE_string("path", "slerp", "Of the interpolation, without text: slerp or lerp.")
+_PATH = flags.DEFINE_string("path", "slerp", "Of the interpolation of faces: slerp or lerp.")
 _TRUNCATION = flags.DEFINE_float(
-    "truncation", 1.0, "Without text: nearness to the mean picture, 0, 1 for none."
+    "truncation", 1.0, "Of faces: nearness to the mean picture, 0, 1 for none."
 )
 _FRAMES = flags.DEFINE_integer("frames", 16, "Pictures of the interpolation.")
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")
@@ -92,22 +93,40 @@ def main(_) -> None:
 
 def _from_seeds(model, ends):
     """Pictures, their prompts, seeds, and the settings."""
+    import numpy as np
+
     from gen_jax.pipelines.seeds import SeedsToImages
 
-    if _PROMPT.value or _NEGATIVE.value:
+    pipe = SeedsToImages(
+        model, _TRUNCATION.value, 1.0 if _GUIDANCE.value is None else _GUIDANCE.value
+    )
+    if _NEGATIVE.value or (_PROMPT.value and not pipe.hears_text):
         raise UserError(
-            f"--run={_RUN.value}: a {model.config.task.name} run hears no text; leave --prompt "
-            "and --negative out"
+            f"--run={_RUN.value}: this {model.config.task.name} run "
+            + ("takes no --negative" if pipe.hears_text else "hears no text; leave --prompt out")
         )
-    pipe = SeedsToImages(model, _TRUNCATION.value)
+    if pipe.hears_text:
+        _note_length(pipe)
+    prompts = _PROMPT.value or [""]
     z, seeds = None, [_SEED.value + i for i in range(_NUM.value)]
     if ends:
-        z = pipe.between(ends, _FRAMES.value, _PATH.value)
+        z = np.concatenate([pipe.between(ends, _FRAMES.value, _PATH.value)] * len(prompts))
         # One noise for all frames: the latent alone changes.
         seeds = [ends[0]] * _FRAMES.value
-    images = pipe(seeds, z, _BATCH.value)
+    texts = [text for text in prompts for _ in seeds]
+    seeds = seeds * len(prompts)
+    images = pipe(seeds, z, _BATCH.value, texts)
     path = {"path": _PATH.value} if ends else {}
-    return images, [""] * len(images), seeds, {**pipe.settings, **path}
+    return images, texts, seeds, {**pipe.settings, **path}
+
+
+def _note_length(pipe, texts=()) -> None:
+    """Says which prompts are longer than the model reads."""
+    for text in pipe.truncated([*_PROMPT.value, *texts]):
+        print(
+            f"note: the prompt {text[:40]!r}... is longer than the "
+            f"{pipe.task.text_encoder.max_length} tokens that the model reads; the rest is ignored"
+        )
 
 
 def _from_prompts(model, ends, interval):
@@ -126,11 +145,7 @@ def _from_prompts(model, ends, interval):
     )
     if not _PROMPT.value:
         raise UserError('--prompt is missing: say what to generate, such as --prompt="a cat"')
-    for text in pipe.truncated([*_PROMPT.value, _NEGATIVE.value]):
-        print(
-            f"note: the prompt {text[:40]!r}... is longer than the "
-            f"{pipe.task.text_encoder.max_length} tokens that the model reads; the rest is ignored"
-        )
+    _note_length(pipe, [_NEGATIVE.value])
     x_T = None
     if ends:
         prompts = [p for p in _PROMPT.value for _ in range(_FRAMES.value)]

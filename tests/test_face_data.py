@@ -17,7 +17,7 @@ from benchmarks import face_data
     ],
 )
 def test_captions_say_what_is_known(labels, text):
-    assert face_data.caption(*labels) == text
+    assert face_data.caption(face_data.facts(*labels)) == text
 
 
 def test_every_face_has_a_file_and_a_caption(shared, tmp_path, monkeypatch, capsys):

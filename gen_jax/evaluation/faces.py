@@ -6,6 +6,7 @@ import numpy as np
 
 from gen_jax.common import pictures
 from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.evaluation.face_attributes import attribute_accuracy
 from gen_jax.evaluation.face_detection import FaceDetector, enlarged
 from gen_jax.evaluation.judge import features_by
 from gen_jax.metrics import frechet, kid
@@ -27,6 +28,8 @@ class Faces:
         the loss; "" is an untrained network, whose numbers compare within a data set alone.
       detector: MTCNN's weights, see `face_detection.FaceDetector`; "" looks for no faces.
       shown: samples in the picture.
+      per_value: samples of each value of an attribute that sentences ask for, 0 for none; see
+        `face_attributes`.
     """
 
     split: str = "val"
@@ -35,13 +38,16 @@ class Faces:
     encoder: str = ""
     detector: str = ""
     shown: int = 64
+    per_value: int = 0
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Metrics `fd`, `kid`, `precision`, `recall`, `diversity`; picture `samples`.
 
         With a detector, the share of samples and of real images that a face is found in
         (`detection_rate`, `detection_rate_real`), and of samples whose five points all lie where
-        real ones do (`anatomy`).
+        real ones do (`anatomy`). With `per_value` those of `face_attributes.attribute_accuracy`,
+        and `detection_rate_asked`, the share of its samples with a face; the others are of samples
+        without a text.
         """
         real = data.read(self.split, self.count)["image"]
         seeds = np.arange(self.count, dtype=np.uint32)
@@ -59,8 +65,16 @@ class Faces:
             # Of pixels, 1 where samples differ as much from each other as real images do.
             "diversity": _deviation(made) / max(_deviation(real), 1e-6),
         }
-        if self.detector:
-            metrics |= _anatomy(FaceDetector(self.detector), real, made)
+        detector = FaceDetector(self.detector) if self.detector else None
+        if detector:
+            metrics |= _anatomy(detector, real, made)
+        if self.per_value:
+            asked, samples = attribute_accuracy(
+                predict, data, self.split, self.per_value, self.batch_size
+            )
+            metrics, picture = metrics | asked.metrics, picture | asked.pictures
+            if detector and len(samples):
+                metrics["detection_rate_asked"] = len(_points(detector, samples)) / len(samples)
         return Result(metrics, picture)
 
 

@@ -24,6 +24,7 @@ def drifting(
     others: Float[Array, "s k c"] | None = None,
     temperatures: Sequence[float] = (0.02, 0.05, 0.2),
     attracts: Bool[Array, "n m"] | None = None,
+    repels: Bool[Array, "n n"] | None = None,
 ) -> tuple[Float[Array, " s"], Mapping[str, Any]]:
     """The loss of each set of features, to be averaged.
 
@@ -39,6 +40,8 @@ def drifting(
       temperatures: of the weights' exponentials.
       attracts: which generated image each real one pulls, all where None: others are as if they
         were not there.
+      repels: which generated ones push each other, all where None: those that are drawn from one
+        and the same distribution, such as that of a prompt.
 
     Returns:
       the loss, and `force`, the mean square of the raw field over temperatures, [s].
@@ -51,6 +54,8 @@ def drifting(
     there = jnp.ones(distance.shape[1:])
     if attracts is not None:
         there = there.at[:, repelling.shape[1] :].set(attracts)
+    if repels is not None:
+        there = there.at[:, : x.shape[1]].set(repels)
     scale = (distance * there[None]).sum((1, 2), keepdims=True) / there.sum()
     unit = jnp.maximum(scale / x.shape[-1] ** 0.5, _LEAST)  # coordinates then have order 1
     relative = distance / jnp.maximum(scale, _LEAST)

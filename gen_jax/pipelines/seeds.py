@@ -1,4 +1,4 @@
-"""From seeds to images with a trained generator that hears no text."""
+"""From seeds, and sentences where it hears some, to images with a trained generator."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen_jax.common.errors import UserError
+from gen_jax.data.tokenizer import Tokenizer
 from gen_jax.pipelines.generation import slerp
+from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
 
 
@@ -18,15 +20,27 @@ class SeedsToImages:
     Args:
       model: a run whose task makes pictures of latents.
       truncation: how far what steers the generator is from its mean, 1 for as far as it is.
+      guidance: how far it is taken from what it is without the text, 1 for as far as it is.
 
     Raises:
-      UserError: the run makes none, or the truncation makes no sense.
+      UserError: one of them makes no sense.
     """
 
-    def __init__(self, model: TrainedModel, truncation: float = 1.0):
+    def __init__(self, model: TrainedModel, truncation: float = 1.0, guidance: float = 1.0):
         if not 0.0 <= truncation <= 2.0:
             raise UserError(f"--truncation={truncation}: expected 0 to 2, 1 for none")
-        self.task, self.truncation = model.task, truncation
+        if not 0.0 <= guidance <= 20.0:
+            raise UserError(f"--guidance={guidance}: expected 0 to 20, 1 for none")
+        self.task, self.truncation, self.guidance = model.task, truncation, guidance
+        if guidance != 1.0 and self.task.generator.text != "latent":
+            raise UserError(
+                f"--guidance={guidance}: {model.path} has generator.text="
+                f"{self.task.generator.text!r}; guidance needs text beside the latent"
+            )
+        self._tokenizer = None
+        if self.hears_text:
+            self._tokenizer = Tokenizer.load(model.path / layout.TOKENIZER)
+        self._frozen = jax.tree.map(jnp.asarray, dict(model.frozen))
         self._variables = jax.tree.map(jnp.asarray, dict(model.variables))
         self._run = jax.jit(self.task.predict_fns()["synthesize"])
 
@@ -38,7 +52,19 @@ class SeedsToImages:
     @property
     def settings(self) -> dict[str, Any]:
         """What a manifest says of the sampling."""
-        return {"truncation": self.truncation}
+        return {"truncation": self.truncation} | (
+            {"guidance_scale": self.guidance} if self.hears_text else {}
+        )
+
+    @property
+    def hears_text(self) -> bool:
+        """Whether prompts mean anything to it."""
+        return self.task.text_encoder is not None
+
+    def truncated(self, texts: Sequence[str]) -> list[str]:
+        """The texts that are longer than the model reads."""
+        found = self._tokenizer.encode(list(texts), self.task.text_encoder.max_length)
+        return [t for t, cut in zip(texts, found.truncated) if cut]
 
     def between(self, seeds: tuple[int, int], frames: int, path: str = "slerp") -> np.ndarray:
         """Latents from one seed's to the other's, `[frames, z_dim]`.
@@ -54,7 +80,11 @@ class SeedsToImages:
         return np.stack([(1 - t) * a + t * b for t in np.linspace(0, 1, frames)]).astype(np.float32)
 
     def __call__(
-        self, seeds: Sequence[int], z: np.ndarray | None = None, batch_size: int = 64
+        self,
+        seeds: Sequence[int],
+        z: np.ndarray | None = None,
+        batch_size: int = 64,
+        prompts: Sequence[str] | None = None,
     ) -> np.ndarray:
         """Pictures, uint8 `[n, h, w, 3]`.
 
@@ -62,16 +92,22 @@ class SeedsToImages:
           seeds: of each picture's noise, and of its latent where none is given.
           z: latents `[n, z_dim]`.
           batch_size: pictures at once.
+          prompts: a text for each; empty ones where none are given.
         """
         seeds = np.asarray(seeds, np.uint32)
-        z = np.asarray(self.task.latents(seeds)) if z is None else z
+        batch = {"seed": seeds, "z": np.asarray(self.task.latents(seeds)) if z is None else z}
+        if self.hears_text:
+            texts = list(prompts or [""] * len(seeds))
+            found = self._tokenizer.encode(texts, self.task.text_encoder.max_length)
+            batch |= {"tokens": found.ids, "token_mask": found.mask}
+        for name in ("truncation", "guidance"):
+            if getattr(self, name) != 1.0:
+                batch[name] = np.full(len(seeds), getattr(self, name), np.float32)
         size, images = min(batch_size, len(seeds)), []
         for start in range(0, len(seeds), size):
-            part = {"seed": seeds[start : start + size], "z": z[start : start + size]}
+            part = {k: v[start : start + size] for k, v in batch.items()}
             missing = size - len(part["seed"])
             part = {k: np.concatenate([v, v[:1].repeat(missing, 0)]) for k, v in part.items()}
-            if self.truncation != 1.0:
-                part["truncation"] = np.full(size, self.truncation, np.float32)
-            out = self._run(self._variables, part, {}, {})["image"]
+            out = self._run(self._variables, part, {}, self._frozen)["image"]
             images.append(np.asarray(out)[: size - missing])
         return np.concatenate(images)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,10 +12,21 @@ import numpy as np
 
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
-from gen_jax.data import dataset, degradations, instructions, loader, schema, shards, transforms
+from gen_jax.data import (
+    dataset,
+    degradations,
+    face_words,
+    instructions,
+    loader,
+    schema,
+    shards,
+    transforms,
+)
 from gen_jax.data.tokenizer import Tokenizer, train_tokenizer
 from gen_jax.parallel import distributed
 from gen_jax.runs import layout
+
+_LOOKED_AT = 500  # records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +46,8 @@ class DataConfig:
       instructions: for restoration by text, the share of crops with contradictory faults of which
         an instruction asks some to be removed; -1 where no text is read.
       curriculum_steps: for restoration, steps over which the allowed severity rises.
+      face_words: for faces by text, whether sentences are written from the facts of a record; see
+        `data.face_words`.
       vocab_size: of the tokenizer that is trained on the captions, at most; a frozen text
         encoder brings its own.
       max_length: tokens of a caption.
@@ -53,6 +67,7 @@ class DataConfig:
     gray: bool = False
     instructions: float | int = -1
     curriculum_steps: int = 0
+    face_words: bool = False
     vocab_size: int = 1024
     max_length: int = 32
     num_threads: int = 4
@@ -117,6 +132,7 @@ class RunData:
                 tokenizer=self.tokenizer,
                 max_length=c.max_length,
                 flip=c.flip,
+                faces=c.face_words,
             )
         return transforms.standard(
             c.image_size,
@@ -250,6 +266,8 @@ def open_data(
     folder = folder or locate(config, workdir)
     dataset.open_split(folder, "train", c.verify)
     path = workdir / layout.TOKENIZER
+    if c.face_words and distributed.is_main():
+        _check_facts(folder)
     if distributed.is_main() and not path.exists():
         tokenizer = tokenizer or train_tokenizer(_texts(c, folder), c.vocab_size)
         tokenizer.save(path)
@@ -266,8 +284,24 @@ def _prepare(c: DataConfig, folder: pathlib.Path) -> None:
     data_build.prepare(data_build.Options(**{k: v for k, v in options.items() if v is not None}))
 
 
+def _check_facts(folder: pathlib.Path) -> None:
+    """Says so where no sentence will ever ask for anything."""
+    with loader.make_loader(folder, "train", batch_size=1, seed=0, verify="none") as reader:
+        for record in itertools.islice(_readable(reader), _LOOKED_AT):
+            if face_words.facts_of(record.attributes):
+                return
+    expected = "; ".join(f"{k}: {', '.join(v)}" for k, v in face_words.ATTRIBUTES.items())
+    print(
+        f"note: {folder}: none of its first {_LOOKED_AT} records has an attribute that sentences "
+        f"could ask for ({expected}); write them into captions.jsonl and prepare it again",
+        flush=True,
+    )
+
+
 def _texts(c: DataConfig, folder: pathlib.Path) -> list[str]:
     """What a tokenizer is trained on."""
+    if c.face_words:
+        return face_words.vocabulary()
     return instructions.vocabulary() if c.instructions >= 0 else _train_captions(folder)
 
 

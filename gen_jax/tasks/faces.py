@@ -1,22 +1,29 @@
-"""The face stage: a progressive generator, guided by the frozen features of real images."""
+"""The face stage: a progressive generator, guided by the frozen features of real images.
+
+With a text encoder it hears sentences: each states some facts of a face (`data.face_words`), and
+real images of which the same is true guide what is made of it.
+"""
 
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from gen_jax.common.build import build, by_name
 from gen_jax.common.errors import UserError
+from gen_jax.data import face_words
 from gen_jax.models.progressive_generator import ProgressiveGenerator
-from gen_jax.tasks import first_stage, towers
+from gen_jax.tasks import first_stage, text, towers
 from gen_jax.tasks.feature_space import FeatureSpace
 from gen_jax.tasks.objectives import OBJECTIVES
 
 _LUMA = (0.299, 0.587, 0.114)  # BT.601
 _MANY = 1024  # latents whose mean a truncated one is brought near to
+_MANY_HEARD = 128  # the same for each text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +36,9 @@ class FacesTask:
       objective: how.
       image_size: side of the images, the generator's own.
       fade_steps: updates over which the generator's last block sets in.
+      text_encoder: reads sentences, where the generator hears any.
+      drop_text: share of the sentences that are left out in training, so that the generator knows
+        what is common to all faces.
     """
 
     generator: ProgressiveGenerator
@@ -36,12 +46,20 @@ class FacesTask:
     objective: Any
     image_size: int = 64
     fade_steps: int = 0
+    text_encoder: nn.Module | text.FrozenText | None = None
+    drop_text: float = 0.1
 
-    rng_streams = ("z", "noise")
+    rng_streams = ("z", "noise", "drop_text")
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "FacesTask":
+    def from_config(
+        cls, config: Mapping[str, Any], frozen_tasks: Mapping[str, Any] | None = None
+    ) -> "FacesTask":
         """Builds it from `config.task`.
+
+        Args:
+          config: its values.
+          frozen_tasks: a frozen text tower as "text", where one is named.
 
         Raises:
           UserError: a key that does not exist or does not fit.
@@ -52,15 +70,32 @@ class FacesTask:
             raise UserError(f"config.task.objective is missing: {', '.join(OBJECTIVES)}")
         how = {k: tuple(v) if isinstance(v, list) else v for k, v in values["objective"].items()}
         values["objective"] = by_name(OBJECTIVES, how, "config.task.objective")
+        if "text_encoder" in values:
+            values["text_encoder"] = text.build_text_encoder(
+                values["text_encoder"], frozen_tasks or {}
+            )
         task = build(cls, values, "config.task")
-        if task.generator.resolution != task.image_size:
+        task._check()
+        return task
+
+    def _check(self) -> None:
+        if self.generator.resolution != self.image_size:
             raise UserError(
-                f"config.task.image_size={task.image_size}: the generator's "
-                f"{len(task.generator.block_out_channels)} blocks make pictures of "
-                f"{task.generator.resolution} pixels; give one number of block_out_channels more "
+                f"config.task.image_size={self.image_size}: the generator's "
+                f"{len(self.generator.block_out_channels)} blocks make pictures of "
+                f"{self.generator.resolution} pixels; give one number of block_out_channels more "
                 "for twice the size"
             )
-        return task
+        if bool(self.generator.text) != (self.text_encoder is not None):
+            raise UserError(
+                "config.task.text_encoder goes with generator.text of latent or cross: give both "
+                "or none"
+            )
+        if self.text_encoder is not None and not getattr(self.objective, "hears_text", False):
+            raise UserError(
+                "config.task.objective: with a text_encoder expected drifting, or adversarial with "
+                "discriminator=patch"
+            )
 
     def towers(self) -> dict[str, str]:
         """Frozen encoders that the losses read: place in `frozen` -> "NAME:WEIGHTS"."""
@@ -69,16 +104,27 @@ class FacesTask:
     def batch_spec(self):
         side = self.image_size
         image = jax.ShapeDtypeStruct((side, side, 3), jnp.uint8)
-        return {"image": image, **self.features.spec()}
+        spec = {"image": image, **self.features.spec()}
+        if self.text_encoder is not None:
+            length, facts = (self.text_encoder.max_length,), (len(face_words.ATTRIBUTES),)
+            spec["tokens"] = jax.ShapeDtypeStruct(length, jnp.int32)
+            spec["token_mask"] = jax.ShapeDtypeStruct(length, jnp.bool_)
+            spec |= {k: jax.ShapeDtypeStruct(facts, jnp.int8) for k in ("asked", "facts")}
+        return spec
 
     def init(self, rng, batch):
-        keys = jax.random.split(rng, 2)
-        z = jnp.zeros((1, self.generator.z_dim))
+        keys = jax.random.split(rng, 3)
+        z, heard, told = jnp.zeros((1, self.generator.z_dim)), None, {}
+        if self.text_encoder is not None:
+            tokens, mask = batch["tokens"][:1], batch["token_mask"][:1]
+            told = text.init(self.text_encoder, keys[2], tokens, mask)
+            heard = (jnp.zeros((*tokens.shape, self.text_encoder.hidden_size)), mask)
         # Keys are wanted, or the noise would have no strength to learn.
-        generator = self.generator.init(keys[0], z, jax.random.split(keys[0], 1))["params"]
+        noise = jax.random.split(keys[0], 1)
+        generator = self.generator.init(keys[0], z, noise, 1.0, heard)["params"]
         scene = self._scene(batch, {}, {}, {}, {})
         model, groups, extra = self.objective.init(scene, keys[1])
-        params = {"model": {"generator": generator, **model}, **groups}
+        params = {"model": {"generator": generator, **told, **model}, **groups}
         return params, {"updates": jnp.zeros((), jnp.int32), **extra}
 
     def losses(self):
@@ -106,15 +152,41 @@ class FacesTask:
         real = first_stage.to_signed(batch["image"])
         if self.generator.out_channels == 1:
             real = real @ jnp.asarray(_LUMA, jnp.float32)[:, None]
-        fade = self._fade(extra)
+        fade, batch = self._fade(extra), self._with_dropped_text(batch, rngs)
 
-        def make(params, z, key):
+        def make(params, z, key, prompts=None):
             keys = jax.random.split(key, len(z))
-            return self.generator.apply({"params": params}, z, keys, fade)
+            heard = self._heard(params, batch, frozen, prompts or len(z))
+            if heard is not None:
+                heard = jax.tree.map(lambda v: v.repeat(len(z) // len(v), 0), heard)
+            return self.generator.apply({"params": params["generator"]}, z, keys, fade, heard)
 
         return _Scene(
             self.features, self.generator.z_dim, real, batch, frozen, everything, extra, rngs, make
         )
+
+    def _with_dropped_text(self, batch, rngs):
+        """The batch with some of its sentences empty, which ask for nothing."""
+        if self.text_encoder is None or "drop_text" not in rngs:
+            return batch
+        count = len(batch["tokens"])
+        dropped = jax.random.bernoulli(rngs["drop_text"], self.drop_text, (count, 1))
+        tokens, mask = text.empty(self.text_encoder, count)
+        unasked = jnp.full_like(batch["asked"], face_words.UNKNOWN)
+        new = {"tokens": tokens, "token_mask": mask, "asked": unasked}
+        return {**batch, **{k: jnp.where(dropped, v, batch[k]) for k, v in new.items()}}
+
+    def _heard(self, params, batch, frozen, count):
+        """States and mask of the batch's first sentences; of empty ones where it has none."""
+        if self.text_encoder is None:
+            return None
+        tokens, mask = (
+            (batch["tokens"][:count], batch["token_mask"][:count])
+            if "tokens" in batch
+            else text.empty(self.text_encoder, count)
+        )
+        states, seen = text.encode(self.text_encoder, params, frozen, tokens, mask)
+        return states, jnp.ones_like(mask) if seen is None else seen
 
     def latents(self, seeds: Any) -> jax.Array:
         """Standard normal latents [b, z_dim] of seeds, each of its own alone."""
@@ -131,28 +203,47 @@ class FacesTask:
         return jnp.minimum(1.0, extra["updates"] / self.fade_steps)
 
     def _generate(self, variables, batch, rngs, frozen):
-        """Pictures of seeds, "seed" uint32 [b]: each of its own alone."""
+        """Pictures of seeds, "seed" uint32 [b], each of its own alone, and of their texts."""
         batch = {**batch, "z": self.latents(batch["seed"])}
         return self._synthesize(variables, batch, rngs, frozen)
 
     def _synthesize(self, variables, batch, rngs, frozen):
-        """Pictures of latents "z" [b, z_dim], standard normal, with noise by "seed".
+        """Pictures of latents "z" [b, z_dim], standard normal, with noise by "seed", and of
+        sentences, "tokens" and "token_mask", where the generator hears any: empty ones without.
 
         With "truncation" [b], what steers the blocks is brought so near to its mean: 1 leaves it,
-        0 is the mean (arXiv 1812.04948, appendix B).
+        0 is the mean (arXiv 1812.04948, appendix B). With "guidance" [b] it is taken so far from
+        what it is without the text: 1 leaves it.
         """
-        w = self._steering(variables, batch["z"])
+        params, count = variables["params"]["model"], len(batch["z"])
+        heard = self._heard(params, batch, frozen, count)
+        w = self._steering(variables, batch["z"], heard)
+        if "guidance" in batch:
+            unheard = self._steering(variables, batch["z"], self._heard(params, {}, frozen, count))
+            w = unheard + batch["guidance"][:, None] * (w - unheard)
         if "truncation" in batch:
-            many = jax.random.normal(jax.random.key(0), (_MANY, self.generator.z_dim))
-            mean = self._steering(variables, many).mean(0, keepdims=True)
+            mean = self._mean_steering(variables, heard)
             w = mean + batch["truncation"][:, None] * (w - mean)
         keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 1))(batch["seed"])
-        return {"image": self._pixels(variables, w, keys)}
+        return {"image": self._pixels(variables, w, keys, heard)}
 
-    def _steering(self, variables, z):
+    def _mean_steering(self, variables, heard):
+        """[1, w] over latents; of each text by itself, [b, w]."""
+        if heard is None:
+            z = jax.random.normal(jax.random.key(0), (_MANY, self.generator.z_dim))
+            return self._steering(variables, z).mean(0, keepdims=True)
+        z = jax.random.normal(jax.random.key(0), (_MANY_HEARD, self.generator.z_dim))
+
+        def mean(one):
+            both = jax.tree.map(lambda v: jnp.broadcast_to(v[None], (len(z), *v.shape)), one)
+            return self._steering(variables, z, both).mean(0)
+
+        return jax.lax.map(mean, heard)
+
+    def _steering(self, variables, z, heard=None):
         if hasattr(self.objective, "draw"):
             z = self.objective.draw(variables, z)
-        return self._of_generator(variables, z, method="mapping")
+        return self._of_generator(variables, z, heard, method="mapping")
 
     def _reconstruct(self, variables, batch, rngs, frozen):
         scene = self._scene(batch, {}, variables["extra"], rngs, frozen)
@@ -165,9 +256,10 @@ class FacesTask:
         params = variables["params"]["model"]["generator"]
         return self.generator.apply({"params": params}, *args, method=method)
 
-    def _pixels(self, variables, w, keys):
+    def _pixels(self, variables, w, keys, heard=None):
         fade = self._fade(variables["extra"])
-        y = first_stage.to_pixels(self._of_generator(variables, w, keys, fade, method="synthesis"))
+        found = self._of_generator(variables, w, keys, fade, heard, method="synthesis")
+        y = first_stage.to_pixels(found)
         return jnp.broadcast_to(y, (*y.shape[:3], 3))
 
 

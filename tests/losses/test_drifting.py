@@ -125,3 +125,24 @@ def test_differences_of_large_numbers_are_taken_in_full_precision():
     products = [line for line in program.as_text().splitlines() if "dot_general" in line]
     assert len(products) >= 2
     assert all("precision = [HIGHEST, HIGHEST]" in line for line in products), products
+
+
+def test_samples_of_different_sentences_do_not_repel():
+    x = jax.random.normal(jax.random.key(0), (1, 4, 3))
+    y = jax.random.normal(jax.random.key(1), (1, 6, 3))
+    whole, aux = drifting(x, y)
+    same, _ = drifting(x, y, repels=jnp.ones((4, 4), bool))
+    np.testing.assert_allclose(whole, same, rtol=1e-6)
+    _, alone = drifting(x, y, repels=jnp.eye(4, dtype=bool))
+    assert alone["force"][0] < 1e-5 < aux["force"][0]  # nobody to be moved apart from
+    # Two groups of which each has its own real images: a far group moves nothing of the other.
+    group = jnp.arange(4) // 2
+    attracts = group[:, None] == (jnp.arange(6) // 3)[None]
+    repels = group[:, None] == group[None]
+
+    def moved(x):
+        run = jax.grad(lambda v: drifting(v, y, None, (0.2,), attracts, repels)[0].sum())
+        return run(x)[0, :2]
+
+    here, there = moved(x), moved(x.at[:, 2:].add(0.01))
+    np.testing.assert_allclose(here, there, rtol=0.1, atol=1e-3)

@@ -1,5 +1,6 @@
 """The face stage: its feature space, its objectives, its mistakes."""
 
+import dataclasses
 import functools
 
 import jax
@@ -7,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import faces
+from configs import faces, faces_text
 from gen_jax import encoders
 from gen_jax.common.errors import UserError
 from gen_jax.data import feature_codec
 from gen_jax.tasks import build_task
 from gen_jax.tasks.feature_space import FROZEN, FeatureSpace
+from gen_jax.tasks.objectives.base import asked_of, fits
 from gen_jax.tasks.objectives.drifting import joined
 from gen_jax.tasks.objectives.paired import Paired
 from tests.tasks.test_contract import filled
@@ -100,7 +102,7 @@ def test_drifting_pulls_several_real_images_for_each_generated():
     seen = []
     scene = task._scene(batch, params, extra, keys(task), tower())
 
-    def make(params, z, key):
+    def make(params, z, key, prompts=None):
         seen.append(z.shape)
         return jnp.zeros((len(z), 16, 16, 3))
 
@@ -206,7 +208,7 @@ def test_a_new_block_fades_in_by_updates():
     made = []
     for updates in (0, 5, 10, 20):
         scene = task._scene(batch, params, {**extra, "updates": jnp.int32(updates)}, {}, {})
-        made.append(scene.make(params["model"]["generator"], z, jax.random.key(0)))
+        made.append(scene.make(params["model"], z, jax.random.key(0)))
     np.testing.assert_allclose(made[1], (made[0] + made[2]) / 2, atol=1e-4)
     np.testing.assert_array_equal(made[2], made[3])
     assert np.abs(made[0] - made[2]).max() > 1e-3
@@ -255,3 +257,123 @@ def test_as_one_vector_every_feature_weighs_the_same():
         spread = jnp.var(y[0, :count], 0)
         for part in (spread[:12], spread[12:17], spread[17:]):
             assert part.sum() == pytest.approx(1.0, rel=1e-3)
+
+
+HEARING = ("objective=drifting", "objective=adversarial", "objective=guided", "hears=cross")
+
+
+@functools.cache
+def hearing(how):
+    values = faces_text.get_config(f"debug,{how}").task.to_dict()
+    task = build_task(values)
+    params, extra = filled(task)
+    batch = batch_of(task)
+    rng = np.random.default_rng(0)
+    length = task.text_encoder.max_length
+    batch["tokens"] = jnp.asarray(rng.integers(3, 200, (BATCH, length)).astype(np.int32))
+    batch["token_mask"] = jnp.arange(length)[None] < jnp.arange(3, 3 + BATCH)[:, None]
+    facts = rng.integers(0, 2, (BATCH, 3)).astype(np.int8)
+    batch["facts"] = jnp.asarray(facts)
+    batch["asked"] = jnp.asarray(np.where(rng.random((BATCH, 3)) < 0.5, facts, -1).astype(np.int8))
+    return task, params, extra, batch
+
+
+@pytest.mark.parametrize("how", HEARING)
+def test_text_is_learnt_by_every_parameter(how):
+    task, params, extra, batch = hearing(how)
+    assert {k: (v.shape[1:], v.dtype) for k, v in batch.items()} == {
+        k: (v.shape, v.dtype) for k, v in task.batch_spec().items()
+    }
+    # Many real images for few samples, so that some share a sentence.
+    many = jax.tree.map(lambda v: jnp.concatenate([v, v]), batch)
+    for group, loss_fn in task.losses().items():
+        run = jax.jit(jax.grad(loss_fn, has_aux=True))
+        grads, (metrics, _) = run(params[group], params, extra, many, keys(task), tower())
+        assert all(np.isfinite(v) for v in metrics.values())
+        for path, g in jax.tree_util.tree_leaves_with_path(grads):
+            assert np.isfinite(g).all() and np.abs(g).max() > 0, jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("how", ["objective=drifting", "hears=cross"])
+def test_a_picture_is_its_seed_and_its_sentence(how):
+    task, params, extra, batch = hearing(how)
+    variables, generate = {"params": params, "extra": extra}, task.predict_fns()["generate"]
+
+    def draw(**more):
+        rows = {"seed": jnp.array([3, 3, 4], jnp.uint32), **more}
+        return np.int32(generate(variables, rows, {}, {})["image"])
+
+    said = {k: batch[k][jnp.array([0, 1, 0])] for k in ("tokens", "token_mask")}
+    made, silent = draw(**said), draw()
+    assert np.abs(made[0] - made[1]).max() > 1 and np.abs(made[0] - made[2]).max() > 1
+    assert np.abs(silent[0] - silent[1]).max() <= 1 < np.abs(silent[0] - made[0]).max()
+    alone = generate(
+        variables,
+        {"seed": jnp.array([3], jnp.uint32), **{k: v[1:2] for k, v in said.items()}},
+        {},
+        {},
+    )["image"]
+    assert np.abs(made[1] - np.int32(alone[0])).max() <= 1
+    if task.generator.text == "latent":
+        one, none = (draw(**said, guidance=jnp.full(3, g, jnp.float32)) for g in (1.0, 0.0))
+        assert np.abs(one - made).max() <= 1 and np.abs(none - silent).max() <= 1
+    mean = draw(**said, truncation=jnp.zeros(3))
+    if task.generator.text == "latent":  # each sentence has a mean of its own
+        assert np.abs(mean[0] - mean[1]).max() > 1
+    assert np.abs(draw(**said, truncation=jnp.ones(3)) - made).max() <= 1
+
+
+def test_real_faces_attract_what_was_asked_to_be_like_them():
+    facts = jnp.array([[0, 1, -1], [1, 1, 0], [0, -1, 0]], jnp.int8)
+    asked = jnp.array([[-1, -1, -1], [0, -1, -1], [0, 1, -1], [-1, -1, 1]], jnp.int8)
+    np.testing.assert_array_equal(fits(asked, facts), [[1, 1, 1], [1, 0, 1], [1, 0, 0], [0, 0, 0]])
+    row, same = asked_of({"asked": asked}, 6, 3)
+    np.testing.assert_array_equal(row, asked[jnp.array([0, 0, 1, 1, 2, 2])])
+    np.testing.assert_array_equal(same[:3, :3], [[1, 1, 0], [1, 1, 0], [0, 0, 1]])
+
+
+def test_a_dropped_sentence_is_empty_and_asks_for_nothing():
+    task, *_, batch = hearing("objective=drifting")
+    for share in (0.0, 1.0):
+        left = dataclasses.replace(task, drop_text=share)._with_dropped_text(batch, keys(task))
+        if share:
+            assert (left["asked"] == -1).all() and (left["token_mask"].sum(1) == 2).all()
+        else:
+            assert all((left[k] == batch[k]).all() for k in ("asked", "tokens", "token_mask"))
+        assert (left["facts"] == batch["facts"]).all()
+
+
+def test_a_bank_keeps_what_is_known_of_its_images():
+    task, *_, batch = hearing("objective=drifting")
+    objective = dataclasses.replace(task.objective, bank=12, per_prompt=2)
+    task = dataclasses.replace(task, objective=objective)
+    params, extra = filled(task)
+    extra = {**jax.tree.map(jnp.zeros_like, extra), "bank_facts": extra["bank_facts"] * 0 - 1}
+    many = jax.tree.map(lambda v: jnp.concatenate([v, v]), batch)
+    loss = task.losses()["model"]
+    _, (_, once) = loss(params["model"], params, extra, many, keys(task), tower())
+    np.testing.assert_array_equal(once["bank_facts"], many["facts"][:12])
+    _, (metrics, _) = loss(params["model"], params, once, many, keys(task, 1), tower())
+    assert np.isfinite(metrics["model/force"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(objective=dict(name="paired")), "with a text_encoder expected drifting"),
+        (dict(objective=dict(name="adversarial", discriminator="projected")), "discriminator"),
+        (dict(generator=dict(block_out_channels=(8, 8, 8))), "generator.text"),
+        (dict(text_encoder=dict(name="magic")), "text_encoder.name"),
+    ],
+)
+def test_mistakes_of_text_are_named(changes, message):
+    values = faces_text.get_config("debug").task.to_dict()
+    with pytest.raises(UserError, match=message):
+        build_task(values | changes)
+
+
+def test_groups_of_a_sentence_must_come_out_even():
+    task, params, extra, batch = hearing("objective=drifting")
+    odd = dataclasses.replace(task, objective=dataclasses.replace(task.objective, per_prompt=1))
+    with pytest.raises(UserError, match="per_prompt=1"):
+        odd.losses()["model"](params["model"], params, extra, batch, keys(task), tower())

@@ -10,10 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from gen_jax.common.errors import UserError
+from gen_jax.data import face_words
 from gen_jax.losses import adversarial
 from gen_jax.models.patch_discriminator import PatchDiscriminator
-from gen_jax.tasks.objectives.base import tokens_of
+from gen_jax.tasks.objectives.base import asked_of, tokens_of
 from gen_jax.tasks.objectives.drifting import Drifting
+
+_PER_PROMPT = 16  # samples of a sentence, where they drift
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +41,11 @@ class Adversarial:
 
     groups = ("disc",)
 
+    @property
+    def hears_text(self) -> bool:
+        """The discriminator of patches is shown what a sentence asks for."""
+        return self.discriminator == "patch"
+
     def __post_init__(self):
         if self.discriminator not in ("patch", "projected"):
             raise UserError(
@@ -50,33 +58,38 @@ class Adversarial:
         x = scene.real
         if self.discriminator == "projected":
             x = scene.features.stored(scene.batch)
-        return {}, {"disc": self._module().init(rng, x)["params"]}, {}
+        return {}, {"disc": self._module().init(rng, _told(scene, x))["params"]}, {}
 
     def loss(self, scene, params):
         """The generator's."""
         z = jax.random.normal(scene.rngs["z"], (len(scene.real), scene.z_dim))
-        images = scene.make(params["generator"], z, scene.rngs["noise"])
-        logits = self._logits(scene.everything["disc"], self._seen(scene, images))
+        prompts = len(z)
+        if self.drifting_weight and "asked" in scene.batch:
+            # Samples of one sentence repel each other: there have to be some.
+            prompts = max(1, len(z) // _PER_PROMPT)
+        images = scene.make(params, z, scene.rngs["noise"], prompts)
+        logits = self._logits(scene, scene.everything["disc"], self._seen(scene, images), prompts)
         loss = adversarial.non_saturating_generator(logits).mean()
         metrics = {"fake": logits.mean()}
         if self.drifting_weight:
-            fields, forces, _ = Drifting(real_per_generated=1).of_images(scene, images)
+            fields, forces, _ = Drifting(real_per_generated=1).of_images(scene, images, prompts)
             loss, metrics = loss + self.drifting_weight * fields, metrics | forces
         return loss, metrics, {}
 
     def loss_of_group(self, group, scene, params):
         """The discriminator's."""
         z = jax.random.normal(scene.rngs["z"], (len(scene.real), scene.z_dim))
-        images = scene.make(scene.everything["model"]["generator"], z, scene.rngs["noise"])
-        fake = self._logits(params, self._seen(scene, jax.lax.stop_gradient(images)))
+        images = scene.make(scene.everything["model"], z, scene.rngs["noise"])
+        seen = self._seen(scene, jax.lax.stop_gradient(images))
+        fake = self._logits(scene, params, seen)
         seen = scene.real
         if self.discriminator == "projected":
             seen = scene.features.stored(scene.batch)
-        real = self._logits(params, seen)
+        real = self._logits(scene, params, seen)
         loss = adversarial.non_saturating_discriminator(real, fake).mean()
         metrics = {"real": real.mean(), "fake": fake.mean()}
         if self.discriminator == "patch" and self.r1_weight:
-            penalty = adversarial.r1_penalty(lambda x: self._logits(params, x), seen).mean()
+            penalty = adversarial.r1_penalty(lambda x: self._logits(scene, params, x), seen).mean()
             # A mean over patches, or more of them would be penalised more.
             metrics["r1"] = penalty / real[0].size ** 2
             loss += self.r1_weight * metrics["r1"]
@@ -92,8 +105,20 @@ class Adversarial:
             return PatchDiscriminator(self.channels, self.num_layers)
         return _FeatureDiscriminator(self.channels)
 
-    def _logits(self, params, x):
-        return self._module().apply({"params": params}, x)
+    def _logits(self, scene, params, x, prompts=None):
+        return self._module().apply({"params": params}, _told(scene, x, prompts))
+
+
+def _told(scene, x, prompts=None):
+    """Images with what each is asked to be, a plane a value; as they are without sentences."""
+    if "asked" not in scene.batch:
+        return x
+    asked, _ = asked_of(scene.batch, len(x), prompts or len(x))
+    sizes = [len(values) for values in face_words.ATTRIBUTES.values()]
+    planes = [jax.nn.one_hot(asked[:, i], size) for i, size in enumerate(sizes)]
+    planes = jnp.concatenate(planes, -1)[:, None, None]
+    planes = jnp.broadcast_to(planes, (*x.shape[:3], planes.shape[-1]))
+    return jnp.concatenate([x, planes], -1)
 
 
 class _FeatureDiscriminator(nn.Module):

@@ -5,8 +5,9 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int8
 
+from gen_jax.data import face_words
 from gen_jax.tasks.feature_space import FeatureSpace
 
 Features = Mapping[str, Array]
@@ -20,7 +21,7 @@ class Scene(Protocol):
       features: the space that it is guided in.
       z_dim: numbers of a latent.
       real: images in [-1, 1], of the generator's channels, [b, h, w, c].
-      batch: what the loader gave, features among it.
+      batch: what the loader gave, features among it; of sentences, some are left out.
       frozen: towers.
       everything: group -> parameters, those that this loss does not train among them.
       extra: mutable collections.
@@ -37,7 +38,8 @@ class Scene(Protocol):
     rngs: Mapping[str, jax.Array]
 
     make: Callable[..., Float[Array, "b h w c"]]
-    """(generator's parameters, z, key) -> images."""
+    """(parameters of the model, z, key) -> images, each of the batch's sentence of its row. With
+    `prompts=n` the first n sentences alone, for as many samples in a row each."""
 
 
 def tokens_of(features: Features) -> list[Float[Array, "b _ _"]]:
@@ -52,6 +54,24 @@ def as_vector(features: Features) -> Float[Array, "b d"]:
         flat = x.reshape(len(x), -1)
         rows.append(flat / flat.shape[-1] ** 0.5)
     return jnp.concatenate(rows, -1)
+
+
+def asked_of(
+    batch: Mapping[str, Any], count: int, prompts: int
+) -> tuple[Int8[Array, "n a"], Bool[Array, "n n"]] | tuple[None, None]:
+    """What samples by the first sentences are asked to be, and which are of the same sentence;
+    None where there are no sentences.
+    """
+    if "asked" not in batch:
+        return None, None
+    row = jnp.arange(count) // (count // prompts)
+    return batch["asked"][row], row[:, None] == row[None]
+
+
+def fits(asked: Int8[Array, "n a"], facts: Int8[Array, "m a"]) -> Bool[Array, "n m"]:
+    """Whether all that is asked for is known to be so."""
+    unasked = asked[:, None] == face_words.UNKNOWN
+    return (unasked | (asked[:, None] == facts[None])).all(-1)
 
 
 def squared_error(a: Features, b: Features) -> Float[Array, " b"]:

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from gen_jax.common.errors import UserError
+from gen_jax.data import face_words
 from gen_jax.losses.drifting import drifting
 from gen_jax.tasks.feature_space import resized
+from gen_jax.tasks.objectives.base import asked_of, fits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +21,8 @@ class Drifting:
       temperatures: of the field, see `losses.drifting`.
       real_per_generated: real images of the batch for each generated one: stored features cost
         nothing to compute.
+      per_prompt: samples of a sentence, where there are any: they alone repel each other, and real
+        images of which the sentence is true attract them.
       bank: real images of earlier batches that attract, too; their features are kept in `extra`.
       pools: cells a side that a grid's means and deviations are taken over, beside each place by
         itself.
@@ -32,6 +37,7 @@ class Drifting:
 
     temperatures: Sequence[float] = (0.02, 0.05, 0.2)
     real_per_generated: int = 4
+    per_prompt: int = 16
     bank: int = 0
     pools: Sequence[int] = (1, 2)
     places_weight: float = 1.0
@@ -42,6 +48,7 @@ class Drifting:
     pixel_side: int = 16
 
     groups = ()
+    hears_text = True
 
     def init(self, scene, rng):
         """No parameters; an empty bank, where there is one."""
@@ -52,22 +59,36 @@ class Drifting:
             kind: {n: jnp.zeros((len(x), self.bank, x.shape[-1])) for n, x in sets.items()}
             for kind, sets in real.items()
         }
-        return {}, {}, {"bank": empty, "bank_images": jnp.zeros((), jnp.int32)}
+        found = {"bank": empty, "bank_images": jnp.zeros((), jnp.int32)}
+        if "facts" in scene.batch:
+            kinds = scene.batch["facts"].shape[-1]
+            found["bank_facts"] = jnp.full((self.bank, kinds), face_words.UNKNOWN, jnp.int8)
+        return {}, {}, found
 
     def loss(self, scene, params):
         """The fields' losses, weighted, and the raw force of each kind."""
         count = max(1, len(scene.real) // self.real_per_generated)
         z = jax.random.normal(scene.rngs["z"], (count, scene.z_dim))
-        images = scene.make(params["generator"], z, scene.rngs["noise"])
-        return self.of_images(scene, images)
+        prompts = count
+        if "asked" in scene.batch:
+            prompts = max(1, count // self.per_prompt)
+            if count % prompts or count == prompts:
+                raise UserError(
+                    f"config.task.objective: {count} samples a step are no whole number of groups "
+                    f"of per_prompt={self.per_prompt}, each of two at least; change it, "
+                    "real_per_generated or config.training.batch_size"
+                )
+        images = scene.make(params, z, scene.rngs["noise"], prompts)
+        return self.of_images(scene, images, prompts)
 
-    def of_images(self, scene, images):
-        """The same of given generated images."""
+    def of_images(self, scene, images, prompts=1):
+        """The same of given generated images, of the batch's first `prompts` sentences."""
         real = self._sets(scene.features.stored(scene.batch), scene.real)
-        real, attracts, changed = self._with_bank(scene, real, len(images))
+        asked, repels = asked_of(scene.batch, len(images), prompts)
+        real, attracts, there, changed = self._with_bank(scene, real, asked, len(images))
         fake = self._sets(scene.features.computed(scene.frozen, images), images)
         if self.joint_weight:
-            both = joined(fake, real, None if attracts is None else attracts[0])
+            both = joined(fake, real, there)
             fake["joint"], real["joint"] = ({"all": v} for v in both)
         total, metrics = 0.0, {}
         for kind, sets in fake.items():
@@ -75,7 +96,7 @@ class Drifting:
             if not weight or not sets:
                 continue
             found = [
-                drifting(x, real[kind][name], None, tuple(self.temperatures), attracts)
+                drifting(x, real[kind][name], None, tuple(self.temperatures), attracts, repels)
                 for name, x in sets.items()
             ]
             total += weight * sum(loss.mean() for loss, _ in found) / len(found)
@@ -84,22 +105,29 @@ class Drifting:
         metrics["force"] = sum(metrics.values()) / len(metrics)
         return total, metrics, changed
 
-    def _with_bank(self, scene, real, count):
-        """The batch's real features with those of the bank, who attracts, and the bank after."""
+    def _with_bank(self, scene, real, asked, count):
+        """The batch's real features with those of the bank, who attracts, who is there at all, and
+        the bank after; None for all of them.
+        """
+        facts = scene.batch.get("facts")
         if not self.bank:
-            return real, None, {}
+            return real, None if asked is None else fits(asked, facts), None, {}
         new = jax.tree.leaves(real)[0].shape[1]
         filled = scene.extra["bank_images"]
         both = jax.tree.map(
             lambda x, kept: jnp.concatenate([x, kept], 1), real, scene.extra["bank"]
         )
         there = jnp.concatenate([jnp.ones(new, bool), jnp.arange(self.bank) < filled])
-        attracts = jnp.broadcast_to(there[None], (count, len(there)))
         changed = {
             "bank": jax.tree.map(lambda x: jax.lax.stop_gradient(x[:, : self.bank]), both),
             "bank_images": jnp.minimum(filled + new, self.bank),
         }
-        return both, attracts, changed
+        among = jnp.broadcast_to(there[None], (count, len(there)))
+        if asked is not None:
+            facts = jnp.concatenate([facts, scene.extra["bank_facts"]])
+            changed["bank_facts"] = facts[: self.bank]
+            among &= fits(asked, facts)
+        return both, among, there, changed
 
     def _sets(self, features, images):
         """Kind -> name -> [s, b, c]."""

@@ -35,11 +35,11 @@ class IMLE:
         z = jax.random.normal(scene.rngs["z"], (b * self.samples, scene.z_dim))
         real = scene.features.stored(scene.batch)
         ours = as_vector(real)
-        generator = jax.lax.stop_gradient(params["generator"])
+        model = jax.lax.stop_gradient(params)
 
         def described(part):
             z, key = part
-            images = scene.make(generator, z, key)
+            images = scene.make(model, z, key)
             return as_vector(scene.features.computed(scene.frozen, images))
 
         # A part at a time: of what does not win, nothing has to be kept.
@@ -48,7 +48,7 @@ class IMLE:
         pool = jax.lax.map(described, (parts, keys)).reshape(self.samples * b, -1)
         radius = self.radius * mean_nearest_distance(ours)
         chosen, distance = nearest(ours, jax.lax.stop_gradient(pool), radius)
-        images = scene.make(params["generator"], z[chosen], scene.rngs["noise"])
+        images = scene.make(params, z[chosen], scene.rngs["noise"])
         features = squared_error(scene.features.computed(scene.frozen, images), real).mean()
         pixels = pixel_error(images, scene.real).mean()
         used = jnp.zeros((len(z),)).at[chosen].set(1.0).sum() / b

@@ -68,7 +68,7 @@ class Paired:
         real = scene.features.stored(scene.batch)
         z = self.encode(scene, params, real)
         noisy = z + self.jitter * jax.random.normal(scene.rngs["z"], z.shape)
-        images = scene.make(params["generator"], noisy, scene.rngs["noise"])
+        images = scene.make(params, noisy, scene.rngs["noise"])
         features = squared_error(scene.features.computed(scene.frozen, images), real).mean()
         pixels = pixel_error(images, scene.real).mean()
         # Latents of mean 0 and deviation 1, or the jitter would be nothing beside them.

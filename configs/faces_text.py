@@ -1,0 +1,81 @@
+r"""Faces by text: "a smiling woman's face with glasses".
+
+    python -m benchmarks.face_data --archive=../shared/data/faces.zip --out=data/face_pictures
+    python -m gen_jax.prepare --source=data/face_pictures --out=data/faces
+    python -m gen_jax.main --config=configs/faces_text.py:data=data/faces,gray,res=32 \
+        --workdir=runs/faces_text
+    python -m gen_jax.generate --run=runs/faces_text --prompt="a man's face with glasses" --out=out
+
+The generator of configs/faces.py hears sentences that are written from the attributes of the
+records (`gender`, `expression`, `glasses`, see gen_jax/data/face_words.py), a few of them at a
+time; real faces of which the same is true guide what it makes. A tenth of the sentences are empty.
+
+`:hears=latent` (default) puts the text beside the latent, `:hears=cross` lets blocks of 8 and 16
+pixels attend to it. `:encoder=compact` (default) is a small transformer trained along;
+`:encoder=clip`, `distilbert` and `minilm` are frozen, `--config.task.text_encoder.weights=FILE`.
+`:objective=drifting` (default), `adversarial` or `guided`; the other arguments are those of
+configs/faces.py. It may begin with a run of it (`--config.init_from=RUN`, `:hears=cross`).
+"""
+
+from configs import common, faces
+from gen_jax.common.errors import UserError
+
+_LENGTH = 24  # tokens of a sentence
+_TOWERS = {
+    "clip": ("clip", "clip-vit-large-patch14-text"),
+    "distilbert": ("distilbert", "distilbert-base-uncased"),
+    "minilm": ("distilbert", "all-MiniLM-L6-v2"),
+}
+
+
+def get_config(arg=None):
+    arg = common.parse_arg(
+        arg,
+        res=64,
+        objective="drifting",
+        hears="latent",
+        encoder="compact",
+        data="photos",
+        gray=False,
+        debug=False,
+    )
+    if arg.hears not in ("latent", "cross"):
+        raise UserError(f"hears={arg.hears}: expected latent or cross")
+    if arg.objective not in ("drifting", "adversarial", "guided"):
+        raise UserError(
+            f"objective={arg.objective}: with text expected drifting, adversarial or guided"
+        )
+    shared = f"res={arg.res},objective={arg.objective},data={arg.data}"
+    config = faces.get_config(f"{shared},gray={arg.gray},debug={arg.debug}").unlock()
+    config.task.generator.text = arg.hears
+    config.task.text_encoder = _text_encoder(arg.encoder)
+    config.task.drop_text = 0.1
+    if arg.objective == "drifting":
+        config.task.objective.per_prompt = 16
+    config.data.update(face_words=True, max_length=_LENGTH, vocab_size=512)
+    config.evaluators.faces.update(per_value=64)
+    if arg.debug:
+        config.task.text_encoder.update(hidden_size=16, num_layers=1, num_heads=2)
+        if arg.objective == "drifting":
+            config.task.objective.update(per_prompt=2)
+            config.training.batch_size = 16
+        config.evaluators.faces.update(per_value=4)
+    return config.lock()
+
+
+def _text_encoder(name):
+    if name == "compact":
+        return dict(
+            name="compact",
+            vocab_size=512,
+            max_length=_LENGTH,
+            hidden_size=64,
+            num_layers=2,
+            num_heads=4,
+            dtype="float32",
+        )
+    if name not in _TOWERS:
+        raise UserError(f"encoder={name}: expected compact, {', '.join(_TOWERS)}")
+    kind, tower = _TOWERS[name]
+    where = dict(tower=tower, weights="", vocabulary="", layer=-1)
+    return dict(name=kind, max_length=_LENGTH, dtype="float32", **where)

@@ -1,0 +1,104 @@
+"""What can be said of a face, in words: facts, and sentences that state some of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int8
+
+ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
+    "gender": ("man", "woman"),
+    "expression": ("neutral", "smiling", "surprised"),
+    "glasses": ("without", "with"),
+}
+"""Name of an attribute of a record -> its values; a record without one is one of whom it is not
+known."""
+
+UNKNOWN = -1
+"""In a vector: not known of a face, or not asked for by a sentence."""
+
+_NOUNS = {
+    "": ("person", "human"),
+    "man": ("man", "man", "male", "gentleman"),
+    "woman": ("woman", "woman", "female", "lady"),
+}
+_ADJECTIVES = {
+    "neutral": ("neutral", "serious", "calm", "unsmiling"),
+    "smiling": ("smiling", "happy", "cheerful", "laughing"),
+    "surprised": ("surprised", "astonished", "amazed"),
+}
+_EXPRESSIONS = {
+    "neutral": ("with a neutral expression", "looking serious", "not smiling"),
+    "smiling": ("with a smile", "with a big smile", "who smiles"),
+    "surprised": ("looking surprised", "with a surprised look", "full of surprise"),
+}
+_GLASSES = {
+    "with": ("with glasses", "wearing glasses", "with spectacles", "who wears glasses"),
+    "without": ("without glasses", "wearing no glasses", "with no spectacles"),
+}
+_WORDS = {"with": "glasses", "without": "no glasses"}
+_FRAMES = ("{}'s face", "the face of {}", "a photo of {}", "a portrait of {}", "a picture of {}")
+_ASKED = 0.6  # of what is known, the share that a sentence of training states
+_BARE = 0.15  # of sentences, those that are words in a row
+_SENTENCES = 4000  # that a tokenizer is trained on
+
+
+def facts_of(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """The attributes of a record that are facts of a face, in the order of `ATTRIBUTES`."""
+    return {
+        name: attributes[name]
+        for name, values in ATTRIBUTES.items()
+        if attributes.get(name) in values
+    }
+
+
+def as_vector(facts: Mapping[str, str]) -> Int8[np.ndarray, " a"]:
+    """Index of the value of each attribute, -1 where it is not among the facts."""
+    found = [
+        values.index(facts[name]) if name in facts else UNKNOWN
+        for name, values in ATTRIBUTES.items()
+    ]
+    return np.array(found, np.int8)
+
+
+def some_of(facts: Mapping[str, str], rng: np.random.Generator) -> dict[str, str]:
+    """Those that a sentence of training states; now and then none."""
+    return {name: value for name, value in facts.items() if rng.random() < _ASKED}
+
+
+def say(facts: Mapping[str, str], rng: np.random.Generator) -> str:
+    """A sentence that states the facts and nothing else: "a smiling man's face with glasses"."""
+    gender, feeling, glasses = (facts.get(name, "") for name in ATTRIBUTES)
+    if facts and rng.random() < _BARE:
+        words = [gender, feeling, _WORDS.get(glasses, "")]
+        return ", ".join(word for word in words if word)
+    before, after = "", []
+    if feeling and rng.random() < 0.6:
+        before = _pick(_ADJECTIVES[feeling], rng) + " "
+    elif feeling:
+        after.append(_pick(_EXPRESSIONS[feeling], rng))
+    if glasses:
+        after.append(_pick(_GLASSES[glasses], rng))
+    if not gender and rng.random() < 0.6:
+        subject = _with_article(f"{before}face")
+    else:
+        subject = _with_article(before + _pick(_NOUNS[gender], rng))
+        subject = _pick((*_FRAMES, "{}"), rng).format(subject)
+    return " ".join([subject, " and ".join(after)]).strip()
+
+
+def vocabulary() -> list[str]:
+    """Sentences of all kinds, for a tokenizer to be trained on."""
+    rng, found = np.random.default_rng(0), {"a face"}
+    for _ in range(_SENTENCES):
+        facts = {name: _pick(values, rng) for name, values in ATTRIBUTES.items()}
+        found.add(say(some_of(facts, rng), rng))
+    return sorted(found)
+
+
+def _pick(choices, rng: np.random.Generator) -> str:
+    return choices[int(rng.integers(len(choices)))]
+
+
+def _with_article(words: str) -> str:
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
