@@ -71,8 +71,7 @@ def get_config(arg=None):
                 block_out_channels=_CHANNELS[:blocks],
                 out_channels=1 if arg.gray else 3,
                 modulation="style",
-                # Of noise by pixel drifting makes dots: with it faces of 16 pixels were twice as far
-                # from real ones.
+                # Drifting turns noise by pixel into dots: FD at 16 pixels doubles.
                 noise=False,
                 remat=False,
                 dtype="float32",

@@ -1,6 +1,6 @@
 """What can be said of a face, in words: facts, and sentences that state some of them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
 }
 """Name of an attribute of a record -> its values; a record without one is one of whom it is not
 known."""
+
+Example = dict[str, Any]
 
 UNKNOWN = -1
 """In a vector: not known of a face, or not asked for by a sentence."""
@@ -85,6 +87,27 @@ def say(facts: Mapping[str, str], rng: np.random.Generator) -> str:
         subject = _with_article(before + _pick(_NOUNS[gender], rng))
         subject = _pick((*_FRAMES, "{}"), rng).format(subject)
     return " ".join([subject, " and ".join(after)]).strip()
+
+
+def describe(train: bool = True) -> Callable[[Example, np.random.Generator], Example]:
+    """A step of the loader, see `data.transforms`.
+
+    It sets "caption", a sentence of some of the facts in "attributes" (all of them where not in
+    training), "facts", what is known, and "asked", what the sentence states, both int8 [a] as
+    `as_vector` writes them.
+    """
+
+    def run(example: Example, rng: np.random.Generator) -> Example:
+        facts = facts_of(example["attributes"])
+        stated = some_of(facts, rng) if train else facts
+        return {
+            **example,
+            "caption": say(stated, rng),
+            "facts": as_vector(facts),
+            "asked": as_vector(stated),
+        }
+
+    return run
 
 
 def vocabulary() -> list[str]:

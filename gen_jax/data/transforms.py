@@ -252,25 +252,6 @@ def pick_caption(train: bool = True) -> Transform:
     return run
 
 
-def describe_face(train: bool = True) -> Transform:
-    """Sets "caption", a sentence of some of the facts in "attributes" (all of them where not in
-    training), "facts", what is known, and "asked", what the sentence states, both int8 [a] as
-    `face_words.as_vector` writes them.
-    """
-
-    def run(example: Example, rng: np.random.Generator) -> Example:
-        facts = face_words.facts_of(example["attributes"])
-        stated = face_words.some_of(facts, rng) if train else facts
-        return {
-            **example,
-            "caption": face_words.say(stated, rng),
-            "facts": face_words.as_vector(facts),
-            "asked": face_words.as_vector(stated),
-        }
-
-    return run
-
-
 def tokenize(tokenizer: Tokenizer, max_length: int) -> Transform:
     """Sets "tokens" (int32 [max_length]) and "token_mask" (bool) from "caption"."""
 
@@ -347,7 +328,7 @@ def featured(
       tokenizer: adds "tokens" and "token_mask" where given.
       max_length: of the tokens.
       flip: whether to mirror at all in training.
-      faces: write captions of the facts in the attributes, see `describe_face`.
+      faces: write captions of the facts in the attributes, see `face_words.describe`.
 
     Returns:
       a transform to "image" (uint8 [size, size, 3]), the arrays, "label" and the tokens.
@@ -357,7 +338,7 @@ def featured(
         steps.append(mirrored_features(names))
     keys = ["image", "label", *names]
     if tokenizer is not None:
-        words = describe_face(train) if faces else pick_caption(train)
+        words = face_words.describe(train) if faces else pick_caption(train)
         steps += [words, tokenize(tokenizer, max_length)]
         keys += ["tokens", "token_mask", *(("facts", "asked") if faces else ())]
     return compose(*steps, select(*keys))

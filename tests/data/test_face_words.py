@@ -5,7 +5,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from gen_jax.data import face_words, transforms
+from gen_jax.data import face_words
 
 FACTS = st.fixed_dictionaries(
     {}, optional={k: st.sampled_from(v) for k, v in face_words.ATTRIBUTES.items()}
@@ -61,11 +61,11 @@ def test_facts_are_read_and_written_in_one_order():
 def test_a_training_example_is_asked_for_some_of_what_is_known():
     known = {"gender": "woman", "expression": "smiling", "glasses": "with"}
     example, rng = {"attributes": known}, np.random.default_rng(0)
-    found = [transforms.describe_face()(example, rng) for _ in range(200)]
+    found = [face_words.describe()(example, rng) for _ in range(200)]
     asked = np.stack([one["asked"] for one in found])
     np.testing.assert_array_equal(found[0]["facts"], [1, 1, 1])
     assert ((asked == 1) | (asked == face_words.UNKNOWN)).all()
     assert (asked == 1).mean() == pytest.approx(0.6, abs=0.1)
     assert len({one["caption"] for one in found}) > 50
-    held_out = transforms.describe_face(train=False)(example, rng)
+    held_out = face_words.describe(train=False)(example, rng)
     np.testing.assert_array_equal(held_out["asked"], held_out["facts"])
