@@ -82,3 +82,69 @@ def test_mistakes_cost_one_line(run, tmp_path, args, message):
 def test_runs_stand_side_by_side(run):
     sheet = face_objectives.sheet({"paired": run, "again": run})
     assert sheet.dtype == np.uint8 and sheet.shape[1] > 8 * 16
+
+
+@pytest.fixture(scope="module")
+def text_run(tmp_path_factory):
+    """A run on small pictures whose attributes stand in captions.jsonl."""
+    folder = tmp_path_factory.mktemp("text")
+    rng, lines = np.random.default_rng(0), []
+    (folder / "pictures").mkdir()
+    for index in range(600):
+        known = {
+            "glasses": ("without", "with")[index % 2],
+            "gender": ("man", "woman")[index % 3 % 2],
+        }
+        pixels = rng.integers(0, 256, (16, 16, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "pictures" / f"{index}.png")
+        lines.append(json.dumps({"file": f"{index}.png", "caption": "a face", **known}))
+    (folder / "pictures" / "captions.jsonl").write_text("\n".join(lines))
+    for args in (
+        ("prepare", f"--source={folder / 'pictures'}", f"--out={folder / 'data'}"),
+        (
+            "main",
+            f"--config=configs/faces_text.py:debug,gray,data={folder / 'data'}",
+            f"--workdir={folder / 'run'}",
+        ),
+    ):
+        result = call(*args)
+        assert result.returncode == 0, result.stderr[-3000:]
+    return folder / "run"
+
+
+def test_text_is_measured(text_run):
+    report = json.loads((text_run / "report.json").read_text())
+    for name in ("glasses", "gender"):
+        assert 0 <= report[f"faces/attribute_accuracy/{name}"] <= 1
+        assert f"faces/attribute_real/{name}" in report
+    assert (text_run / "samples" / "step_0000004_asked.png").is_file()
+
+
+def test_prompts_in_any_script_make_pictures(text_run, tmp_path):
+    prompts = ("a man with glasses", "", "眼鏡をかけた女性 👓", "a man " + "with glasses " * 40)
+    args = [f"--prompt={text}" for text in prompts]
+    result = call(
+        "generate", f"--run={text_run}", f"--out={tmp_path}", "--num=2", "--guidance=2", *args
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "longer than the 24 tokens" in result.stdout
+    made = [json.loads((tmp_path / f"{i:05d}.json").read_text()) for i in range(8)]
+    assert [one["prompt"] for one in made[::2]] == list(prompts)
+    assert made[0]["guidance_scale"] == 2 and made[1]["seed"] == 1
+    assert np.abs(np.int32(pixels(tmp_path / "00000.png")) - pixels(tmp_path / "00002.png")).max()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [(("--negative=a woman",), "takes no --negative"), (("--guidance=-1",), "--guidance=-1")],
+)
+def test_mistakes_with_prompts_cost_one_line(text_run, tmp_path, args, message):
+    result = call("generate", f"--run={text_run}", f"--out={tmp_path / 'x'}", *args)
+    assert result.returncode == 2 and message in result.stderr
+    assert "Traceback" not in result.stderr and not (tmp_path / "x").exists()
+
+
+def test_faces_of_whom_nothing_is_known_are_noted(run, tmp_path):
+    result = call("main", "--config=configs/faces_text.py:debug", f"--workdir={tmp_path / 'run'}")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "none of its first 500 records has an attribute" in result.stdout
