@@ -40,7 +40,9 @@ _INTERVAL = flags.DEFINE_string(
 )
 _RESCALE = flags.DEFINE_float("rescale", None, "Share of the contrast put back, 0 to 1.")
 _BATCH = flags.DEFINE_integer("batch", 16, "Pictures at once.")
-_INTERPOLATE = flags.DEFINE_string("interpolate", None, "SEED_A,SEED_B: a row from one to another.")
+_INTERPOLATE = flags.DEFINE_string(
+    "interpolate", None, "SEED_A,SEED_B: a row from one to another; more seeds: a walk through all."
+)
 _PATH = flags.DEFINE_string("path", "slerp", "Of the interpolation of faces: slerp or lerp.")
 _TRUNCATION = flags.DEFINE_float(
     "truncation", 1.0, "Of faces: nearness to the mean picture, 0, 1 for none."
@@ -71,13 +73,29 @@ def _pair(flag, kind, expected: str):
     return first, second
 
 
+def _seeds_on_the_way():
+    """Seeds of the interpolation, None where there is none."""
+    if _INTERPOLATE.value is None:
+        return None
+    try:
+        seeds = tuple(int(s) for s in _INTERPOLATE.value.split(","))
+    except ValueError:
+        seeds = ()
+    if len(seeds) < 2 or min(seeds) < 0:
+        raise UserError(
+            f"--interpolate={_INTERPOLATE.value}: expected two seeds or more, each of 0 or more, "
+            "such as --interpolate=1,2"
+        )
+    if _FRAMES.value < len(seeds):
+        raise UserError(f"--frames={_FRAMES.value}: expected at least the {len(seeds)} seeds")
+    return seeds
+
+
 def main(_) -> None:
     """Reads the run, samples and writes."""
     _check()
     interval = _pair(_INTERVAL, float, "LOW,HIGH, such as 0.3,1")
-    ends = _pair(_INTERPOLATE, int, "two seeds, such as --interpolate=1,2")
-    if ends and min(ends) < 0:
-        raise UserError(f"--interpolate={_INTERPOLATE.value}: expected seeds of 0 or more")
+    ends = _seeds_on_the_way()
     from gen_jax.parallel import compilation
     from gen_jax.pipelines.seeds import SeedsToImages
     from gen_jax.runs import reader
@@ -149,7 +167,7 @@ def _from_prompts(model, ends, interval):
     x_T = None
     if ends:
         prompts = [p for p in _PROMPT.value for _ in range(_FRAMES.value)]
-        path = generation.slerp(*pipe.noise(ends), _FRAMES.value)
+        path = generation.walk(pipe.noise(ends), _FRAMES.value)
         x_T = np.concatenate([path] * len(_PROMPT.value))
         seeds = [ends[0]] * len(prompts)
     else:

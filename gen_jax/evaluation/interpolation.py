@@ -9,9 +9,10 @@ from gen_jax.encoders.image_distance import open_distance
 from gen_jax.evaluation.base import Data, Predictor, Result
 from gen_jax.evaluation.face_detection import FaceDetector, enlarged
 from gen_jax.evaluation.untrained import random_features
-from gen_jax.pipelines.generation import slerp
+from gen_jax.pipelines.generation import between, walk
 
 _SHOWN = 8  # frames of a way in the picture
+_STEP = 0.01  # of the way
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Interpolation:
 
     Attributes:
       pairs: ways.
+      samples: of the perceptual path length, 0 for none.
       frames: pictures along each, its ends among them.
       batch_size: pictures at once.
       distance: "NAME:WEIGHTS" of LPIPS; "" takes the features of an untrained network, whose
@@ -28,6 +30,7 @@ class Interpolation:
     """
 
     pairs: int = 8
+    samples: int = 0
     frames: int = 32
     batch_size: int = 64
     distance: str = ""
@@ -36,7 +39,8 @@ class Interpolation:
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Metrics, means over ways: `path_length`, the sum of a way's steps; `largest_step`, its
         largest step over their mean, and `largest_step_worst`, the worst of all ways. With a
-        detector `path_detection_rate`, the share of frames with a face. Picture `paths`.
+        detector `path_detection_rate`, the share of frames with a face; with `samples` the
+        `perceptual_path_length` (arXiv 1812.04948, section 4.1, between latents). Picture `paths`.
         """
         frames = self._draw(predict)
         flat = frames.reshape(-1, *frames.shape[2:])
@@ -47,6 +51,8 @@ class Interpolation:
             "largest_step": float(share.mean()),
             "largest_step_worst": float(share.max()),
         }
+        if self.samples:
+            metrics["perceptual_path_length"] = self._perceptual_path_length(predict)
         if self.detector:
             detector, found = FaceDetector(self.detector), 0
             for start in range(0, len(flat), self.batch_size):
@@ -60,10 +66,24 @@ class Interpolation:
         """Pictures [pairs, frames, h, w, 3]."""
         seeds = np.arange(2 * self.pairs, dtype=np.uint32)
         ends = np.asarray(predict.task.latents(seeds)).reshape(self.pairs, 2, -1)
-        z = np.concatenate([slerp(a, b, self.frames) for a, b in ends])
+        z = np.concatenate([walk(pair, self.frames) for pair in ends])
         noise = seeds[::2].repeat(self.frames)
         made = predict.batched("synthesize", {"z": z, "seed": noise}, self.batch_size)["image"]
         return made.reshape(self.pairs, self.frames, *made.shape[1:])
+
+    def _perceptual_path_length(self, predict: Predictor) -> float:
+        """Mean distance of pictures a step of `_STEP` apart on a way, over the step's square.
+
+        Pictures are of 8 bits: what is paid for is the smallest step that they tell apart.
+        """
+        seeds = np.arange(2 * self.samples, dtype=np.uint32)
+        ends = np.asarray(predict.task.latents(seeds)).reshape(self.samples, 2, -1)
+        where = np.random.default_rng(0).random(self.samples) * (1.0 - _STEP)
+        z = np.stack([between(a, b, np.array([t, t + _STEP])) for (a, b), t in zip(ends, where)])
+        batch = {"z": z.reshape(2 * self.samples, -1), "seed": seeds[::2].repeat(2)}
+        made = predict.batched("synthesize", batch, self.batch_size)["image"]
+        made = made.reshape(self.samples, 2, *made.shape[1:])
+        return float(self._steps(made).mean() / _STEP**2)
 
     def _steps(self, frames: np.ndarray) -> np.ndarray:
         """Distances from frame to frame, [pairs, frames - 1]."""

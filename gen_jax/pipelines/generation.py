@@ -141,14 +141,43 @@ class TextToImage:
         return {"tokens": found.ids, "token_mask": found.mask}
 
 
+def walk(points: np.ndarray, count: int, path: str = "slerp") -> np.ndarray:
+    """`count` points on the way through all of `points` [n, ...], the ends among them.
+
+    Args:
+      points: two at least; at times that are equally far apart.
+      count: of the result, `[count, ...]`.
+      path: "slerp", on great circles, so that points stay Gaussian; or "lerp", straight.
+
+    Raises:
+      UserError: another path.
+    """
+    if path not in ("slerp", "lerp"):
+        raise UserError(f"--path={path}: expected slerp or lerp")
+    way = between if path == "slerp" else _lerp
+    time = np.linspace(0.0, len(points) - 1.0, count)
+    start = np.minimum(time.astype(int), len(points) - 2)
+    parts = [
+        way(points[i].ravel(), points[i + 1].ravel(), time[start == i] - i)
+        for i in range(len(points) - 1)
+    ]
+    return np.concatenate(parts).reshape(count, *points.shape[1:]).astype(np.float32)
+
+
 def slerp(a: np.ndarray, b: np.ndarray, count: int) -> np.ndarray:
     """`count` points from a to b on the great circle, `[count, ...]`; both stay Gaussian."""
-    flat_a, flat_b = a.ravel().astype(np.float64), b.ravel().astype(np.float64)
-    cosine = flat_a @ flat_b / (np.linalg.norm(flat_a) * np.linalg.norm(flat_b))
+    return walk(np.stack([a, b]), count)
+
+
+def _lerp(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
+    return (1 - t[:, None]) * a + t[:, None] * b
+
+
+def between(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Points [n, d] of the great circle from a to b, [d], at times t, [n], from 0 to 1."""
+    a, b, t = a.astype(np.float64), b.astype(np.float64), t[:, None]
+    cosine = a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
     angle = np.arccos(np.clip(cosine, -1.0, 1.0))
-    t = np.linspace(0.0, 1.0, count)[:, None]
     if np.sin(angle) < 1e-6:
-        points = (1 - t) * flat_a + t * flat_b
-    else:
-        points = (np.sin((1 - t) * angle) * flat_a + np.sin(t * angle) * flat_b) / np.sin(angle)
-    return points.reshape(count, *a.shape).astype(np.float32)
+        return (1 - t) * a + t * b
+    return (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)

@@ -9,7 +9,7 @@ import numpy as np
 
 from gen_jax.common.errors import UserError
 from gen_jax.data.tokenizer import Tokenizer
-from gen_jax.pipelines.generation import slerp
+from gen_jax.pipelines.generation import walk
 from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
 
@@ -66,18 +66,9 @@ class SeedsToImages:
         found = self._tokenizer.encode(list(texts), self.task.text_encoder.max_length)
         return [t for t, cut in zip(texts, found.truncated) if cut]
 
-    def between(self, seeds: tuple[int, int], frames: int, path: str = "slerp") -> np.ndarray:
-        """Latents from one seed's to the other's, `[frames, z_dim]`.
-
-        Raises:
-          UserError: `path` is neither "slerp" nor "lerp".
-        """
-        a, b = np.asarray(self.task.latents(np.array(seeds, np.uint32)))
-        if path == "slerp":
-            return slerp(a, b, frames)
-        if path != "lerp":
-            raise UserError(f"--path={path}: expected slerp or lerp")
-        return np.stack([(1 - t) * a + t * b for t in np.linspace(0, 1, frames)]).astype(np.float32)
+    def between(self, seeds: Sequence[int], frames: int, path: str = "slerp") -> np.ndarray:
+        """Latents on the way through those of all the seeds, `[frames, z_dim]`; see `walk`."""
+        return walk(np.asarray(self.task.latents(np.array(seeds, np.uint32))), frames, path)
 
     def __call__(
         self,

@@ -48,6 +48,20 @@ def test_the_same_way_is_as_long_in_more_frames():
     assert length[1] == pytest.approx(length[0], rel=0.1)
 
 
+def test_twice_as_fast_a_way_is_four_times_as_long():
+    class Faster(Ways):
+        @staticmethod
+        def _latents(seeds):
+            return Ways._latents(2 * np.asarray(seeds))
+
+    how = Interpolation(pairs=1, frames=4, samples=16)
+    slow, fast = (
+        how(v, Data(images(4, 0))).metrics["perceptual_path_length"] for v in (Ways(), Faster())
+    )
+    # An untrained network's distance goes with the step, LPIPS with its square.
+    assert fast == pytest.approx(2 * slow, rel=0.25)
+
+
 class Seeds(Predictor):
     task = types.SimpleNamespace()
 
