@@ -79,6 +79,10 @@ class ImageFolderSource:
             if name not in there
         ]
 
+    def name_of(self, index: int) -> str:
+        """Path of a file inside the folder."""
+        return self._files[index]
+
     def read(self, index: int) -> RawImage:
         name = self._files[index]
         try:
