@@ -102,7 +102,7 @@ class Adversarial:
 
     def _module(self):
         if self.discriminator == "patch":
-            return PatchDiscriminator(self.channels, self.num_layers)
+            return PatchDiscriminator(self.channels, self.num_layers, norm=False)
         return _FeatureDiscriminator(self.channels)
 
     def _logits(self, scene, params, x, prompts=None):
