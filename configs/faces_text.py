@@ -50,8 +50,6 @@ def get_config(arg=None):
     config.task.generator.text = arg.hears
     config.task.text_encoder = _text_encoder(arg.encoder)
     config.task.drop_text = 0.1
-    if arg.objective == "drifting":
-        config.task.objective.per_prompt = 16
     config.data.update(face_words=True, max_length=_LENGTH, vocab_size=512)
     config.evaluators.faces.update(per_value=64)
     if arg.debug:

@@ -10,6 +10,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.data import face_words
 from gen_jax.losses.drifting import drifting
 from gen_jax.tasks.feature_space import resized
+from gen_jax.tasks.objectives import clusters
 from gen_jax.tasks.objectives.base import asked_of, fits
 
 
@@ -23,6 +24,8 @@ class Drifting:
         nothing to compute.
       per_prompt: samples of a sentence, where there are any: they alone repel each other, and real
         images of which the sentence is true attract them.
+      clusters: of real images by their class tokens and embeddings, 0 for none; each sample is of
+        one, where samples repel each other and real images attract them. Not with sentences.
       bank: real images of earlier batches that attract, too; their features are kept in `extra`.
       pools: cells a side that a grid's means and deviations are taken over, beside each place by
         itself.
@@ -38,6 +41,7 @@ class Drifting:
     temperatures: Sequence[float] = (0.02, 0.05, 0.2)
     real_per_generated: int = 4
     per_prompt: int = 16
+    clusters: int = 0
     bank: int = 0
     pools: Sequence[int] = (1, 2)
     places_weight: float = 1.0
@@ -51,26 +55,31 @@ class Drifting:
     hears_text = True
 
     def init(self, scene, rng):
-        """No parameters; an empty bank, where there is one."""
-        if not self.bank:
-            return {}, {}, {}
+        """Latents of clusters, where there are some; they, and a bank, are empty at first."""
         real = self._sets(scene.features.stored(scene.batch), scene.real)
-        empty = {
-            kind: {n: jnp.zeros((len(x), self.bank, x.shape[-1])) for n, x in sets.items()}
-            for kind, sets in real.items()
-        }
-        found = {"bank": empty, "bank_images": jnp.zeros((), jnp.int32)}
-        if "facts" in scene.batch:
-            kinds = scene.batch["facts"].shape[-1]
-            found["bank_facts"] = jnp.full((self.bank, kinds), face_words.UNKNOWN, jnp.int8)
-        return {}, {}, found
+        params, found = {}, {}
+        if self.clusters:
+            if "facts" in scene.batch:
+                raise UserError("config.task.objective.clusters: expected 0 with a text_encoder")
+            params["clusters"] = jax.random.normal(rng, (self.clusters, scene.z_dim))
+            found |= clusters.empty(self.clusters, _rows(real).shape[-1])
+        if self.bank:
+            found["bank"] = {
+                kind: {n: jnp.zeros((len(x), self.bank, x.shape[-1])) for n, x in sets.items()}
+                for kind, sets in real.items()
+            }
+            found["bank_images"] = jnp.zeros((), jnp.int32)
+            if "facts" in scene.batch:
+                kinds = scene.batch["facts"].shape[-1]
+                found["bank_facts"] = jnp.full((self.bank, kinds), face_words.UNKNOWN, jnp.int8)
+        return params, {}, found
 
     def loss(self, scene, params):
         """The fields' losses, weighted, and the raw force of each kind."""
         count = max(1, len(scene.real) // self.real_per_generated)
         z = jax.random.normal(scene.rngs["z"], (count, scene.z_dim))
         prompts = count
-        if "asked" in scene.batch:
+        if "asked" in scene.batch or self.clusters:
             prompts = max(1, count // self.per_prompt)
             if count % prompts or count == prompts:
                 raise UserError(
@@ -78,14 +87,36 @@ class Drifting:
                     f"of per_prompt={self.per_prompt}, each of two at least; change it, "
                     "real_per_generated or config.training.batch_size"
                 )
+        known, labels, changed = None, None, {}
+        if self.clusters:
+            rows = _rows(self._sets(scene.features.stored(scene.batch), scene.real))
+            known = clusters.started(scene.extra, rows)
+            of_real = clusters.labels_of(known, rows)
+            labels = of_real[:prompts].repeat(count // prompts)
+            z = z + params["clusters"][labels]
+            changed = clusters.moved(known, rows, of_real)
         images = scene.make(params, z, scene.rngs["noise"], prompts)
-        return self.of_images(scene, images, prompts)
+        loss, metrics, more = self.of_images(scene, images, prompts, known, labels)
+        return loss, metrics, {**changed, **more}
 
-    def of_images(self, scene, images, prompts=1):
-        """The same of given generated images, of the batch's first `prompts` sentences."""
+    def draw(self, variables, normal):
+        """Latents with a cluster's added to each, where there are clusters."""
+        if not self.clusters:
+            return normal
+        of = clusters.drawn(variables["extra"]["cluster_sizes"], normal)
+        return normal + variables["params"]["model"]["clusters"][of]
+
+    def of_images(self, scene, images, prompts=1, known=None, labels=None):
+        """The same of given generated images, of the batch's first `prompts` sentences, or of
+        `known` clusters by their `labels`.
+        """
         real = self._sets(scene.features.stored(scene.batch), scene.real)
         asked, repels = asked_of(scene.batch, len(images), prompts)
         real, attracts, there, changed = self._with_bank(scene, real, asked, len(images))
+        if labels is not None:
+            alike = labels[:, None] == clusters.labels_of(known, _rows(real))[None]
+            attracts = alike if attracts is None else attracts & alike
+            repels = labels[:, None] == labels[None]
         fake = self._sets(scene.features.computed(scene.frozen, images), images)
         if self.joint_weight:
             both = joined(fake, real, there)
@@ -147,6 +178,12 @@ class Drifting:
         small = resized(images, min(self.pixel_side, images.shape[1]))
         found["pixel"]["pixel"] = small.reshape(1, len(small), -1)
         return found
+
+
+def _rows(real):
+    """What images are sorted into clusters by, [m, d]: the whole of them where a tower says it."""
+    sets = real["whole"] or real["pixel"]
+    return jnp.concatenate([jax.lax.stop_gradient(x[0]) for x in sets.values()], -1)
 
 
 def joined(fake, real, there):
