@@ -36,7 +36,12 @@ _DRIFTING = dict(
 )
 _PAIRED = dict(name="paired", prior="flow", hidden=512, jitter=0.2, pixel_weight=1.0)
 _ADVERSARIAL = dict(
-    name="adversarial", discriminator="patch", channels=32, r1_weight=1.0, drifting_weight=0.0
+    name="adversarial",
+    discriminator="patch",
+    channels=32,
+    r1_weight=1.0,
+    range_weight=1.0,
+    drifting_weight=0.0,
 )
 _OBJECTIVES = {
     "drifting": _DRIFTING,

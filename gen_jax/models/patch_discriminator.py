@@ -15,14 +15,11 @@ class PatchDiscriminator(nn.Module):
     Attributes:
       channels: of the first layer; they double up to eightfold.
       num_layers: layers of stride 2.
-      norm: whether there is a group normalisation. Without one it sees how strong a picture is: a
-        generator without bounds of its own grows until nothing is left of it otherwise.
       dtype: compute dtype; parameters are f32.
     """
 
     channels: int = 64
     num_layers: int = 3
-    norm: bool = True
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -31,7 +28,7 @@ class PatchDiscriminator(nn.Module):
         for index in range(self.num_layers):
             width = self.channels * min(2**index, 8)
             x = nn.Conv(width, (4, 4), (2, 2), dtype=self.dtype, name=f"conv_{index}")(x)
-            if index and self.norm:
+            if index:
                 # Group instead of batch statistics: the same on any number of devices.
                 x = GroupNorm(8, dtype=self.dtype, name=f"norm_{index}")(x)
             x = nn.leaky_relu(x, 0.2)

@@ -30,6 +30,8 @@ class Adversarial:
       channels: of the patch discriminator's first layer, or of the projected one's hidden layers.
       num_layers: of stride 2, of the patch discriminator.
       r1_weight: of that penalty.
+      range_weight: of the mean square of what leaves [-1, 1]: to a discriminator with normalisation
+        the strength of a picture is nothing, and without this it grows without bounds.
       drifting_weight: of the fields of `Drifting` beside the discriminator, 0 for none.
     """
 
@@ -37,6 +39,7 @@ class Adversarial:
     channels: int = 32
     num_layers: int = 3
     r1_weight: float = 1.0
+    range_weight: float = 1.0
     drifting_weight: float = 0.0
 
     groups = ("disc",)
@@ -70,7 +73,9 @@ class Adversarial:
         images = scene.make(params, z, scene.rngs["noise"], prompts)
         logits = self._logits(scene, scene.everything["disc"], self._seen(scene, images), prompts)
         loss = adversarial.non_saturating_generator(logits).mean()
-        metrics = {"fake": logits.mean()}
+        outside = jnp.square(jax.nn.relu(jnp.abs(images) - 1.0)).mean()
+        metrics = {"fake": logits.mean(), "outside": outside}
+        loss += self.range_weight * outside
         if self.drifting_weight:
             fields, forces, _ = Drifting(real_per_generated=1).of_images(scene, images, prompts)
             loss, metrics = loss + self.drifting_weight * fields, metrics | forces
@@ -102,7 +107,7 @@ class Adversarial:
 
     def _module(self):
         if self.discriminator == "patch":
-            return PatchDiscriminator(self.channels, self.num_layers, norm=False)
+            return PatchDiscriminator(self.channels, self.num_layers)
         return _FeatureDiscriminator(self.channels)
 
     def _logits(self, scene, params, x, prompts=None):
