@@ -55,7 +55,6 @@ def get_config(arg=None):
     if arg.debug:
         config.task.text_encoder.update(hidden_size=16, num_layers=1, num_heads=2)
         if arg.objective == "drifting":
-            config.task.objective.update(per_prompt=2)
             config.training.batch_size = 16
         config.evaluators.faces.update(per_value=4)
     return config.lock()

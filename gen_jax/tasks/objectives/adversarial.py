@@ -16,7 +16,7 @@ from gen_jax.models.patch_discriminator import PatchDiscriminator
 from gen_jax.tasks.objectives.base import asked_of, tokens_of
 from gen_jax.tasks.objectives.drifting import Drifting
 
-_PER_PROMPT = 16  # samples of a sentence, where they drift
+_PER_PROMPT = 2  # samples of a sentence, where they drift
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _told(scene, x, prompts=None):
     """Images with what each is asked to be, a plane a value; as they are without sentences."""
     if "asked" not in scene.batch:
         return x
-    asked, _ = asked_of(scene.batch, len(x), prompts or len(x))
+    asked = asked_of(scene.batch, len(x), prompts or len(x))
     sizes = [len(values) for values in face_words.ATTRIBUTES.values()]
     planes = [jax.nn.one_hot(asked[:, i], size) for i, size in enumerate(sizes)]
     planes = jnp.concatenate(planes, -1)[:, None, None]

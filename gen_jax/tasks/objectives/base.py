@@ -56,20 +56,15 @@ def as_vector(features: Features) -> Float[Array, "b d"]:
     return jnp.concatenate(rows, -1)
 
 
-def asked_of(
-    batch: Mapping[str, Any], count: int, prompts: int
-) -> tuple[Int8[Array, "n a"], Bool[Array, "n n"]] | tuple[None, None]:
-    """What samples by the first sentences are asked to be, and which are of the same sentence;
-    None where there are no sentences.
-    """
+def asked_of(batch: Mapping[str, Any], count: int, prompts: int) -> Int8[Array, "n a"] | None:
+    """What samples by the first sentences are asked to be; None where there are no sentences."""
     if "asked" not in batch:
-        return None, None
-    row = jnp.arange(count) // (count // prompts)
-    return batch["asked"][row], row[:, None] == row[None]
+        return None
+    return batch["asked"][jnp.arange(count) // (count // prompts)]
 
 
 def fits(asked: Int8[Array, "n a"], facts: Int8[Array, "m a"]) -> Bool[Array, "n m"]:
-    """Whether all that is asked for is known to be so."""
+    """Whether all that is asked for is known to be so, or is asked for of the others, too."""
     unasked = asked[:, None] == face_words.UNKNOWN
     return (unasked | (asked[:, None] == facts[None])).all(-1)
 

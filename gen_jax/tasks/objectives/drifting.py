@@ -22,8 +22,9 @@ class Drifting:
       temperatures: of the field, see `losses.drifting`.
       real_per_generated: real images of the batch for each generated one: stored features cost
         nothing to compute.
-      per_prompt: samples of a sentence, where there are any: they alone repel each other, and real
-        images of which the sentence is true attract them.
+      per_prompt: samples of a sentence, where there are any, or of a cluster. Real images of which
+        the sentence is true attract them; they and samples of sentences that say the same, or more,
+        repel them.
       clusters: of real images by their class tokens and embeddings, 0 for none; each sample is of
         one, where samples repel each other and real images attract them. Not with sentences.
       bank: real images of earlier batches that attract, too; their features are kept in `extra`.
@@ -40,7 +41,7 @@ class Drifting:
 
     temperatures: Sequence[float] = (0.02, 0.05, 0.2)
     real_per_generated: int = 4
-    per_prompt: int = 16
+    per_prompt: int = 2
     clusters: int = 0
     bank: int = 0
     pools: Sequence[int] = (1, 2)
@@ -111,7 +112,9 @@ class Drifting:
         `known` clusters by their `labels`.
         """
         real = self._sets(scene.features.stored(scene.batch), scene.real)
-        asked, repels = asked_of(scene.batch, len(images), prompts)
+        asked = asked_of(scene.batch, len(images), prompts)
+        # Who is asked to be all that another is, and more, is one of its kind.
+        repels = None if asked is None else fits(asked, asked)
         real, attracts, there, changed = self._with_bank(scene, real, asked, len(images))
         if labels is not None:
             alike = labels[:, None] == clusters.labels_of(known, _rows(real))[None]
