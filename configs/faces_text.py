@@ -14,7 +14,7 @@ time; real faces of which the same is true guide what it makes. A tenth of the s
 pixels attend to it. `:encoder=compact` (default) is a small transformer trained along;
 `:encoder=clip`, `distilbert` and `minilm` are frozen, `--config.task.text_encoder.weights=FILE`.
 `:objective=drifting` (default), `adversarial` or `guided`; the other arguments are those of
-configs/faces.py. It may begin with a run of it (`--config.init_from=RUN`, `:hears=cross`).
+configs/faces.py. It may begin with a run of it (`--config.init_from=RUN`).
 """
 
 from configs import common, faces

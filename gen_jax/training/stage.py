@@ -64,7 +64,7 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
     if init is not None:
         digests["init"] = init.digest
     tokenizer = text_tower.tokenizer(config.task.to_dict(), workdir)
-    if tokenizer is None and init is not None and (init.path / layout.TOKENIZER).is_file():
+    if tokenizer is None and _knows_words(init):
         # Words keep the numbers that the parameters know them by.
         tokenizer = Tokenizer.load(init.path / layout.TOKENIZER)
     _check_length(task, config.data.max_length)
@@ -112,6 +112,13 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
     writer.close()
     if distributed.is_main():
         _report(workdir, trained, time.monotonic() - began)
+
+
+def _knows_words(init) -> bool:
+    """Whether a run to begin with has a tokenizer, and read texts with it."""
+    if init is None or not init.config.get("task", {}).get("text_encoder"):
+        return False
+    return (init.path / layout.TOKENIZER).is_file()
 
 
 def _open_data(config, task, workdir: pathlib.Path, seed: int, tokenizer) -> run_data.RunData:
