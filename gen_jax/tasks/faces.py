@@ -233,12 +233,12 @@ class FacesTask:
             z = jax.random.normal(jax.random.key(0), (_MANY, self.generator.z_dim))
             return self._steering(variables, z).mean(0, keepdims=True)
         z = jax.random.normal(jax.random.key(0), (_MANY_HEARD, self.generator.z_dim))
+        texts = len(heard[0])
 
-        def mean(one):
-            both = jax.tree.map(lambda v: jnp.broadcast_to(v[None], (len(z), *v.shape)), one)
-            return self._steering(variables, z, both).mean(0)
+        def with_all(one):
+            return self._steering(variables, jnp.broadcast_to(one[None], (texts, len(one))), heard)
 
-        return jax.lax.map(mean, heard)
+        return jax.vmap(with_all)(z).mean(0)
 
     def _steering(self, variables, z, heard=None):
         if hasattr(self.objective, "draw"):
