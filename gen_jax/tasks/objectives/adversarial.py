@@ -16,7 +16,7 @@ from gen_jax.models.patch_discriminator import PatchDiscriminator
 from gen_jax.tasks.objectives.base import asked_of, tokens_of
 from gen_jax.tasks.objectives.drifting import Drifting
 
-_PER_PROMPT = 2  # samples of a sentence, where they drift
+_DRIFTING = Drifting(real_per_generated=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +66,7 @@ class Adversarial:
     def loss(self, scene, params):
         """The generator's."""
         z = jax.random.normal(scene.rngs["z"], (len(scene.real), scene.z_dim))
-        prompts = len(z)
-        if self.drifting_weight and "asked" in scene.batch:
-            # Samples of one sentence repel each other: there have to be some.
-            prompts = max(1, len(z) // _PER_PROMPT)
+        prompts = _DRIFTING.prompts_of(scene, len(z)) if self.drifting_weight else len(z)
         images = scene.make(params, z, scene.rngs["noise"], prompts)
         logits = self._logits(scene, scene.everything["disc"], self._seen(scene, images), prompts)
         loss = adversarial.non_saturating_generator(logits).mean()
@@ -77,7 +74,7 @@ class Adversarial:
         metrics = {"fake": logits.mean(), "outside": outside}
         loss += self.range_weight * outside
         if self.drifting_weight:
-            fields, forces, _ = Drifting(real_per_generated=1).of_images(scene, images, prompts)
+            fields, forces, _ = _DRIFTING.of_images(scene, images, prompts)
             loss, metrics = loss + self.drifting_weight * fields, metrics | forces
         return loss, metrics, {}
 

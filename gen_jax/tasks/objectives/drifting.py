@@ -79,15 +79,7 @@ class Drifting:
         """The fields' losses, weighted, and the raw force of each kind."""
         count = max(1, len(scene.real) // self.real_per_generated)
         z = jax.random.normal(scene.rngs["z"], (count, scene.z_dim))
-        prompts = count
-        if "asked" in scene.batch or self.clusters:
-            prompts = max(1, count // self.per_prompt)
-            if count % prompts or count == prompts:
-                raise UserError(
-                    f"config.task.objective: {count} samples a step are no whole number of groups "
-                    f"of per_prompt={self.per_prompt}, each of two at least; change it, "
-                    "real_per_generated or config.training.batch_size"
-                )
+        prompts = self.prompts_of(scene, count)
         known, labels, changed = None, None, {}
         if self.clusters:
             rows = _rows(self._sets(scene.features.stored(scene.batch), scene.real))
@@ -99,6 +91,23 @@ class Drifting:
         images = scene.make(params, z, scene.rngs["noise"], prompts)
         loss, metrics, more = self.of_images(scene, images, prompts, known, labels)
         return loss, metrics, {**changed, **more}
+
+    def prompts_of(self, scene, count):
+        """Sentences, or clusters, that so many samples are of; as many as samples without either.
+
+        Raises:
+          UserError: samples come out uneven, or one of them alone with nothing to repel it.
+        """
+        if not ("asked" in scene.batch or self.clusters):
+            return count
+        prompts = max(1, count // self.per_prompt)
+        if count % prompts or count == prompts:
+            raise UserError(
+                f"config.task.objective: {count} samples a step are no whole number of groups "
+                f"of per_prompt={self.per_prompt}, each of two at least; change it, "
+                "real_per_generated or config.training.batch_size"
+            )
+        return prompts
 
     def draw(self, variables, normal):
         """Latents with a cluster's added to each, where there are clusters."""
