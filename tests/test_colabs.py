@@ -70,4 +70,4 @@ def test_runs_from_the_first_cell(path, tmp_path):
     assert all(cell.execution_count for cell in cells)
     assert "CpuDevice" in "".join(o.text for o in cells[0].outputs if o.output_type == "stream")
     images = [o.data["image/png"] for o in outputs if "image/png" in o.get("data", {})]
-    assert len(images) >= 3
+    assert len(images) >= 4
