@@ -127,3 +127,40 @@ def set_data(config: ml_collections.ConfigDict, data: str) -> None:
         config.data.source, config.data.dir = data, ""
     else:
         config.data.source, config.data.dir = "", data
+
+
+def text_encoder(
+    name: str, max_length: int, hidden_size: int, **towers: tuple[str, str]
+) -> dict[str, Any]:
+    """`config.task.text_encoder` by name.
+
+    Args:
+      name: compact, which is trained along, clip, distilbert or one of `towers`, which are frozen.
+      max_length: tokens of a text.
+      hidden_size: of the compact one.
+      **towers: further names -> the encoder's kind and its tower in the catalog.
+
+    Raises:
+      UserError: another name.
+    """
+    if name == "compact":
+        return dict(
+            name="compact",
+            vocab_size=512,
+            max_length=max_length,
+            hidden_size=hidden_size,
+            num_layers=2,
+            num_heads=4,
+            dtype="float32",
+        )
+    known = {
+        "clip": ("clip", "clip-vit-large-patch14-text"),
+        "distilbert": ("distilbert", "distilbert-base-uncased"),
+        **towers,
+    }
+    if name not in known:
+        *first, last = ("compact", *known)
+        raise UserError(f"encoder={name}: expected {', '.join(first)} or {last}")
+    kind, tower = known[name]
+    where = dict(tower=tower, weights="", vocabulary="", layer=-1)
+    return dict(name=kind, max_length=max_length, dtype="float32", **where)

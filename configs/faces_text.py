@@ -21,11 +21,7 @@ from configs import common, faces
 from gen_jax.common.errors import UserError
 
 _LENGTH = 24  # tokens of a sentence
-_TOWERS = {
-    "clip": ("clip", "clip-vit-large-patch14-text"),
-    "distilbert": ("distilbert", "distilbert-base-uncased"),
-    "minilm": ("distilbert", "all-MiniLM-L6-v2"),
-}
+_MINILM = ("distilbert", "all-MiniLM-L6-v2")
 
 
 def get_config(arg=None):
@@ -48,7 +44,9 @@ def get_config(arg=None):
     shared = f"res={arg.res},objective={arg.objective},data={arg.data}"
     config = faces.get_config(f"{shared},gray={arg.gray},debug={arg.debug}").unlock()
     config.task.generator.text = arg.hears
-    config.task.text_encoder = _text_encoder(arg.encoder)
+    config.task.text_encoder = common.text_encoder(
+        arg.encoder, _LENGTH, hidden_size=64, minilm=_MINILM
+    )
     config.task.drop_text = 0.1
     config.data.update(face_words=True, max_length=_LENGTH, vocab_size=512)
     config.evaluators.faces.update(per_value=64)
@@ -58,21 +56,3 @@ def get_config(arg=None):
             config.training.batch_size = 16
         config.evaluators.faces.update(per_value=4)
     return config.lock()
-
-
-def _text_encoder(name):
-    if name == "compact":
-        return dict(
-            name="compact",
-            vocab_size=512,
-            max_length=_LENGTH,
-            hidden_size=64,
-            num_layers=2,
-            num_heads=4,
-            dtype="float32",
-        )
-    if name not in _TOWERS:
-        raise UserError(f"encoder={name}: expected compact, {', '.join(_TOWERS)}")
-    kind, tower = _TOWERS[name]
-    where = dict(tower=tower, weights="", vocabulary="", layer=-1)
-    return dict(name=kind, max_length=_LENGTH, dtype="float32", **where)

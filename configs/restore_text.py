@@ -50,7 +50,7 @@ def get_config(arg=None):
     config.training.num_steps = 3600
     config.data.update(instructions=0.35, max_length=24, vocab_size=512)
     with config.unlocked():
-        config.task.text_encoder = _text_encoder(arg.encoder)
+        config.task.text_encoder = common.text_encoder(arg.encoder, 24, hidden_size=128)
         config.evaluators.instructed = dict(split="val", count=256, batch_size=32)
     if arg.finish:
         _finish(config)
@@ -75,21 +75,3 @@ def _finish(config):
     )
     with config.unlocked():
         config.task.perceptual_where = dict(sigma=(0.0, 1.0), shot=(0.0, 1.0), jpeg=(55.0, 100.0))
-
-
-def _text_encoder(name):
-    if name == "compact":
-        return dict(
-            name="compact",
-            vocab_size=512,
-            max_length=24,
-            hidden_size=128,
-            num_layers=2,
-            num_heads=4,
-            dtype="float32",
-        )
-    if name not in ("clip", "distilbert"):
-        raise UserError(f"encoder={name}: expected compact, clip or distilbert")
-    tower = {"clip": "clip-vit-large-patch14-text", "distilbert": "distilbert-base-uncased"}
-    where = dict(tower=tower[name], weights="", vocabulary="", layer=-1)
-    return dict(name=name, max_length=24, dtype="float32", **where)
