@@ -33,6 +33,7 @@ _DRIFTING = dict(
     whole_weight=1.0,
     joint_weight=1.0,
     pixel_weight=0.5,
+    reading_weight=0.0,
 )
 _PAIRED = dict(name="paired", prior="flow", hidden=512, jitter=0.2, pixel_weight=1.0)
 _ADVERSARIAL = dict(
@@ -42,6 +43,7 @@ _ADVERSARIAL = dict(
     r1_weight=1.0,
     range_weight=1.0,
     drifting_weight=0.0,
+    reading_weight=0.0,
 )
 _OBJECTIVES = {
     "drifting": _DRIFTING,

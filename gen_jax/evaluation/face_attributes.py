@@ -13,7 +13,7 @@ from gen_jax.metrics.kernel_probe import fit_kernel_probe
 
 _SIDE, _CELL, _SMALL = 64, 4, 16  # pixels
 _ROWS = 2000  # labelled faces that a probe is fitted to
-_LEAST = 100  # of them of each value, or it is not asked about
+_LEAST = 200  # of them of each value, or it is not asked about: the probe would know too few
 _READ = 6000
 _SHOWN = 8
 

@@ -101,9 +101,10 @@ def test_real_images_of_other_clusters_do_not_count():
     swapped = task._scene(batch, params, extra, keys(task), tower())
     # Of all features as one vector the scales are of all images, whoever attracts.
     alone = dataclasses.replace(objective, joint_weight=0.0)
-    a, b = (alone.of_images(v, images, 1, known, jnp.array([0, 0]))[0] for v in (scene, swapped))
+    fake, labels = task.features.computed(tower(), images), jnp.array([0, 0])
+    a, b = (alone.of_images(v, images, fake, 1, known, labels)[0] for v in (scene, swapped))
     np.testing.assert_allclose(a, b, rtol=1e-4)
-    a, b = (alone.of_images(v, images, 1)[0] for v in (scene, swapped))
+    a, b = (alone.of_images(v, images, fake, 1)[0] for v in (scene, swapped))
     assert abs(a - b) > 1e-3 * abs(a)
 
 

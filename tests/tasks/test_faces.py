@@ -128,8 +128,7 @@ def test_a_bank_of_earlier_images_attracts_as_a_larger_batch_does():
     def run(task, rows, extra):
         part = {k: v[rows] for k, v in batch.items()}
         scene = task._scene(part, params, extra, keys(task), tower())
-        object.__setattr__(scene, "features", _Fixed(task.features, fixed))
-        return task.objective.of_images(scene, noise.repeat(3, -1))
+        return task.objective.of_images(scene, noise.repeat(3, -1), fixed)
 
     first, _, filled_once = run(task, slice(0, 4), extra)
     alone, _, _ = run(large, slice(0, 4), {})
@@ -141,19 +140,6 @@ def test_a_bank_of_earlier_images_attracts_as_a_larger_batch_does():
     assert filled_twice["bank_images"] == 6  # the oldest leave
     kept = jax.tree.leaves(filled_twice["bank"])
     assert all(leaf.shape[1] == 6 for leaf in kept)
-
-
-class _Fixed:
-    """A feature space whose generated images have given features."""
-
-    def __init__(self, space, computed):
-        self._space, self._computed = space, computed
-
-    def stored(self, batch):
-        return self._space.stored(batch)
-
-    def computed(self, frozen, images):
-        return self._computed
 
 
 def test_the_gaussian_prior_has_the_moments_of_the_latents():

@@ -13,6 +13,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.data import face_words
 from gen_jax.losses import adversarial
 from gen_jax.models.patch_discriminator import PatchDiscriminator
+from gen_jax.tasks.objectives import reading
 from gen_jax.tasks.objectives.base import asked_of, tokens_of
 from gen_jax.tasks.objectives.drifting import Drifting
 
@@ -33,6 +34,8 @@ class Adversarial:
       range_weight: of the mean square of what leaves [-1, 1]: to a discriminator with normalisation
         the strength of a picture is nothing, and without this it grows without bounds.
       drifting_weight: of the fields of `Drifting` beside the discriminator, 0 for none.
+      reading_weight: of what `reading.reading` says of generated images, where there are
+        sentences.
     """
 
     discriminator: str = "patch"
@@ -41,6 +44,7 @@ class Adversarial:
     r1_weight: float = 1.0
     range_weight: float = 1.0
     drifting_weight: float = 0.0
+    reading_weight: float = 0.0
 
     groups = ("disc",)
 
@@ -61,7 +65,9 @@ class Adversarial:
         x = scene.real
         if self.discriminator == "projected":
             x = scene.features.stored(scene.batch)
-        return {}, {"disc": self._module().init(rng, _told(scene, x))["params"]}, {}
+        heard = self.reading_weight and "facts" in scene.batch
+        told = reading.init(scene, rng) if heard else {}
+        return told, {"disc": self._module().init(rng, _told(scene, x))["params"]}, {}
 
     def loss(self, scene, params):
         """The generator's."""
@@ -73,9 +79,15 @@ class Adversarial:
         outside = jnp.square(jax.nn.relu(jnp.abs(images) - 1.0)).mean()
         metrics = {"fake": logits.mean(), "outside": outside}
         loss += self.range_weight * outside
+        if self.drifting_weight or "reader" in params:
+            features = scene.features.computed(scene.frozen, images)
         if self.drifting_weight:
-            fields, forces, _ = _DRIFTING.of_images(scene, images, prompts)
+            fields, forces, _ = _DRIFTING.of_images(scene, images, features, prompts)
             loss, metrics = loss + self.drifting_weight * fields, metrics | forces
+        if "reader" in params:
+            weight = self.reading_weight
+            error, read = reading.reading(scene, params["reader"], features, prompts, weight)
+            loss, metrics = loss + error, metrics | read
         return loss, metrics, {}
 
     def loss_of_group(self, group, scene, params):

@@ -10,7 +10,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.data import face_words
 from gen_jax.losses.drifting import drifting
 from gen_jax.tasks.feature_space import resized
-from gen_jax.tasks.objectives import clusters
+from gen_jax.tasks.objectives import clusters, reading
 from gen_jax.tasks.objectives.base import asked_of, fits
 
 
@@ -37,6 +37,8 @@ class Drifting:
         of a picture drift towards those of one real image, not each towards another's.
       pixel_weight: of the field of the image itself, brought to `pixel_side`.
       pixel_side: pixels.
+      reading_weight: of what `reading.reading` says of generated images, where there are
+        sentences.
     """
 
     temperatures: Sequence[float] = (0.02, 0.05, 0.2)
@@ -51,6 +53,7 @@ class Drifting:
     joint_weight: float = 1.0
     pixel_weight: float = 0.5
     pixel_side: int = 16
+    reading_weight: float = 0.0
 
     groups = ()
     hears_text = True
@@ -73,6 +76,8 @@ class Drifting:
             if "facts" in scene.batch:
                 kinds = scene.batch["facts"].shape[-1]
                 found["bank_facts"] = jnp.full((self.bank, kinds), face_words.UNKNOWN, jnp.int8)
+        if self.reading_weight and "facts" in scene.batch:
+            params |= reading.init(scene, rng)
         return params, {}, found
 
     def loss(self, scene, params):
@@ -89,7 +94,12 @@ class Drifting:
             z = z + params["clusters"][labels]
             changed = clusters.moved(known, rows, of_real)
         images = scene.make(params, z, scene.rngs["noise"], prompts)
-        loss, metrics, more = self.of_images(scene, images, prompts, known, labels)
+        fake = scene.features.computed(scene.frozen, images)
+        loss, metrics, more = self.of_images(scene, images, fake, prompts, known, labels)
+        if "reader" in params:
+            weight = self.reading_weight
+            error, read = reading.reading(scene, params["reader"], fake, prompts, weight)
+            loss, metrics = loss + error, metrics | read
         return loss, metrics, {**changed, **more}
 
     def prompts_of(self, scene, count):
@@ -116,9 +126,9 @@ class Drifting:
         of = clusters.drawn(variables["extra"]["cluster_sizes"], normal)
         return normal + variables["params"]["model"]["clusters"][of]
 
-    def of_images(self, scene, images, prompts=1, known=None, labels=None):
-        """The same of given generated images, of the batch's first `prompts` sentences, or of
-        `known` clusters by their `labels`.
+    def of_images(self, scene, images, features, prompts=1, known=None, labels=None):
+        """Their losses and forces of given generated images and their features, of the batch's
+        first `prompts` sentences, or of `known` clusters by their `labels`.
         """
         real = self._sets(scene.features.stored(scene.batch), scene.real)
         asked = asked_of(scene.batch, len(images), prompts)
@@ -129,7 +139,7 @@ class Drifting:
             alike = labels[:, None] == clusters.labels_of(known, _rows(real))[None]
             attracts = alike if attracts is None else attracts & alike
             repels = labels[:, None] == labels[None]
-        fake = self._sets(scene.features.computed(scene.frozen, images), images)
+        fake = self._sets(features, images)
         if self.joint_weight:
             both = joined(fake, real, there)
             fake["joint"], real["joint"] = ({"all": v} for v in both)
