@@ -50,7 +50,7 @@ _OBJECTIVES = {
     "paired": _PAIRED,
     "paired_gaussian": _PAIRED | dict(prior="gaussian"),
     "paired_normal": _PAIRED | dict(prior="none"),
-    "imle": dict(name="imle", samples=4, radius=0.5, pixel_weight=0.5),
+    "imle": dict(name="imle", samples=4, radius=0.5, distinct=True, pixel_weight=0.5),
     "adversarial": _ADVERSARIAL,
     "projected": _ADVERSARIAL | dict(discriminator="projected", channels=64),
     "guided": _ADVERSARIAL | dict(drifting_weight=0.02),

@@ -16,11 +16,14 @@ class IMLE:
     Attributes:
       samples: drawn for each real image; they all compete for all of the batch.
       radius: of rejection (arXiv 2409.17439), in mean distances of real images to their nearest.
+      distinct: whether no sample is chosen for two images of a batch. While samples differ little,
+        the few that are nearest to the mean would be chosen for all.
       pixel_weight: of the mean absolute error beside that of features.
     """
 
     samples: int = 4
     radius: float = 0.5
+    distinct: bool = True
     pixel_weight: float = 0.5
 
     groups = ()
@@ -47,7 +50,7 @@ class IMLE:
         parts = z.reshape(self.samples, b, -1)
         pool = jax.lax.map(described, (parts, keys)).reshape(self.samples * b, -1)
         radius = self.radius * mean_nearest_distance(ours)
-        chosen, distance = nearest(ours, jax.lax.stop_gradient(pool), radius)
+        chosen, distance = nearest(ours, jax.lax.stop_gradient(pool), radius, self.distinct)
         images = scene.make(params, z[chosen], scene.rngs["noise"])
         features = squared_error(scene.features.computed(scene.frozen, images), real).mean()
         pixels = pixel_error(images, scene.real).mean()
