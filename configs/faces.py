@@ -11,15 +11,23 @@ it the generator learns crops of the embedded photographs, which are no faces.
 `:res=16`, `32`, `64` (default), `128`, `256`; each may begin with the one before
 (`--config.init_from=RUN --config.task.fade_steps=500`). `:objective=drifting` (default),
 `paired` (`paired_gaussian` and `paired_normal` have no flow for a prior), `imle`, `adversarial`,
-`projected`, `guided` (a discriminator and drifting). Laptop
-recipe: dino_tiny guides, 2 CPU cores. DINOv2 takes
+`projected`, `guided` (a discriminator and drifting). `:size=small` (1.1 million parameters),
+`base` (default, 3.3), `large` (32, for accelerators), `huge` (54).
+
+Laptop recipe: dino_tiny guides, 2 CPU cores. DINOv2 takes
 `--config.task.features.encoder=dinov2-small:WEIGHTS` and grids of its own patch size.
 """
 
 from configs import common
 from gen_jax.common.errors import UserError
 
-_CHANNELS = (256, 192, 128, 64, 32, 16, 16)  # of 4, 8, ... 256 pixels
+# Channels of 4, 8, ... 256 pixels, latent's and steering numbers, layers of the mapping network.
+_SIZES = {
+    "small": ((128, 96, 64, 48, 32, 16, 16), 128, 2),
+    "base": ((256, 192, 128, 64, 32, 16, 16), 128, 2),
+    "large": ((512, 512, 512, 512, 256, 128, 64), 512, 8),
+    "huge": ((768, 768, 768, 512, 256, 128, 64), 512, 8),
+}
 # Fields of gen_jax/tasks/objectives.
 _DRIFTING = dict(
     name="drifting",
@@ -59,12 +67,15 @@ _OBJECTIVES = {
 
 def get_config(arg=None):
     arg = common.parse_arg(
-        arg, res=64, objective="drifting", data="photos", gray=False, debug=False
+        arg, res=64, objective="drifting", size="base", data="photos", gray=False, debug=False
     )
     if arg.res not in (16, 32, 64, 128, 256):
         raise UserError(f"res={arg.res}: expected 16, 32, 64, 128 or 256")
     if arg.objective not in _OBJECTIVES:
         raise UserError(f"objective={arg.objective}: expected one of {', '.join(_OBJECTIVES)}")
+    if arg.size not in _SIZES:
+        raise UserError(f"size={arg.size}: expected one of {', '.join(_SIZES)}")
+    channels, width, layers = _SIZES[arg.size]
     config = common.base()
     blocks = arg.res.bit_length() - 2
     fine = arg.res // 4 if arg.res <= 32 else arg.res // 8
@@ -74,15 +85,15 @@ def get_config(arg=None):
             image_size=arg.res,
             fade_steps=0,
             generator=dict(
-                z_dim=128,
-                w_dim=128,
-                mapping_layers=2,
-                block_out_channels=_CHANNELS[:blocks],
+                z_dim=width,
+                w_dim=width,
+                mapping_layers=layers,
+                block_out_channels=channels[:blocks],
                 out_channels=1 if arg.gray else 3,
                 modulation="style",
                 # Drifting turns noise by pixel into dots: FD at 16 pixels doubles.
                 noise=False,
-                remat=False,
+                remat=arg.size in ("large", "huge"),
                 dtype="float32",
             ),
             # Patches of 8 pixels: a grid of n is what the tower sees of n * 8 pixels. Small

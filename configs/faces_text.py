@@ -33,6 +33,7 @@ def get_config(arg=None):
         res=64,
         objective="drifting",
         hears="latent",
+        size="base",
         encoder="compact",
         data="photos",
         gray=False,
@@ -44,7 +45,7 @@ def get_config(arg=None):
         raise UserError(
             f"objective={arg.objective}: with text expected drifting, adversarial or guided"
         )
-    shared = f"res={arg.res},objective={arg.objective},data={arg.data}"
+    shared = f"res={arg.res},objective={arg.objective},size={arg.size},data={arg.data}"
     config = faces.get_config(f"{shared},gray={arg.gray},debug={arg.debug}").unlock()
     config.task.generator.text = arg.hears
     config.task.text_encoder = common.text_encoder(

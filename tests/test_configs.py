@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import gen_jax
-from configs import common, encoder, ldm, restore, restore_text, vae
+from configs import common, encoder, faces, faces_text, ldm, restore, restore_text, vae
 from gen_jax.common import config as config_lib
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
@@ -36,6 +36,10 @@ VARIANTS = [
     (restore_text, ""), (restore_text, "debug"), (restore_text, "encoder=clip"),
     (restore_text, "encoder=distilbert,text=film,gate=global"),
     (restore_text, "text=cross,gate=none"), (restore_text, "finish,places=body"),
+    (faces, ""), (faces, "size=small,res=16,objective=imle,gray"), (faces, "objective=projected"),
+    (faces, "size=huge,res=256,objective=paired"), (faces, "size=large,objective=adversarial"),
+    (faces_text, ""), (faces_text, "objective=adversarial,encoder=clip"),
+    (faces_text, "objective=guided,hears=cross,encoder=distilbert,size=large,res=32"),
 ]  # fmt: skip
 
 
@@ -130,3 +134,14 @@ def test_no_file_is_too_long():
     long = {p.name: n for p in (ROOT / "gen_jax").rglob("*.py")
             if (n := len(p.read_text().splitlines())) > 400}  # fmt: skip
     assert not long
+
+
+@pytest.mark.parametrize(
+    ("size", "millions"), [("small", 1.1), ("base", 3.3), ("large", 31.6), ("huge", 53.9)]
+)
+def test_generators_of_faces_have_the_size_that_is_said(size, millions):
+    config = faces.get_config(f"res=256,size={size}").task.to_dict()
+    generator = build_task(config).generator
+    z = jax.ShapeDtypeStruct((1, generator.z_dim), np.float32)
+    shapes = jax.eval_shape(generator.init, jax.random.key(0), z)
+    assert round(sum(x.size for x in jax.tree.leaves(shapes)) / 1e6, 1) == millions
