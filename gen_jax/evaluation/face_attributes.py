@@ -15,6 +15,7 @@ _SIDE, _CELL, _SMALL = 64, 4, 16  # pixels
 _ROWS = 2000  # labelled faces that a probe is fitted to
 _LEAST = 200  # of them of each value, or it is not asked about: the probe would know too few
 _READ = 6000
+_ORDERS = 100  # of sentences, that "shuffled" is the mean over
 _SHOWN = 8
 
 
@@ -66,7 +67,8 @@ def attribute_accuracy(
         named = probe(probe_features(made))
         real = np.isin(held_out["facts"][:, place], values)
         metrics[f"attribute_accuracy/{name}"] = _balanced(named, asked)
-        metrics[f"attribute_shuffled/{name}"] = _balanced(named, rng.permutation(asked))
+        others = [_balanced(named, rng.permutation(asked)) for _ in range(_ORDERS)]
+        metrics[f"attribute_shuffled/{name}"] = float(np.mean(others))
         if real.any():
             said = probe(probe_features(held_out["image"][real]))
             metrics[f"attribute_real/{name}"] = _balanced(said, held_out["facts"][real, place])
