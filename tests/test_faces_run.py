@@ -122,6 +122,14 @@ def test_text_is_measured(text_run):
     assert (text_run / "samples" / "step_0000004_asked.png").is_file()
 
 
+def test_the_evaluate_door_measures_what_the_run_did(text_run, tmp_path):
+    found = tmp_path / "metrics.json"
+    result = call("evaluate", f"--run={text_run}", f"--out={found}")
+    assert result.returncode == 0, result.stderr[-3000:]
+    report = json.loads((text_run / "report.json").read_text())
+    assert json.loads(found.read_text()) == pytest.approx(report, abs=1e-4)
+
+
 def test_prompts_in_any_script_make_pictures(text_run, tmp_path):
     prompts = ("a man with glasses", "", "眼鏡をかけた女性 👓", "a man " + "with glasses " * 40)
     args = [f"--prompt={text}" for text in prompts]

@@ -124,7 +124,7 @@ class RunData:
                 max_length=c.max_length,
                 curriculum_steps=c.curriculum_steps,
             )
-        if self._arrays:
+        if self._arrays or c.face_words:
             return transforms.featured(
                 c.image_size,
                 self._arrays,
