@@ -49,7 +49,7 @@ class FacesTask:
     text_encoder: nn.Module | text.FrozenText | None = None
     drop_text: float = 0.1
 
-    rng_streams = ("z", "noise", "drop_text")
+    rng_streams = ("z", "noise", "drop_text", "reading")
 
     @classmethod
     def from_config(

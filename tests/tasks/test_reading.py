@@ -14,7 +14,9 @@ from gen_jax.tasks.objectives import reading
 def scene(stored, facts, asked, step=0):
     space = types.SimpleNamespace(stored=lambda batch: stored)
     batch = {"facts": jnp.asarray(facts, jnp.int8), "asked": jnp.asarray(asked, jnp.int8)}
-    return types.SimpleNamespace(features=space, batch=batch, rngs={"noise": jax.random.key(step)})
+    return types.SimpleNamespace(
+        features=space, batch=batch, rngs={"reading": jax.random.key(step)}
+    )
 
 
 def faces(count, seed=0):

@@ -60,7 +60,7 @@ def reading(
       the sum of both mean cross-entropies, and of either kind the share that is named right.
     """
     real = scene.features.stored(scene.batch)
-    keys = jax.random.split(jax.random.fold_in(scene.rngs["noise"], 1))
+    keys = jax.random.split(scene.rngs["reading"])
     named = Reader().apply({"params": params}, real, keys[0])
     learnt, right = _error(named, scene.batch["facts"])
     asked = asked_of(scene.batch, len(jax.tree.leaves(fake)[0]), prompts)
