@@ -14,6 +14,9 @@ it the generator learns crops of the embedded photographs, which are no faces.
 `projected`, `guided` (a discriminator and drifting). `:size=small` (1.1 million parameters),
 `base` (default, 3.3), `large` (32, for accelerators), `huge` (54).
 
+`paired` and `imle` take LPIPS besides: `--config.task.perceptual_weight=0.2
+--config.task.perceptual_encoder=lpips-st-alex:FILE` (docs/encoders.md).
+
 Laptop recipe: dino_tiny guides, 2 CPU cores. DINOv2 takes
 `--config.task.features.encoder=dinov2-small:WEIGHTS` and grids of its own patch size.
 """
@@ -84,6 +87,9 @@ def get_config(arg=None):
             name="faces",
             image_size=arg.res,
             fade_steps=0,
+            perceptual="lpips",
+            perceptual_encoder="lpips-st-alex",
+            perceptual_weight=0.0,
             generator=dict(
                 z_dim=width,
                 w_dim=width,

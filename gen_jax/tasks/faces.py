@@ -20,6 +20,7 @@ from gen_jax.models.progressive_generator import ProgressiveGenerator
 from gen_jax.tasks import first_stage, text, towers
 from gen_jax.tasks.feature_space import FeatureSpace
 from gen_jax.tasks.objectives import OBJECTIVES
+from gen_jax.tasks.perceptual import PerceptualTerm, make_term
 
 _LUMA = (0.299, 0.587, 0.114)  # BT.601
 _MANY = 1024  # latents whose mean a truncated one is brought near to
@@ -36,6 +37,9 @@ class FacesTask:
       objective: how.
       image_size: side of the images, the generator's own.
       fade_steps: updates over which the generator's last block sets in.
+      perceptual: the perceptual term of pictures that are made for a real one, by name and encoder
+        in the config.
+      perceptual_weight: its weight, 0 for none.
       text_encoder: reads sentences, where the generator hears any.
       drop_text: share of the sentences that are left out in training, so that the generator knows
         what is common to all faces.
@@ -46,6 +50,8 @@ class FacesTask:
     objective: Any
     image_size: int = 64
     fade_steps: int = 0
+    perceptual: PerceptualTerm | None = None
+    perceptual_weight: float = 0.0
     text_encoder: nn.Module | text.FrozenText | None = None
     drop_text: float = 0.1
 
@@ -70,6 +76,9 @@ class FacesTask:
             raise UserError(f"config.task.objective is missing: {', '.join(OBJECTIVES)}")
         how = {k: tuple(v) if isinstance(v, list) else v for k, v in values["objective"].items()}
         values["objective"] = by_name(OBJECTIVES, how, "config.task.objective")
+        term, encoder = values.pop("perceptual", ""), values.pop("perceptual_encoder", "")
+        if values.get("perceptual_weight"):
+            values["perceptual"] = make_term(term, encoder)
         if "text_encoder" in values:
             values["text_encoder"] = text.build_text_encoder(
                 values["text_encoder"], frozen_tasks or {}
@@ -86,6 +95,11 @@ class FacesTask:
                 f"{self.generator.resolution} pixels; give one number of block_out_channels more "
                 "for twice the size"
             )
+        if self.perceptual_weight and not getattr(self.objective, "has_pairs", False):
+            raise UserError(
+                f"config.task.perceptual_weight={self.perceptual_weight}: only paired and imle "
+                "make a picture for a real one that it can be compared with; set it to 0"
+            )
         if bool(self.generator.text) != (self.text_encoder is not None):
             raise UserError(
                 "config.task.text_encoder goes with generator.text of latent or cross: give both "
@@ -99,7 +113,8 @@ class FacesTask:
 
     def towers(self) -> dict[str, str]:
         """Frozen encoders that the losses read: place in `frozen` -> "NAME:WEIGHTS"."""
-        return self.features.towers()
+        of_term = self.perceptual.towers() if self.perceptual_weight else {}
+        return {**self.features.towers(), **of_term}
 
     def batch_spec(self):
         side = self.image_size
@@ -161,8 +176,21 @@ class FacesTask:
                 heard = jax.tree.map(lambda v: v.repeat(len(z) // len(v), 0), heard)
             return self.generator.apply({"params": params["generator"]}, z, keys, fade, heard)
 
+        def unlike(images):
+            x, y = (jnp.broadcast_to(v, (*v.shape[:3], 3)) for v in (real, images))
+            return self.perceptual_weight * self.perceptual(x, y, frozen)
+
         return _Scene(
-            self.features, self.generator.z_dim, real, batch, frozen, everything, extra, rngs, make
+            self.features,
+            self.generator.z_dim,
+            real,
+            batch,
+            frozen,
+            everything,
+            extra,
+            rngs,
+            make,
+            unlike if self.perceptual_weight else None,
         )
 
     def _with_dropped_text(self, batch, rngs):
@@ -276,3 +304,4 @@ class _Scene:
     extra: Mapping[str, Any]
     rngs: Mapping[str, Any]
     make: Callable[..., Any]
+    unlike: Callable[..., Any] | None

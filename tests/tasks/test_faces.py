@@ -221,6 +221,7 @@ def test_a_new_block_fades_in_by_updates():
         (dict(objective=dict(name="adversarial", discriminator="magic")), "discriminator"),
         (dict(features=dict(store="pca64-int8")), "store"),
         (dict(features=dict(encoder="dino_huge")), "dino_huge"),
+        (dict(perceptual="multiscale_gradient", perceptual_weight=0.1), "only paired and imle"),
     ],
 )
 def test_mistakes_are_named(changes, message):

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import vae
+from configs import faces, vae
 from gen_jax import encoders
 from gen_jax.common.errors import UserError
 from gen_jax.tasks import build_task
 from gen_jax.tasks.perceptual import make_term
 from gen_jax.training import stage
 from tests import tiny_towers
+from tests.tasks import test_faces
 from tests.tasks.test_contract import filled
 
 
@@ -47,6 +48,30 @@ def test_the_trainer_loads_the_tower_and_names_its_digest(tiny_lpips):
     assert stage._frozen(debug_task(), {}) == ({}, {})
     off = debug_task(perceptual="lpips", perceptual_encoder="lpips-vgg", perceptual_weight=0.0)
     assert stage._frozen(off, {}) == ({}, {})
+
+
+@pytest.mark.parametrize("objective", ["paired", "imle"])
+def test_faces_made_for_a_real_one_are_compared_with_it(tiny_lpips, objective):
+    config = faces.get_config(f"debug,gray,objective={objective}").task.to_dict()
+    plain = build_task(config)
+    config |= dict(perceptual_encoder=tiny_lpips, perceptual_weight=0.5)
+    task = build_task(config)
+    params, extra = filled(task)
+    trees, _ = stage._frozen(task, {})
+    assert set(trees) == {"features", "perceptual"}
+    batch, keys = test_faces.batch_of(task), test_faces.keys(task)
+
+    def run(task):
+        loss = task.losses()["model"]
+        run = jax.jit(jax.value_and_grad(loss, has_aux=True))
+        return run(params["model"], params, extra, batch, keys, trees)
+
+    (with_it, (metrics, _)), grads = run(task)
+    (without, _), others = run(plain)
+    assert metrics["model/perceptual"] > 0
+    np.testing.assert_allclose(with_it - without, metrics["model/perceptual"], rtol=1e-3)
+    one, other = (np.asarray(g["generator"]["block_16"]["rgb"]["kernel"]) for g in (grads, others))
+    assert np.isfinite(one).all() and np.abs(one - other).max() > 1e-6
 
 
 def test_the_full_size_says_which_weights_it_lacks(tmp_path):

@@ -41,6 +41,9 @@ class Scene(Protocol):
     """(parameters of the model, z, key) -> images, each of the batch's sentence of its row. With
     `prompts=n` the first n sentences alone, for as many samples in a row each."""
 
+    unlike: Callable[..., Float[Array, " b"]] | None
+    """Images, each made for the real one of its row -> weighted perceptual distances; or None."""
+
 
 def tokens_of(features: Features) -> list[Float[Array, "b _ _"]]:
     """Each feature as places of channels, one place for the whole image's."""
@@ -78,6 +81,29 @@ def squared_error(a: Features, b: Features) -> Float[Array, " b"]:
         scale = jnp.mean(jnp.square(real - real.mean(0, keepdims=True))) + 1e-6
         errors.append(jnp.mean(jnp.square(a[name] - real), axes) / scale)
     return sum(errors) / len(errors)
+
+
+def likeness(
+    scene, images: Float[Array, "b h w c"], real: Features, pixel_weight: float
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """How far images are from the real ones of their rows, by features, pixels, and perceptually.
+
+    Args:
+      scene: the step, see `Scene`.
+      images: made for the real ones.
+      real: features of these.
+      pixel_weight: of pixels beside features.
+
+    Returns:
+      the weighted sum, and its parts.
+    """
+    features = squared_error(scene.features.computed(scene.frozen, images), real).mean()
+    pixels = pixel_error(images, scene.real).mean()
+    loss, metrics = features + pixel_weight * pixels, {"features": features, "pixels": pixels}
+    if scene.unlike is not None:
+        metrics["perceptual"] = scene.unlike(images).mean()
+        loss += metrics["perceptual"]
+    return loss, metrics
 
 
 def pixel_error(a: Float[Array, "b h w c"], b: Float[Array, "b h w c"]) -> Float[Array, " b"]:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gen_jax.losses.imle import mean_nearest_distance, nearest
-from gen_jax.tasks.objectives.base import as_vector, pixel_error, squared_error
+from gen_jax.tasks.objectives.base import as_vector, likeness
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,7 @@ class IMLE:
     pixel_weight: float = 0.5
 
     groups = ()
+    has_pairs = True
 
     def init(self, scene, rng):
         """No parameters and no collections of its own."""
@@ -52,9 +53,8 @@ class IMLE:
         radius = self.radius * mean_nearest_distance(ours)
         chosen, distance = nearest(ours, jax.lax.stop_gradient(pool), radius, self.distinct)
         images = scene.make(params, z[chosen], scene.rngs["noise"])
-        features = squared_error(scene.features.computed(scene.frozen, images), real).mean()
-        pixels = pixel_error(images, scene.real).mean()
+        loss, metrics = likeness(scene, images, real, self.pixel_weight)
         used = jnp.zeros((len(z),)).at[chosen].set(1.0).sum() / b
-        metrics = {"features": features, "pixels": pixels, "distance": distance.mean()}
+        metrics["distance"] = distance.mean()
         metrics["distinct"] = used  # of the chosen, 1 where each image has its own
-        return features + self.pixel_weight * pixels, metrics, {}
+        return loss, metrics, {}

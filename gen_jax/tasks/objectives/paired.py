@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from gen_jax.common.errors import UserError
 from gen_jax.models.latent_flow import LatentFlow, flow_loss, follow
-from gen_jax.tasks.objectives.base import as_vector, pixel_error, squared_error
+from gen_jax.tasks.objectives.base import as_vector, likeness
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Paired:
     prior: str = "flow"
     flow_hidden: int = 256
     momentum: float = 0.99
+
+    has_pairs = True
 
     def __post_init__(self):
         if self.prior not in ("flow", "gaussian", "none"):
@@ -69,13 +71,11 @@ class Paired:
         z = self.encode(scene, params, real)
         noisy = z + self.jitter * jax.random.normal(scene.rngs["z"], z.shape)
         images = scene.make(params, noisy, scene.rngs["noise"])
-        features = squared_error(scene.features.computed(scene.frozen, images), real).mean()
-        pixels = pixel_error(images, scene.real).mean()
+        loss, metrics = likeness(scene, images, real, self.pixel_weight)
         # Latents of mean 0 and deviation 1, or the jitter would be nothing beside them.
         spread = jnp.mean(jnp.square(z.mean(0)) + jnp.square(z.std(0) - 1.0))
-        metrics = {"features": features, "pixels": pixels, "spread": spread}
-        loss = features + self.pixel_weight * pixels + 0.1 * spread
-        return loss, metrics, self._moments(scene.extra, jax.lax.stop_gradient(z))
+        metrics["spread"] = spread
+        return loss + 0.1 * spread, metrics, self._moments(scene.extra, jax.lax.stop_gradient(z))
 
     def loss_of_group(self, group, scene, params):
         """The prior's."""
