@@ -17,8 +17,8 @@ pixels attend to it. `:encoder=compact` (default) is a small transformer trained
 `:objective=guided` (default), `adversarial` or `drifting`; the other arguments are those of
 configs/faces.py. It may begin with a run of it (`--config.init_from=RUN`).
 
-The command above takes about 20 minutes on 2 CPU cores: at least 94% of samples are named as asked
-(docs/results.md#faces).
+The command above took 33 minutes on 2 CPU cores beside other trainings: at least 94% of samples
+were named as asked (docs/results.md#faces).
 """
 
 from configs import common, faces

@@ -218,6 +218,7 @@ def test_a_new_block_fades_in_by_updates():
         (dict(image_size=32), "block_out_channels"),
         (dict(objective=dict(name="magic")), "objective.name"),
         (dict(objective=dict(name="paired", prior="magic")), "prior"),
+        (dict(objective=dict(name="imle", samples=0)), "samples=0"),
         (dict(objective=dict(name="adversarial", discriminator="magic")), "discriminator"),
         (dict(features=dict(store="pca64-int8")), "store"),
         (dict(features=dict(encoder="dino_huge")), "dino_huge"),

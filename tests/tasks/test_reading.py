@@ -33,7 +33,7 @@ def faces(count, seed=0):
 def test_it_learns_what_the_features_tell():
     features, facts = faces(256)
     here = scene(features, facts, np.full_like(facts, -1))
-    params = reading.init(here, jax.random.key(1))["reader"]
+    params = reading.init(here, jax.random.key(1), 1.0)
     optimizer = optax.adam(1e-2)
     state = optimizer.init(params)
     asked, first = np.full_like(facts, -1), None
@@ -50,7 +50,7 @@ def test_it_learns_what_the_features_tell():
         params = optax.apply_updates(params, updates)
     assert loss < 0.5 * first
     held_out, facts = faces(256, seed=1)
-    named = reading.Reader().apply({"params": params}, held_out)
+    named = reading.Reader().apply({"params": params["reader"]}, held_out)
     assert {k: v.shape[-1] for k, v in named.items()} == {
         k: len(v) for k, v in face_words.ATTRIBUTES.items()
     }
@@ -62,7 +62,7 @@ def test_generated_faces_follow_the_probe_and_do_not_move_it():
     asked = np.full_like(facts, -1)
     asked[:2, 2] = 1
     here = scene(features, facts, asked)
-    params = reading.init(here, jax.random.key(1))["reader"]
+    params = reading.init(here, jax.random.key(1), 1.0)
     params = jax.tree.map(lambda v: jax.random.normal(jax.random.key(2), v.shape), params)
     fake = jax.tree.map(lambda v: v[:4] * 0.5, features)
 
@@ -84,6 +84,25 @@ def test_generated_faces_follow_the_probe_and_do_not_move_it():
 def test_without_anything_asked_for_there_is_nothing_to_follow():
     features, facts = faces(4)
     here = scene(features, facts, np.full_like(facts, -1))
-    params = reading.init(here, jax.random.key(1))["reader"]
-    pull = jax.grad(lambda fake: reading.reading(here, params, fake, 4, 1.0)[0])(features)
+    # A reader begins with nought, which nothing follows anyway.
+    params = jax.tree.map(
+        lambda v: v + jax.random.normal(jax.random.key(2), v.shape),
+        reading.init(here, jax.random.key(1), 1.0),
+    )
+
+    def loss(fake, here):
+        return reading.reading(here, params, fake, 4, 1.0)[0]
+
+    pull = jax.grad(loss)(features, here)
     assert all(np.abs(v).max() == 0 for v in jax.tree.leaves(pull))
+    pull = jax.grad(loss)(features, scene(features, facts, facts))
+    assert np.abs(pull["patches"]).max() > 0
+
+
+def test_without_a_weight_or_sentences_there_is_no_reader():
+    features, facts = faces(4)
+    here = scene(features, facts, facts)
+    assert reading.init(here, jax.random.key(0), 0.0) == {}
+    here.batch.clear()
+    assert reading.init(here, jax.random.key(0), 1.0) == {}
+    assert reading.reading(here, {}, features, 4, 1.0) == (0.0, {})

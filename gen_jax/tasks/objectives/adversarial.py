@@ -65,8 +65,7 @@ class Adversarial:
         x = scene.real
         if self.discriminator == "projected":
             x = scene.features.stored(scene.batch)
-        heard = self.reading_weight and "facts" in scene.batch
-        told = reading.init(scene, rng) if heard else {}
+        told = reading.init(scene, rng, self.reading_weight)
         return told, {"disc": self._module().init(rng, _told(scene, x))["params"]}, {}
 
     def loss(self, scene, params):
@@ -81,13 +80,11 @@ class Adversarial:
         loss += self.range_weight * outside
         if self.drifting_weight or "reader" in params:
             features = scene.features.computed(scene.frozen, images)
+            error, read = reading.reading(scene, params, features, prompts, self.reading_weight)
+            loss, metrics = loss + error, metrics | read
         if self.drifting_weight:
             fields, forces, _ = _DRIFTING.of_images(scene, images, features, prompts)
             loss, metrics = loss + self.drifting_weight * fields, metrics | forces
-        if "reader" in params:
-            weight = self.reading_weight
-            error, read = reading.reading(scene, params["reader"], features, prompts, weight)
-            loss, metrics = loss + error, metrics | read
         return loss, metrics, {}
 
     def loss_of_group(self, group, scene, params):

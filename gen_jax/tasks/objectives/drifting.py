@@ -76,8 +76,7 @@ class Drifting:
             if "facts" in scene.batch:
                 kinds = scene.batch["facts"].shape[-1]
                 found["bank_facts"] = jnp.full((self.bank, kinds), face_words.UNKNOWN, jnp.int8)
-        if self.reading_weight and "facts" in scene.batch:
-            params |= reading.init(scene, rng)
+        params |= reading.init(scene, rng, self.reading_weight)
         return params, {}, found
 
     def loss(self, scene, params):
@@ -96,11 +95,8 @@ class Drifting:
         images = scene.make(params, z, scene.rngs["noise"], prompts)
         fake = scene.features.computed(scene.frozen, images)
         loss, metrics, more = self.of_images(scene, images, fake, prompts, known, labels)
-        if "reader" in params:
-            weight = self.reading_weight
-            error, read = reading.reading(scene, params["reader"], fake, prompts, weight)
-            loss, metrics = loss + error, metrics | read
-        return loss, metrics, {**changed, **more}
+        error, read = reading.reading(scene, params, fake, prompts, self.reading_weight)
+        return loss + error, metrics | read, {**changed, **more}
 
     def prompts_of(self, scene, count):
         """Sentences, or clusters, that so many samples are of; as many as samples without either.

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from gen_jax.common.errors import UserError
 from gen_jax.losses.imle import mean_nearest_distance, nearest
 from gen_jax.tasks.objectives.base import as_vector, likeness
 
@@ -28,6 +29,10 @@ class IMLE:
 
     groups = ()
     has_pairs = True
+
+    def __post_init__(self):
+        if self.samples < 1:
+            raise UserError(f"config.task.objective.samples={self.samples}: expected 1 or more")
 
     def init(self, scene, rng):
         """No parameters and no collections of its own."""

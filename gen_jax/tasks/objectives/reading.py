@@ -39,32 +39,37 @@ class Reader(nn.Module):
         }
 
 
-def init(scene, rng: jax.Array) -> dict[str, dict]:
-    """A reader's parameters."""
+def init(scene, rng: jax.Array, weight: float) -> dict[str, dict]:
+    """A reader's parameters; none without a weight, or where there are no sentences."""
+    if not weight or "facts" not in scene.batch:
+        return {}
     return {"reader": Reader().init(rng, scene.features.stored(scene.batch))["params"]}
 
 
 def reading(
     scene, params, fake: Features, prompts: int, weight: float
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+) -> tuple[jax.Array | float, dict[str, jax.Array]]:
     """How wrong the probe is about real faces, and about generated ones of the first sentences.
 
     Args:
       scene: see `base.Scene`, with "facts" and "asked" in its batch.
-      params: the probe's; generated faces do not change them.
+      params: the model's, with what `init` made among them; generated faces do not change that.
       fake: features of the generated faces.
       prompts: sentences that they are of.
       weight: of generated faces beside real ones.
 
     Returns:
-      the sum of both mean cross-entropies, and of either kind the share that is named right.
+      the sum of both mean cross-entropies, and of either kind the share that is named right;
+      nothing where there is no reader.
     """
+    if "reader" not in params:
+        return 0.0, {}
     real = scene.features.stored(scene.batch)
     keys = jax.random.split(scene.rngs["reading"])
-    named = Reader().apply({"params": params}, real, keys[0])
-    learnt, right = _error(named, scene.batch["facts"])
+    reader = {"params": params["reader"]}
+    learnt, right = _error(Reader().apply(reader, real, keys[0]), scene.batch["facts"])
     asked = asked_of(scene.batch, len(jax.tree.leaves(fake)[0]), prompts)
-    still = {"params": jax.lax.stop_gradient(params)}
+    still = jax.lax.stop_gradient(reader)
     heard, as_asked = _error(Reader().apply(still, fake, keys[1]), asked)
     return learnt + weight * heard, {"read_real": right, "read_asked": as_asked}
 
@@ -72,14 +77,11 @@ def reading(
 def _error(logits, values: Int8[Array, "b a"]):
     """Cross-entropy and share named right, over all that is known."""
     lost, right, known = 0.0, 0.0, 0.0
-    for place, found in enumerate(logits.values()):
-        value = values[:, place].astype(jnp.int32)
-        there = (value != face_words.UNKNOWN).astype(jnp.float32)
-        picked = jnp.take_along_axis(jax.nn.log_softmax(found), jnp.maximum(value, 0)[:, None], -1)[
-            :, 0
-        ]
-        lost -= (picked * there).sum()
-        right += ((found.argmax(-1) == value) * there).sum()
-        known += there.sum()
+    for place, name in enumerate(face_words.ATTRIBUTES):
+        found, value = logits[name], values[:, place]
+        truth = jax.nn.one_hot(value, found.shape[-1])  # nothing where it is unknown
+        lost -= (jax.nn.log_softmax(found) * truth).sum()
+        right += (found.argmax(-1) == value).sum()
+        known += truth.sum()
     known = jnp.maximum(known, 1.0)
     return lost / known, right / known
