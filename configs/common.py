@@ -51,6 +51,8 @@ def base() -> ml_collections.ConfigDict:
                 image_size=64,
                 crop_scale=(0.8, 1.0),  # share of the short side that a training crop keeps
                 flip=True,
+                symmetries=False,  # turned by quarters, too: for pictures with no right way up
+                colour=0.0,  # by how much brightness, contrast and saturation vary
                 degradation="",  # for restoration, see gen_jax/data/degradations/presets.py
                 gray=False,
                 instructions=-1.0,  # for restoration by text: share of contradictory requests

@@ -6,6 +6,10 @@
   python -m gen_jax.prepare --source=tfds:oxford_flowers102 --out=data/flowers --size=256
   python -m gen_jax.prepare --source=hf:nielsr/CelebA-faces --out=data/celeba --size=256
 
+  python -m gen_jax.prepare --source=FOLDER --crops=32 --size=160 --out=data/details
+
+cuts each picture into square crops of many sizes; all of a picture's go to the same split.
+
 A folder is read with its sub-folders; captions.jsonl in it may hold lines such as
 {"file": "a/b.jpg", "caption": "..."}. Damaged, blank, tiny and repeated images
 are left out and named in OUT/dataset.json. Look at OUT/contact_sheet.png.
@@ -43,7 +47,10 @@ _VAL = flags.DEFINE_float("val_fraction", 0.05, "share of the split val")
 _TEST = flags.DEFINE_float("test_fraction", 0.05, "share of the split test")
 _WORKERS = flags.DEFINE_integer("workers", 0, "processes, 0 for one a core")
 _NUM = flags.DEFINE_integer("num", 0, "records of photos (0: 3072) and shapes (0: 20000)")
-_SEED = flags.DEFINE_integer("seed", 0, "of the crops of photos and the scenes of shapes")
+_SEED = flags.DEFINE_integer("seed", 0, "of crops and of the scenes of shapes")
+_CROPS = flags.DEFINE_integer(
+    "crops", 0, "square crops of each picture in place of the picture, of --size pixels"
+)
 _FORMAT = flags.DEFINE_string(
     "format",
     "",
@@ -93,6 +100,7 @@ def main(_) -> None:
             ),
             num=_NUM.value,
             seed=_SEED.value,
+            crops=_CROPS.value,
             format=_FORMAT.value,
             quality=_QUALITY.value,
             shard_records=_SHARD.value,

@@ -25,6 +25,7 @@ from gen_jax.data import (
     workers,
 )
 from gen_jax.data.sources.base import Source
+from gen_jax.data.sources.crops import CropsSource
 
 WORK = ".prepare"  # what an unfinished preparation leaves for the next run
 _JOB = "job.json"
@@ -42,7 +43,8 @@ class Options:
         sources: side of the pictures, 0 for their default).
       rules: acceptance and splits.
       num: records of an embedded source, 0 for its default.
-      seed: of an embedded source.
+      seed: of an embedded source, and of crops.
+      crops: of each picture, in place of the pictures; 0 for whole ones.
       format: "jpeg", "webp" or "png"; "" keeps files that need no change as they
         are and writes JPEG otherwise (embedded sources: PNG).
       quality: of JPEG and WebP, 1 to 100.
@@ -57,6 +59,7 @@ class Options:
     rules: plan.Rules = dataclasses.field(default_factory=plan.Rules)
     num: int = 0
     seed: int = 0
+    crops: int = 0
     format: str = ""
     quality: int = 95
     shard_records: int = 0
@@ -70,6 +73,7 @@ def check(options: Options) -> None:
         ("size", options.size, 0, 16384),
         ("num", options.num, 0, 10**9),
         ("seed", options.seed, 0, 2**63 - 1),
+        ("crops", options.crops, 0, 10**6),
         ("quality", options.quality, 1, 100),
         ("workers", options.workers, 0, 1024),
         ("shard_records", options.shard_records, 0, 10**9),
@@ -94,6 +98,8 @@ def _arguments(options: Options) -> dict:
         del values[name]
     values |= values.pop("rules")
     del values["max_bad"]
+    if not options.crops:  # as data sets were described that are older than crops
+        del values["crops"]
     return values
 
 
@@ -225,6 +231,8 @@ def prepare(options: Options) -> dataset.DatasetInfo:
     source = sources.open_source(
         options.source, num=options.num, size=options.size, seed=options.seed
     )
+    if options.crops:
+        source = CropsSource(source, options.crops, options.size, options.seed)
     out = pathlib.Path(options.out)
     fingerprint = _fingerprint(source, options)
     processes = options.workers or workers.default_workers()

@@ -62,7 +62,8 @@ def look(context: tuple[Source, Rules], chunk: tuple[int, int]) -> list[dict[str
             pixels = raw.pixels if raw.pixels is not None else images.open_strict(raw.data)[0]
             seen = quality.examine(pixels, min_side=rules.min_side, near=rules.near_duplicates)
             thumb = seen.thumb.hex() if seen.thumb else None
-            found.append({"key": raw.key, "sha256": seen.sha256, "phash": seen.phash, "t": thumb})
+            entry = {"key": raw.key, "sha256": seen.sha256, "phash": seen.phash, "t": thumb}
+            found.append({**entry, "group": raw.group or seen.sha256})
         except images.ImageError as error:
             key = raw.key if raw is not None else getattr(error, "key", f"#{index}")
             found.append({"key": key, "reason": error.reason, "detail": str(error)})
@@ -139,14 +140,14 @@ def make_plan(source: Source, rules: Rules, work: pathlib.Path, processes: int) 
     placed: dict[str, list[Item]] = {}
     rejected: list[dict] = []
 
-    def place(item: Item, split: str | None) -> None:
-        name = split or splits.split_of(item.sha256, rules.val_fraction, rules.test_fraction)
+    def place(item: Item, split: str | None, group: str) -> None:
+        name = split or splits.split_of(group, rules.val_fraction, rules.test_fraction)
         placed.setdefault(name, []).append(item)
 
     if source.embedded:
         for index in range(len(source)):
             known = source.describe(index)
-            place(Item(known.sha256, known.key, index), known.split)
+            place(Item(known.sha256, known.key, index), known.split, known.sha256)
         total = len(source)
     else:
         entries = _scan(source, rules, work, processes)
@@ -167,7 +168,7 @@ def make_plan(source: Source, rules: Rules, work: pathlib.Path, processes: int) 
                 detail = f"of {entries[twin]['key']}"
                 rejected.append({"key": entry["key"], "reason": reason, "detail": detail})
             elif "sha256" in entry:
-                place(Item(entry["sha256"], entry["key"], index), None)
+                place(Item(entry["sha256"], entry["key"], index), None, entry["group"])
         total = len(entries)
     kept = sum(map(len, placed.values()))
     report = _report(total, kept, rejected)

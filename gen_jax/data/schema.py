@@ -37,8 +37,9 @@ class Record:
       label: class index, or -1 where there is none.
       label_name: its name, or "".
       attributes: anything else that JSON can hold.
-      sha256: hex digest of the content that the split was drawn from (decoded
-        source pixels; for a drawn or cropped example, its description).
+      sha256: hex digest of the content (decoded source pixels; for a drawn or cropped example of
+        an embedded source, its description). The split is drawn from it, or, of the crops of one
+        picture, from the picture's.
       arrays: features by name, see `data.features`. A record without any has the bytes
         that it had before there were features.
     """

@@ -239,6 +239,32 @@ def mirrored_features(names: Sequence[str], probability: float = 0.5) -> Transfo
     return run
 
 
+def symmetric() -> Transform:
+    """As `turn_and_flip`, except where a caption names a side or "no_flip" is among the attributes."""
+    turn = turn_and_flip()
+
+    def run(example: Example, rng: np.random.Generator) -> Example:
+        turned = turn(example, rng)
+        held = example["attributes"].get("no_flip") or names_a_side(example["captions"])
+        return example if held else turned
+
+    return run
+
+
+def jitter_colour(strength: float) -> Transform:
+    """Brightness, contrast and saturation, each by a factor of 1 - strength to 1 + strength."""
+
+    def run(example: Example, rng: np.random.Generator) -> Example:
+        light, contrast, saturation = 1.0 + strength * rng.uniform(-1.0, 1.0, 3)
+        x = example["image"].astype(np.float32) * light
+        x = (x - x.mean()) * contrast + x.mean()
+        gray = x.mean(-1, keepdims=True)
+        x = (x - gray) * saturation + gray
+        return {**example, "image": np.clip(np.rint(x), 0, 255).astype(np.uint8)}
+
+    return run
+
+
 def pick_caption(train: bool = True) -> Transform:
     """Sets "caption": a random one in training, the first one otherwise, "" where there is none."""
 
@@ -284,6 +310,8 @@ def standard(
     max_length: int = 32,
     scale: tuple[float, float] = (0.6, 1.0),
     flip: bool = True,
+    symmetries: bool = False,
+    colour: float = 0.0,
 ) -> Transform:
     """What most recipes want.
 
@@ -294,13 +322,17 @@ def standard(
       max_length: of the tokens.
       scale: see `random_resized_crop`; (1, 1) for data without borders to spare.
       flip: whether to mirror at all in training.
+      symmetries: turn by quarters, too.
+      colour: strength of `jitter_colour`, 0 for none.
 
     Returns:
       a transform to "image" (uint8 [size, size, 3]), "label" and the tokens.
     """
     steps = [random_resized_crop(size, scale) if train else center_crop(size)]
-    if train and flip:
-        steps.append(horizontal_flip())
+    if train and (flip or symmetries):
+        steps.append(symmetric() if symmetries else horizontal_flip())
+    if train and colour:
+        steps.append(jitter_colour(colour))
     keys = ["image", "label"]
     if tokenizer is not None:
         steps += [pick_caption(train), tokenize(tokenizer, max_length)]

@@ -13,6 +13,7 @@ __all__ = ["EVALUATORS", "Data", "Evaluator", "Predictor", "Result", "build_eval
 # name -> "module:class"; loaded when asked for, so that a door starts quickly.
 EVALUATORS = {
     "reconstruction": "gen_jax.evaluation.reconstruction:Reconstruction",
+    "codes": "gen_jax.evaluation.codes:Codes",
     "first_stage": "gen_jax.evaluation.first_stage:FirstStage",
     "faces": "gen_jax.evaluation.faces:Faces",
     "interpolation": "gen_jax.evaluation.interpolation:Interpolation",

@@ -40,6 +40,8 @@ class DataConfig:
       image_size: side of the square images that the model sees, in pixels.
       crop_scale: range of a training crop's side as a share of the short side.
       flip: whether to mirror in training (never where a caption names a side).
+      symmetries: whether to turn by quarters in training, too, for pictures without a right way up.
+      colour: by how much brightness, contrast and saturation vary in training, 0 to below 1.
       degradation: for restoration, a preset of `data/degradations` by name, or its fields: crops
         of the image's own pixels then take the place of resized ones.
       gray: one channel, for restoration.
@@ -63,6 +65,8 @@ class DataConfig:
     image_size: int = 64
     crop_scale: tuple[float, float] = (0.8, 1.0)
     flip: bool = True
+    symmetries: bool = False
+    colour: float | int = 0.0
     degradation: Any = ""
     gray: bool = False
     instructions: float | int = -1
@@ -141,6 +145,8 @@ class RunData:
             max_length=c.max_length,
             scale=c.crop_scale,
             flip=c.flip,
+            symmetries=c.symmetries,
+            colour=c.colour,
         )
 
     def batches(self, batch_size: int, start_step: int) -> Iterator[dict[str, np.ndarray]]:

@@ -14,6 +14,7 @@ TASKS = {
     "restore": "gen_jax.tasks.restore:RestoreTask",
     "mask_feat": "gen_jax.tasks.mask_feat:MaskFeatTask",
     "faces": "gen_jax.tasks.faces:FacesTask",
+    "vqvae": "gen_jax.tasks.vqvae:VQVAETask",
 }
 
 

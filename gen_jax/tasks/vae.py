@@ -8,45 +8,28 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gen_jax.common.build import build, by_name
+from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
-from gen_jax.losses import adversarial, reconstruction
-from gen_jax.models.patch_discriminator import PatchDiscriminator
+from gen_jax.losses import reconstruction
 from gen_jax.tasks import first_stage
-from gen_jax.tasks.perceptual import PerceptualTerm, make_term
+from gen_jax.tasks.image_terms import ImageTerms, with_terms
 
 
-@dataclasses.dataclass(frozen=True)
-class VAETask:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VAETask(ImageTerms):
     """Trains an autoencoder (arXiv 2112.10752, section 3.1).
 
     Attributes:
       autoencoder: any module with `encode` and `decode`.
-      discriminator: PatchGAN of arXiv 1611.07004, or None.
-      image_size: side of the square images, in pixels.
-      l1_weight: weight of the mean absolute error.
-      l2_weight: weight of the mean squared error.
       kl_weight: weight of the KL divergence to N(0, 1), in nats an image element.
       kl_warmup: updates over which that weight rises from zero, so that latents say something
         before they have to say it shortly (arXiv 1602.02282).
-      perceptual: the perceptual term, by name and encoder in the config.
-      perceptual_weight: its weight, 0 for none.
-      adversarial_weight: weight of the generator's adversarial term.
-      adversarial_start: updates before that term sets in.
       momentum: of the running latent statistics.
     """
 
     autoencoder: nn.Module
-    discriminator: nn.Module | None = None
-    image_size: int = 64
-    l1_weight: float = 1.0
-    l2_weight: float = 0.0
     kl_weight: float = 1e-6
     kl_warmup: int = 0
-    perceptual: PerceptualTerm | None = None
-    perceptual_weight: float = 0.0
-    adversarial_weight: float = 0.0
-    adversarial_start: int = 0
     momentum: float = 0.99
 
     rng_streams = ("latent",)
@@ -58,28 +41,11 @@ class VAETask:
         Raises:
           UserError: a key that does not exist or does not fit.
         """
-        values = dict(config)
-        if "autoencoder" not in values:
+        if "autoencoder" not in config:
             raise UserError("config.task.autoencoder is missing: name an architecture")
+        values = with_terms(config)
         values["autoencoder"] = first_stage.build_autoencoder(values["autoencoder"])
-        if values.get("discriminator"):
-            values["discriminator"] = by_name(
-                {"patch": PatchDiscriminator}, values["discriminator"], "config.task.discriminator"
-            )
-        else:
-            values.pop("discriminator", None)
-        term, encoder = values.pop("perceptual", ""), values.pop("perceptual_encoder", "")
-        if term or values.get("perceptual_weight"):
-            values["perceptual"] = make_term(term, encoder)
         return build(cls, values, "config.task")
-
-    def towers(self) -> dict[str, str]:
-        """Frozen encoders that the losses read: place in `frozen` -> "NAME:WEIGHTS"."""
-        return self.perceptual.towers() if self.perceptual_weight else {}
-
-    def batch_spec(self):
-        side = self.image_size
-        return {"image": jax.ShapeDtypeStruct((side, side, 3), jnp.uint8)}
 
     def init(self, rng, batch):
         x = first_stage.to_signed(batch["image"])
@@ -112,24 +78,9 @@ class VAETask:
         y, mean, logvar = self.autoencoder.apply({"params": params}, x, rngs["latent"])
         kl = reconstruction.kl_to_standard_normal(mean, logvar).mean() / x[0].size
         risen = jnp.minimum(1.0, extra["updates"] / max(self.kl_warmup, 1))
-        terms = {"kl": (self.kl_weight * (risen if self.kl_warmup else 1.0), kl)}
-        if self.l1_weight:
-            terms["l1"] = (self.l1_weight, reconstruction.l1(x, y).mean())
-        if self.l2_weight:
-            terms["l2"] = (self.l2_weight, reconstruction.l2(x, y).mean())
-        if self.perceptual_weight:
-            term = self.perceptual(x, y, frozen).mean()
-            terms["perceptual"] = (self.perceptual_weight, term)
-        if self.discriminator is not None:
-            fake = self.discriminator.apply({"params": everything["disc"]}, y)
-            on = (extra["updates"] >= self.adversarial_start).astype(jnp.float32)
-            terms["adversarial"] = (
-                self.adversarial_weight * on,
-                adversarial.hinge_generator(fake).mean(),
-            )
-        loss = sum(weight * value for weight, value in terms.values())
-        metrics = {f"model/{name}": value for name, (_, value) in terms.items()}
-        metrics["model/psnr"] = -10.0 * jnp.log10(jnp.mean((x - y) ** 2) / 4.0 + 1e-12)
+        weight = self.kl_weight * (risen if self.kl_warmup else 1.0)
+        terms = {"kl": (weight, kl)} | self.terms(x, y, everything, extra["updates"], frozen)
+        loss, metrics = self.total(terms, x, y)
         return loss, (metrics, self._updated(extra, mean, logvar))
 
     def _updated(self, extra, mean, logvar):
@@ -148,10 +99,7 @@ class VAETask:
     def _disc_loss(self, params, everything, extra, batch, rngs, frozen):
         x = first_stage.to_signed(batch["image"])
         y, _, _ = self.autoencoder.apply({"params": everything["model"]}, x, rngs["latent"])
-        real = self.discriminator.apply({"params": params}, x)
-        fake = self.discriminator.apply({"params": params}, jax.lax.stop_gradient(y))
-        loss = adversarial.hinge_discriminator(real, fake).mean()
-        metrics = {"disc/real": real.mean(), "disc/fake": fake.mean()}
+        loss, metrics = self.told_apart(params, x, y)
         return loss, (metrics, extra)
 
     def as_frozen(self, variables) -> dict[str, Any]:

@@ -20,6 +20,8 @@ class RawImage:
       label: class index, or -1.
       label_name: its name, or "".
       attributes: anything else that JSON can hold.
+      group: digest that the split is drawn from, where several examples must share one; "" for
+        the example's own.
     """
 
     key: str
@@ -29,6 +31,7 @@ class RawImage:
     label: int = NO_LABEL
     label_name: str = ""
     attributes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    group: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

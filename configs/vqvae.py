@@ -1,0 +1,148 @@
+r"""Discrete latents: a VQ-VAE, whose codes a prior can be trained on (configs/art.py).
+
+    python -m gen_jax.prepare --source=FOLDER --crops=32 --size=160 --out=data/art
+    python -m gen_jax.main --config=configs/vqvae.py:data=data/art,res=128 --workdir=runs/vqvae
+
+`configs/vqvae.py` alone is the laptop's recipe on the embedded photographs: 64x64 pixels, shrunk
+by 8. `codes=` sets the size of the codebook. `quantizer=`
+
+    vector      a codebook of moving averages of `dim` channels on the unit sphere (default)
+    residual    two codes at each place, the second for what the first leaves over
+    fsq         a fixed grid instead of a codebook, of about `codes` values
+
+`size=small` (default) is for CPUs, 1.2M parameters; `size=base` for an accelerator, 16M. LPIPS
+takes the place of the perceptual term that needs no weights by
+
+    --config.task.perceptual=lpips \
+    --config.task.perceptual_encoder=lpips-st-alex:stlpips_alex_backbone.safetensors
+
+and `disc` adds a patch discriminator.
+"""
+
+from configs import common
+from gen_jax.common.errors import UserError
+
+# About as many codes as in the paper of FSQ (arXiv 2309.15505, its table of recommended levels).
+_LEVELS = {
+    256: (8, 6, 5), 512: (8, 8, 8), 1024: (8, 5, 5, 5), 4096: (7, 5, 5, 5, 5),
+    16384: (8, 8, 8, 6, 5), 65536: (8, 8, 8, 5, 5, 5),
+}  # fmt: skip
+
+
+def get_config(arg=None):
+    arg = common.parse_arg(
+        arg,
+        data="photos",
+        res=64,
+        quantizer="vector",
+        codes=256,
+        dim=8,
+        size="small",
+        disc=False,
+        debug=False,
+    )
+    config = common.base()
+    with config.unlocked():
+        config.task = dict(
+            name="vqvae",
+            autoencoder=_autoencoder(arg.size),
+            quantizer=_quantizer(arg),
+            discriminator=dict(name="patch") if arg.disc else None,
+            image_size=arg.res,
+            beta=0.25,
+            l1_weight=0.5,
+            l2_weight=2.0,
+            perceptual="multiscale_gradient",
+            perceptual_encoder="",
+            perceptual_weight=0.1,
+            adversarial_weight=0.02,
+            adversarial_start=1000,
+            momentum=0.99,
+        )
+        config.evaluators = dict(
+            codes=dict(split="val", count=512, batch_size=32, encoder="", features="")
+        )
+        if arg.disc:
+            config.optimizer.disc = common.optimizer(learning_rate=2e-4, b1=0.5, b2=0.9)
+    config.data.update(image_size=arg.res, crop_scale=(0.7, 1.0), symmetries=True)
+    config.training.update(
+        num_steps=2000,
+        batch_size=16,
+        ema=0.995,
+        eval_every=500,
+        checkpoint_every=500,
+        best_metric="vqvae/psnr",
+        best_mode="max",
+    )
+    config.optimizer.model.update(learning_rate=1e-3, warmup_steps=100, clip_norm=1.0)
+    common.set_data(config, arg.data)
+    if arg.data == "photos":  # people and things have a right way up
+        config.data.symmetries = False
+    if arg.size == "base":
+        config.training.update(num_steps=10_000, batch_size=64, eval_every=2500)
+        config.optimizer.model.update(learning_rate=5e-4, warmup_steps=500)
+    if arg.debug:
+        _debug(config, arg.codes)
+    return config.lock()
+
+
+def _autoencoder(size):
+    fields = dict(
+        patch_size=4,
+        block_out_channels=(64, 128),
+        layers_per_block=1,
+        decoder_layers=2,
+        attention=False,
+        text=False,
+        heads=4,
+        dtype="float32",
+    )
+    if size == "base":
+        fields |= dict(
+            patch_size=2,
+            block_out_channels=(128, 192, 320),
+            layers_per_block=2,
+            decoder_layers=3,
+            attention=True,
+        )
+    elif size != "small":
+        raise UserError(f"size={size}: expected small or base")
+    return fields
+
+
+def _quantizer(arg):
+    if arg.quantizer == "fsq":
+        if arg.codes not in _LEVELS:
+            raise UserError(
+                f"codes={arg.codes}: with quantizer=fsq expected one of "
+                f"{', '.join(map(str, _LEVELS))}; others by --config.task.quantizer.levels"
+            )
+        return dict(name="fsq", levels=_LEVELS[arg.codes])
+    if arg.quantizer not in ("vector", "residual"):
+        raise UserError(f"quantizer={arg.quantizer}: expected vector, residual or fsq")
+    residual = arg.quantizer == "residual"
+    return dict(
+        name="vector",
+        num_codes=arg.codes,
+        dim=arg.dim,
+        depth=2 if residual else 1,
+        cosine=not residual,
+        decay=0.99,
+        gradient="rotation",
+        restart_below=0.05,
+        block=4096,
+    )
+
+
+def _debug(config, codes):
+    config.task.update(image_size=16)
+    config.task.autoencoder.update(
+        patch_size=2, block_out_channels=(8, 16), layers_per_block=1, decoder_layers=1, heads=2,
+        attention=False,
+    )  # fmt: skip
+    if config.task.quantizer.name == "vector":
+        config.task.quantizer.update(num_codes=min(codes, 32), dim=4)
+    config.data.update(image_size=16, num=256)
+    config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2, checkpoint_every=0)
+    config.optimizer.model.warmup_steps = 1
+    config.evaluators.codes.update(count=16, batch_size=8)

@@ -1,0 +1,84 @@
+"""How well a VQ-VAE gives held-out images back, and how many of its codes it needs for that."""
+
+import dataclasses
+
+import numpy as np
+from PIL import Image
+
+from gen_jax.common import pictures
+from gen_jax.encoders import image_distance
+from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.evaluation.judge import features_by
+from gen_jax.evaluation.reconstruction import compare
+from gen_jax.metrics import frechet, kid
+from gen_jax.metrics.interval import of_mean
+
+_LEAST_ROWS = 4  # of a kernel distance
+# A code map has as many colours as it takes to tell neighbours apart.
+_COLOURS = np.random.default_rng(0).integers(32, 256, (4096, 3)).astype(np.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Codes:
+    """Reconstruction of a held-out split, and the use of the codebook on it.
+
+    Attributes:
+      split: the split to read.
+      count: images at most.
+      batch_size: images at once.
+      shown: images in the picture.
+      encoder: of LPIPS, "NAME:WEIGHTS"; none, no LPIPS.
+      features: of the distances between sets, "NAME:WEIGHTS"; "" is an untrained network.
+    """
+
+    split: str = "val"
+    count: int = 512
+    batch_size: int = 32
+    shown: int = 8
+    encoder: str = ""
+    features: str = ""
+
+    def __call__(self, predict: Predictor, data: Data) -> Result:
+        """Metrics `psnr` (dB), `ssim`, `lpips` with its interval, `rfd` and `rkid` (Frechet and
+        kernel distance of reconstructions to the images), `usage` (share of the codes that occur)
+        and `perplexity`; picture `reconstruction`: image, result and map of codes below each other.
+        """
+        images = data.read(self.split, self.count)["image"]
+        if not len(images):
+            return Result({})
+        found = predict.batched("reconstruct", {"image": images}, self.batch_size)
+        out, codes = found["image"], found["codes"]
+        metrics = compare(images, out)
+        if self.encoder:
+            distances = image_distance.open_distance(self.encoder)(images, out)
+            metrics |= of_mean(distances).named("lpips")
+        if len(images) >= _LEAST_ROWS:
+            real, made = (features_by(self.features, predict, v) for v in (images, out))
+            metrics["rfd"] = float(frechet.frechet(real, made))
+            metrics |= kid.kernel_distance(real, made).named("rkid")
+        metrics |= use_of(codes, predict.task.quantizer.num_codes)
+        return Result(metrics, {"reconstruction": _picture(images, out, codes, self.shown)})
+
+
+def use_of(codes: np.ndarray, num_codes: int) -> dict[str, float]:
+    """`usage` and `perplexity` of codes [n, h, w, d], means over the levels of depth."""
+    usage, perplexity = [], []
+    for level in range(codes.shape[-1]):
+        counts = np.bincount(codes[..., level].ravel(), minlength=num_codes)
+        p = counts[counts > 0] / counts.sum()
+        usage.append(np.mean(counts > 0))
+        perplexity.append(np.exp(-(p * np.log(p)).sum()))
+    return {"usage": float(np.mean(usage)), "perplexity": float(np.mean(perplexity))}
+
+
+def code_map(codes: np.ndarray, size: int) -> np.ndarray:
+    """Codes [h, w] as squares of colours, uint8 [size, size, 3]."""
+    coloured = Image.fromarray(_COLOURS[codes % len(_COLOURS)])
+    return np.asarray(coloured.resize((size, size), Image.Resampling.NEAREST))
+
+
+def _picture(images, out, codes, shown):
+    shown = min(shown, len(images))
+    maps = [code_map(c[..., 0], images.shape[1]) for c in codes[:shown]]
+    rows = np.concatenate([images[:shown], out[:shown], np.stack(maps)])
+    return pictures.grid(rows, columns=shown)

@@ -1,0 +1,106 @@
+"""What stages that give images back are trained by: pixels, perception, a patch discriminator."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from gen_jax.common.build import by_name
+from gen_jax.losses import adversarial, reconstruction
+from gen_jax.models.patch_discriminator import PatchDiscriminator
+from gen_jax.tasks.perceptual import PerceptualTerm, make_term
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageTerms:
+    """Terms of the loss between images and what was made of them; a stage inherits its fields.
+
+    Attributes:
+      discriminator: PatchGAN of arXiv 1611.07004, or None.
+      image_size: side of the square images, in pixels.
+      l1_weight: weight of the mean absolute error.
+      l2_weight: weight of the mean squared error.
+      perceptual: the perceptual term, by name and encoder in the config.
+      perceptual_weight: its weight, 0 for none.
+      adversarial_weight: weight of the generator's adversarial term.
+      adversarial_start: updates before that term sets in.
+    """
+
+    discriminator: nn.Module | None = None
+    image_size: int = 64
+    l1_weight: float = 1.0
+    l2_weight: float = 0.0
+    perceptual: PerceptualTerm | None = None
+    perceptual_weight: float = 0.0
+    adversarial_weight: float = 0.0
+    adversarial_start: int = 0
+
+    def towers(self) -> dict[str, str]:
+        """Frozen encoders that the losses read: place in `frozen` -> "NAME:WEIGHTS"."""
+        return self.perceptual.towers() if self.perceptual_weight else {}
+
+    def batch_spec(self):
+        side = self.image_size
+        return {"image": jax.ShapeDtypeStruct((side, side, 3), jnp.uint8)}
+
+    def terms(
+        self, x: jax.Array, y: jax.Array, everything: Mapping[str, Any], updates, frozen
+    ) -> dict[str, tuple[Any, jax.Array]]:
+        """Name -> (weight, value) of each term that is asked for.
+
+        Args:
+          x: images [b, h, w, 3] in [-1, 1].
+          y: what was made of them.
+          everything: parameters of all groups.
+          updates: taken so far.
+          frozen: parameters of `towers`.
+        """
+        found = {}
+        if self.l1_weight:
+            found["l1"] = (self.l1_weight, reconstruction.l1(x, y).mean())
+        if self.l2_weight:
+            found["l2"] = (self.l2_weight, reconstruction.l2(x, y).mean())
+        if self.perceptual_weight:
+            found["perceptual"] = (self.perceptual_weight, self.perceptual(x, y, frozen).mean())
+        if self.discriminator is not None:
+            fake = self.discriminator.apply({"params": everything["disc"]}, y)
+            on = (updates >= self.adversarial_start).astype(jnp.float32)
+            weight = self.adversarial_weight * on
+            found["adversarial"] = (weight, adversarial.hinge_generator(fake).mean())
+        return found
+
+    def total(self, terms: Mapping[str, tuple[Any, jax.Array]], x: jax.Array, y: jax.Array):
+        """The weighted sum, and metrics of the group "model" with the PSNR of the batch."""
+        loss = sum(weight * value for weight, value in terms.values())
+        metrics = {f"model/{name}": value for name, (_, value) in terms.items()}
+        metrics["model/psnr"] = -10.0 * jnp.log10(jnp.mean((x - y) ** 2) / 4.0 + 1e-12)
+        return loss, metrics
+
+    def told_apart(self, params: Mapping[str, Any], x: jax.Array, y: jax.Array):
+        """The discriminator's loss, and metrics of the group "disc"."""
+        real = self.discriminator.apply({"params": params}, x)
+        fake = self.discriminator.apply({"params": params}, jax.lax.stop_gradient(y))
+        loss = adversarial.hinge_discriminator(real, fake).mean()
+        return loss, {"disc/real": real.mean(), "disc/fake": fake.mean()}
+
+
+def with_terms(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`config.task` with the discriminator and the perceptual term built.
+
+    Raises:
+      UserError: a key that does not exist or does not fit.
+    """
+    values = dict(config)
+    if values.get("discriminator"):
+        values["discriminator"] = by_name(
+            {"patch": PatchDiscriminator}, values["discriminator"], "config.task.discriminator"
+        )
+    else:
+        values.pop("discriminator", None)
+    term, encoder = values.pop("perceptual", ""), values.pop("perceptual_encoder", "")
+    if term or values.get("perceptual_weight"):
+        values["perceptual"] = make_term(term, encoder)
+    return values

@@ -1,0 +1,155 @@
+"""The stage of discrete latents: an autoencoder whose latents are codes."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gen_jax.common.build import build, by_name
+from gen_jax.common.errors import UserError
+from gen_jax.models.quantizers import QUANTIZERS
+from gen_jax.models.quantizers.base import counts_of
+from gen_jax.models.vqvae import VQVAE
+from gen_jax.tasks import first_stage
+from gen_jax.tasks.image_terms import ImageTerms, with_terms
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VQVAETask(ImageTerms):
+    """Trains a VQ-VAE (arXiv 1711.00937), with what made later ones better; see its quantizers.
+
+    Attributes:
+      autoencoder: from images to latents and back.
+      quantizer: from latents to codes and back; a `models.quantizers.Quantizer`.
+      beta: weight of the commitment: how near latents are to stay to their codes.
+      momentum: of the running count of codes.
+    """
+
+    autoencoder: VQVAE
+    quantizer: Any
+    beta: float = 0.25
+    momentum: float = 0.99
+
+    rng_streams = ("codebook",)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "VQVAETask":
+        """Builds it from `config.task`.
+
+        Raises:
+          UserError: a key that does not exist or does not fit.
+        """
+        values = with_terms(config)
+        for name in ("autoencoder", "quantizer"):
+            if name not in values:
+                raise UserError(f"config.task.{name} is missing; see configs/vqvae.py")
+        values["quantizer"] = by_name(
+            QUANTIZERS, _tuples(values["quantizer"]), "config.task.quantizer"
+        )
+        fields = {**_tuples(values["autoencoder"]), "dim": values["quantizer"].dim}
+        values["autoencoder"] = build(VQVAE, fields, "config.task.autoencoder")
+        task = build(cls, values, "config.task")
+        factor = task.autoencoder.downscale_factor
+        if task.image_size % factor:
+            raise UserError(
+                f"config.task.image_size={task.image_size}: not divisible by {factor}, which the "
+                "autoencoder shrinks images by (patch_size, twice for each further width)"
+            )
+        return task
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Rows, columns and depth of an image's codes."""
+        side = self.image_size // self.autoencoder.downscale_factor
+        return side, side, self.quantizer.depth
+
+    def init(self, rng, batch):
+        x = first_stage.to_signed(batch["image"])
+        keys = jax.random.split(rng, 3)
+        params = {"model": self.autoencoder.init(keys[0], x)["params"]}
+        if self.discriminator is not None:
+            params["disc"] = self.discriminator.init(keys[1], x)["params"]
+        extra = {
+            "codebook": self.quantizer.init(keys[2]),
+            "code_counts": jnp.zeros((self.quantizer.num_codes,)),
+            "updates": jnp.zeros((), jnp.int32),
+        }
+        return params, extra
+
+    def losses(self):
+        groups = {"model": self._model_loss}
+        if self.discriminator is not None:
+            groups["disc"] = self._disc_loss
+        return groups
+
+    def predict_fns(self):
+        return {"reconstruct": self._reconstruct, "encode": self._encode, "decode": self._decode}
+
+    def _model_loss(self, params, everything, extra, batch, rngs, frozen):
+        x = first_stage.to_signed(batch["image"])
+        z = self.autoencoder.apply({"params": params}, x, method="encode")
+        start, later = jax.random.split(rngs["codebook"])
+        book = self.quantizer.prepare(z, extra["codebook"], start)
+        found = self.quantizer(z, book)
+        y = self.autoencoder.apply({"params": params}, found.latent, method="decode")
+        terms = {"commitment": (self.beta, found.commitment)}
+        terms |= self.terms(x, y, everything, extra["updates"], frozen)
+        loss, metrics = self.total(terms, x, y)
+        book, seen = self.quantizer.update(z, found, book, later)
+        metrics |= {f"model/{name}": value for name, value in seen.items()}
+        # Of the first level alone: what a later one says depends on it.
+        counts = counts_of(found.codes[..., 0].reshape(-1), self.quantizer.num_codes)
+        m = self.momentum
+        extra = {
+            "codebook": book,
+            "code_counts": m * extra["code_counts"] + (1.0 - m) * counts,
+            "updates": extra["updates"] + 1,
+        }
+        return loss, (metrics, extra)
+
+    def _disc_loss(self, params, everything, extra, batch, rngs, frozen):
+        x = first_stage.to_signed(batch["image"])
+        variables = {"params": everything, "extra": extra}
+        codes = self.codes(self.as_frozen(variables), x)
+        y = self.images(self.as_frozen(variables), codes)
+        loss, metrics = self.told_apart(params, x, y)
+        return loss, (metrics, extra)
+
+    def as_frozen(self, variables) -> dict[str, Any]:
+        """What `codes` and `images` take of a trained VQ-VAE."""
+        return {
+            "params": variables["params"]["model"],
+            "codebook": variables["extra"].get("codebook", {}),
+            "code_counts": variables["extra"]["code_counts"],
+        }
+
+    def codes(self, frozen: Mapping[str, Any], x: jax.Array) -> jax.Array:
+        """Images [b, h, w, 3] in [-1, 1] to codes, int32 [b, *grid]."""
+        z = self.autoencoder.apply({"params": frozen["params"]}, x, method="encode")
+        return self.quantizer(z, frozen["codebook"]).codes
+
+    def images(self, frozen: Mapping[str, Any], codes: jax.Array, *text: Any) -> jax.Array:
+        """Codes [b, *grid] to images in about [-1, 1]; `text`, states and mask, steers the decoder
+        where it hears any.
+        """
+        z = self.quantizer.lookup(codes, frozen["codebook"])
+        return self.autoencoder.apply({"params": frozen["params"]}, z, *text, method="decode")
+
+    def _reconstruct(self, variables, batch, rngs, frozen):
+        codes = self._encode(variables, batch, rngs, frozen)
+        return {**self._decode(variables, codes, rngs, frozen), **codes}
+
+    def _encode(self, variables, batch, rngs, frozen):
+        x = first_stage.to_signed(batch["image"])
+        return {"codes": self.codes(self.as_frozen(variables), x)}
+
+    def _decode(self, variables, batch, rngs, frozen):
+        y = self.images(self.as_frozen(variables), batch["codes"])
+        return {"image": first_stage.to_pixels(y)}
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Lists as tuples: a config that was read back has lists."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
