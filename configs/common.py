@@ -58,6 +58,7 @@ def base() -> ml_collections.ConfigDict:
                 instructions=-1.0,  # for restoration by text: share of contradictory requests
                 curriculum_steps=0,  # for restoration: over which the allowed severity rises
                 face_words=False,  # for faces by text: sentences written from attributes
+                art_words=False,  # for pictures by adjectives: captions of what is measured
                 vocab_size=1024,  # of the tokenizer trained on the captions
                 max_length=32,  # tokens of a caption
                 num_threads=4,

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import degradations, face_words, images, schema
+from gen_jax.data import art_words, degradations, face_words, images, schema
 from gen_jax.data.degradations.base import error, from_bytes
 from gen_jax.data.degradations.curriculum import Curriculum
 from gen_jax.data.degradations.instructed import Instructions
@@ -312,6 +312,7 @@ def standard(
     flip: bool = True,
     symmetries: bool = False,
     colour: float = 0.0,
+    words: bool = False,
 ) -> Transform:
     """What most recipes want.
 
@@ -324,6 +325,7 @@ def standard(
       flip: whether to mirror at all in training.
       symmetries: turn by quarters, too.
       colour: strength of `jitter_colour`, 0 for none.
+      words: write captions of what is measured of the picture, see `art_words.describe`.
 
     Returns:
       a transform to "image" (uint8 [size, size, 3]), "label" and the tokens.
@@ -335,7 +337,8 @@ def standard(
         steps.append(jitter_colour(colour))
     keys = ["image", "label"]
     if tokenizer is not None:
-        steps += [pick_caption(train), tokenize(tokenizer, max_length)]
+        captioned = art_words.describe(train) if words else pick_caption(train)
+        steps += [captioned, tokenize(tokenizer, max_length)]
         keys += ["tokens", "token_mask"]
     return compose(*steps, select(*keys))
 

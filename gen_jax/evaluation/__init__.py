@@ -13,6 +13,8 @@ __all__ = ["EVALUATORS", "Data", "Evaluator", "Predictor", "Result", "build_eval
 # name -> "module:class"; loaded when asked for, so that a door starts quickly.
 EVALUATORS = {
     "reconstruction": "gen_jax.evaluation.reconstruction:Reconstruction",
+    "adjectives": "gen_jax.evaluation.adjectives:Adjectives",
+    "art_samples": "gen_jax.evaluation.art_samples:ArtSamples",
     "codes": "gen_jax.evaluation.codes:Codes",
     "first_stage": "gen_jax.evaluation.first_stage:FirstStage",
     "faces": "gen_jax.evaluation.faces:Faces",

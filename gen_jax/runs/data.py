@@ -13,6 +13,7 @@ import numpy as np
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.data import (
+    art_words,
     dataset,
     degradations,
     face_words,
@@ -50,6 +51,8 @@ class DataConfig:
       curriculum_steps: for restoration, steps over which the allowed severity rises.
       face_words: for faces by text, whether sentences are written from the facts of a record; see
         `data.face_words`.
+      art_words: for pictures by adjectives, whether captions are written from what is measured of
+        them; see `data.art_words`.
       vocab_size: of the tokenizer that is trained on the captions, at most; a frozen text
         encoder brings its own.
       max_length: tokens of a caption.
@@ -72,6 +75,7 @@ class DataConfig:
     instructions: float | int = -1
     curriculum_steps: int = 0
     face_words: bool = False
+    art_words: bool = False
     vocab_size: int = 1024
     max_length: int = 32
     num_threads: int = 4
@@ -147,6 +151,7 @@ class RunData:
             flip=c.flip,
             symmetries=c.symmetries,
             colour=c.colour,
+            words=c.art_words,
         )
 
     def batches(self, batch_size: int, start_step: int) -> Iterator[dict[str, np.ndarray]]:
@@ -308,6 +313,8 @@ def _texts(c: DataConfig, folder: pathlib.Path) -> list[str]:
     """What a tokenizer is trained on."""
     if c.face_words:
         return face_words.vocabulary()
+    if c.art_words:
+        return art_words.vocabulary() + _train_captions(folder)
     return instructions.vocabulary() if c.instructions >= 0 else _train_captions(folder)
 
 

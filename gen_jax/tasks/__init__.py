@@ -15,6 +15,7 @@ TASKS = {
     "mask_feat": "gen_jax.tasks.mask_feat:MaskFeatTask",
     "faces": "gen_jax.tasks.faces:FacesTask",
     "vqvae": "gen_jax.tasks.vqvae:VQVAETask",
+    "art": "gen_jax.tasks.art:ArtTask",
 }
 
 

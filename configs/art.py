@@ -1,0 +1,116 @@
+r"""Pictures by adjectives: "calm, deep blue, swirling".
+
+    python -m gen_jax.prepare --source=FOLDER --crops=32 --size=160 --out=data/art
+    python -m gen_jax.main --config=configs/vqvae.py:data=data/art,res=128 --workdir=runs/vqvae
+    python -m gen_jax.main --config=configs/art.py:data=data/art,res=128 \
+        --config.frozen.vqvae=runs/vqvae --workdir=runs/art
+    python -m gen_jax.generate --run=runs/art --prompt="calm, deep blue, swirling" --out=out
+
+A transformer learns the codes of a VQ-VAE, which is trained first where none is named. Captions
+are written from what is measured of each crop as it is seen (gen_jax/data/art_vocabulary.json has
+the words, docs/annotation.md the rules); a caption of the data's own is used half the time.
+
+`:prior=masked` (default) tells hidden codes from the others and samples in a dozen steps (MaskGIT,
+arXiv 2202.04200); `:prior=ordered` tells one after the other. `:encoder=compact` (default) is
+trained along; `minilm`, `distilbert` and `clip` are frozen,
+`--config.task.text_encoder.weights=FILE`: they know words that the captions never had.
+`:joint` trains the decoder along, which then hears the text, too. `size=small` (default) is for
+CPUs, `size=base` for an accelerator. The arguments of configs/vqvae.py decide the VQ-VAE.
+"""
+
+from configs import common, vqvae
+from gen_jax.common.errors import UserError
+
+_LENGTH = 24  # tokens of a caption
+_MINILM = ("distilbert", "all-MiniLM-L6-v2")
+
+
+def get_config(arg=None):
+    arg = common.parse_arg(
+        arg,
+        data="photos",
+        res=64,
+        quantizer="vector",
+        codes=256,
+        dim=8,
+        prior="masked",
+        encoder="compact",
+        joint=False,
+        size="small",
+        debug=False,
+    )
+    if arg.prior not in ("masked", "ordered"):
+        raise UserError(f"prior={arg.prior}: expected masked or ordered")
+    shared = f"data={arg.data},res={arg.res},size={arg.size},debug={arg.debug}"
+    config = common.base()
+    with config.unlocked():
+        config.requires.vqvae = vqvae.get_config(
+            f"{shared},quantizer={arg.quantizer},codes={arg.codes},dim={arg.dim}"
+        )
+        config.frozen.vqvae = ""
+        config.task = dict(
+            name="art",
+            prior=_prior(arg),
+            text_encoder=common.text_encoder(
+                arg.encoder, _LENGTH, hidden_size=128, minilm=_MINILM
+            ),
+            drop_text=0.1,
+            label_smoothing=0.0,
+            decoder_weight=1.0 if arg.joint else 0.0,
+            guidance_scale=2.0,
+            num_inference_steps=12,
+            temperature=1.0,
+            choice_temperature=4.5,
+        )
+        config.evaluators = dict(
+            art_samples=dict(count=256, split="val", batch_size=32, encoder=""),
+            adjectives=dict(per_word=16, batch_size=32, words=(), paraphrases=True),
+            memorisation=dict(count=256, split="val", batch_size=32, encoder=""),
+        )
+    config.data = config.requires.vqvae.data.copy_and_resolve_references()
+    config.data.update(art_words=True, max_length=_LENGTH, vocab_size=512)
+    config.training.update(
+        num_steps=2000,
+        batch_size=32,
+        ema=0.995,
+        eval_every=1000,
+        checkpoint_every=500,
+        best_metric="art/kid",
+    )
+    config.optimizer.model.update(
+        learning_rate=1e-3, warmup_steps=100, weight_decay=0.05, clip_norm=1.0
+    )
+    if arg.size == "base":
+        config.training.update(num_steps=20_000, batch_size=64, eval_every=10_000, ema=0.999)
+        config.optimizer.model.update(learning_rate=3e-4, warmup_steps=500)
+        config.evaluators.art_samples.update(count=512, batch_size=128)
+        config.evaluators.adjectives.update(per_word=64, batch_size=128)
+        config.evaluators.memorisation.update(count=512, batch_size=128)
+    if arg.debug:
+        _debug(config)
+    return config.lock()
+
+
+def _prior(arg):
+    fields = dict(hidden_size=192, num_layers=4, num_heads=4)
+    if arg.size == "base":
+        fields = dict(hidden_size=384, num_layers=8, num_heads=6)
+    elif arg.size != "small":
+        raise UserError(f"size={arg.size}: expected small or base")
+    return dict(
+        **fields, is_causal=arg.prior == "ordered", dropout=0.1, remat=False, dtype="float32"
+    )
+
+
+def _debug(config):
+    config.task.prior.update(hidden_size=16, num_layers=1, num_heads=2)
+    config.task.num_inference_steps = 3
+    if config.task.text_encoder.name == "compact":
+        config.task.text_encoder.update(hidden_size=16, num_layers=1, num_heads=2)
+    config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2, checkpoint_every=0)
+    config.optimizer.model.warmup_steps = 1
+    config.evaluators.art_samples.update(count=16, batch_size=8)
+    config.evaluators.adjectives.update(
+        per_word=2, batch_size=8, words=("dark", "bright"), paraphrases=True
+    )
+    config.evaluators.memorisation.update(count=8, batch_size=8)

@@ -1,0 +1,107 @@
+"""What of a picture can be measured that adjectives speak of: light, colour, texture, order.
+
+All are measured on the picture at 64x64 pixels, so that one number means the same at any size.
+"""
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from gen_jax.data import images
+
+SIDE = 64  # pixels that a picture is measured at
+HUES = ("red", "orange", "yellow", "green", "blue", "purple")
+_HUE_EDGES = (15, 45, 70, 165, 260)  # degrees; red goes on from 330
+_PURPLE_END = 330
+_LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # BT.601
+_BINS = 8  # of directions
+# What makes a picture lively, each over the spread that it has among abstract pictures.
+_LIVELY = {"detail": 0.05, "contrast": 0.08, "colourfulness": 0.25}
+
+NAMES = (
+    "brightness", "contrast", "colourfulness", "warmth", "detail", "scale", "direction", "swirl",
+    "symmetry", "order", "liveliness", *HUES,
+)  # fmt: skip
+"""Of the attributes; `measure` has a number for each."""
+
+
+def measure(image: UInt8[np.ndarray, "h w 3"]) -> dict[str, float]:
+    """Measures a picture, RGB.
+
+    Returns:
+      brightness: mean luma, 0 to 1.
+      contrast: standard deviation of luma.
+      colourfulness: of Hasler and Suesstrunk (Human Vision and Electronic Imaging, 2003), over 100.
+      warmth: mean of red minus blue, -1 to 1.
+      detail: mean magnitude of the gradient of luma, a pixel.
+      scale: logarithm of the deviation of luma over the root mean square of its gradient: the size,
+        in pixels, of what there is to see, whatever its contrast.
+      direction: 1 where all edges are horizontal, -1 where all are vertical.
+      swirl: how much more edges agree with their neighbours than with the whole picture.
+      symmetry: correlation of luma with its mirror image, left-right or top-bottom.
+      order: 1 where all edges have one direction, 0 where all directions are as frequent.
+      liveliness: detail, contrast and colourfulness together.
+      red ... purple: mean chroma of the pixels of this hue, 0 to 1.
+    """
+    small = images.resize(image, SIDE).astype(np.float32) / 255.0
+    luma = small @ _LUMA
+    values = {
+        "brightness": luma.mean(),
+        "contrast": luma.std(),
+        "colourfulness": _colourfulness(small),
+        "warmth": (small[..., 0] - small[..., 2]).mean(),
+        **_edges(luma),
+        "symmetry": max(_correlation(luma, luma[:, ::-1]), _correlation(luma, luma[::-1])),
+        **_hues(small),
+    }
+    values["liveliness"] = sum(values[name] / spread for name, spread in _LIVELY.items())
+    return {name: float(values[name]) for name in NAMES}
+
+
+def as_vector(values: Mapping[str, float]) -> np.ndarray:
+    """In the order of `NAMES`, float32."""
+    return np.array([values[name] for name in NAMES], np.float32)
+
+
+def _colourfulness(rgb):
+    rg = rgb[..., 0] - rgb[..., 1]
+    yb = 0.5 * (rgb[..., 0] + rgb[..., 1]) - rgb[..., 2]
+    spread = np.hypot(rg.std(), yb.std())
+    return 2.55 * (spread + 0.3 * np.hypot(rg.mean(), yb.mean()))
+
+
+def _edges(luma):
+    gx = cv2.Scharr(luma, cv2.CV_32F, 1, 0, scale=1 / 32)
+    gy = cv2.Scharr(luma, cv2.CV_32F, 0, 1, scale=1 / 32)
+    xx, yy, xy = gx * gx, gy * gy, gx * gy
+    energy = float((xx + yy).sum()) + 1e-6
+    # The structure tensor around each pixel, and of the whole.
+    sx, sy, sxy = (cv2.GaussianBlur(v, (0, 0), 2.0) for v in (xx, yy, xy))
+    near = np.sqrt((sx - sy) ** 2 + 4.0 * sxy**2).sum() / max(float((sx + sy).sum()), 1e-6)
+    whole = np.hypot(xx.sum() - yy.sum(), 2.0 * xy.sum()) / energy
+    angle = (np.arctan2(2.0 * xy, xx - yy) / (2.0 * np.pi)) % 1.0  # of directions, not of arrows
+    weights, _ = np.histogram(angle, bins=_BINS, range=(0.0, 1.0), weights=xx + yy)
+    p = weights / max(float(weights.sum()), 1e-6)
+    entropy = -(p * np.log(np.maximum(p, 1e-9))).sum()
+    return {
+        "detail": np.sqrt(xx + yy).mean(),
+        "scale": np.log((luma.std() + 1e-3) / (np.sqrt(energy / luma.size) + 1e-3)),
+        "direction": (yy.sum() - xx.sum()) / energy,
+        "swirl": near - whole,
+        "order": 1.0 - entropy / np.log(_BINS),
+    }
+
+
+def _correlation(a, b):
+    a, b = a - a.mean(), b - b.mean()
+    return float((a * b).sum() / (np.sqrt((a * a).sum() * (b * b).sum()) + 1e-6))
+
+
+def _hues(rgb):
+    hsv = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2HSV)  # hue in degrees
+    chroma = rgb.max(-1) - rgb.min(-1)
+    hue = np.where(hsv[..., 0] >= _PURPLE_END, 0.0, hsv[..., 0])
+    place = np.digitize(hue, _HUE_EDGES)
+    return {name: chroma[place == i].sum() / chroma.size for i, name in enumerate(HUES)}

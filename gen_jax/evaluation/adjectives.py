@@ -1,0 +1,109 @@
+"""Do adjectives move what can be measured of the pictures, the way they are meant?"""
+
+import dataclasses
+
+import numpy as np
+
+from gen_jax.common import pictures
+from gen_jax.data import art_attributes, art_words
+from gen_jax.evaluation.base import Data, Predictor, Result
+
+_ORDERS = 100  # of exchanged prompts
+
+
+@dataclasses.dataclass(frozen=True)
+class Adjectives:
+    """Samples of each adjective against samples of its opposite by the same seeds.
+
+    An adjective is right about a seed where its sample has more of what it means (or less, as it
+    is meant) than the opposite's sample. A model that hears nothing is right half the time.
+
+    Attributes:
+      per_word: samples of an adjective.
+      batch_size: samples at once.
+      words: names of the adjectives; all of the vocabulary where empty.
+      paraphrases: whether words that no caption of training had are asked, too.
+      shown: samples of each in the picture.
+    """
+
+    per_word: int = 32
+    batch_size: int = 64
+    words: tuple[str, ...] = ()
+    paraphrases: bool = True
+    shown: int = 6
+
+    def __call__(self, predict: Predictor, data: Data) -> Result:
+        """Metrics `adjective_accuracy/NAME` and their mean `adjective_accuracy`;
+        `paraphrase_accuracy/NAME` and `paraphrase_accuracy` of words unseen in training;
+        `adjective_accuracy_shuffled`, the mean with prompts exchanged among all samples; pictures
+        `adjectives` and `opposites`, a row for each adjective.
+        """
+        known = art_words.load().adjectives
+        chosen = [known[name] for name in self.words or known]
+        prompts = {a.name: [a.name] * self.per_word for a in chosen}
+        asked = self._samples(predict, data, prompts)
+        against = self._samples(predict, data, {a.name: [a.opposite] * self.per_word for a in chosen})
+        metrics = _named("adjective_accuracy", _accuracy(chosen, asked, against))
+        metrics["adjective_accuracy_shuffled"] = _shuffled(chosen, asked, against)
+        if self.paraphrases:
+            others = {a.name: _cycled(a.paraphrases, self.per_word) for a in chosen}
+            unseen = self._samples(predict, data, others)
+            metrics |= _named("paraphrase_accuracy", _accuracy(chosen, unseen, against))
+        shown = {
+            name: self._picture(chosen, found)
+            for name, found in (("adjectives", asked), ("opposites", against))
+        }
+        return Result(metrics, shown)
+
+    def _samples(self, predict, data, prompts):
+        """Name -> (images, what is measured of them [n, attributes])."""
+        texts = [text for name in prompts for text in prompts[name]]
+        seeds = np.arange(len(texts), dtype=np.uint32)  # a row's seeds are the same in every call
+        batch = {**data.tokenize(texts), "seed": seeds}
+        images = predict.batched("generate", batch, self.batch_size)["image"]
+        measured = np.stack([art_attributes.as_vector(art_attributes.measure(i)) for i in images])
+        parts = range(0, len(texts), self.per_word)
+        return {
+            name: (images[i : i + self.per_word], measured[i : i + self.per_word])
+            for name, i in zip(prompts, parts, strict=True)
+        }
+
+    def _picture(self, chosen, found):
+        shown = min(self.shown, self.per_word)
+        rows = np.concatenate([found[a.name][0][:shown] for a in chosen])
+        return pictures.grid(
+            rows, [a.name if not i else "" for a in chosen for i in range(shown)], columns=shown
+        )
+
+
+def _moved(adjective, measured, others):
+    """Share of the rows that have more of what is meant; as many are a half."""
+    column = art_attributes.NAMES.index(adjective.attribute)
+    difference = adjective.sign * (measured[:, column] - others[:, column])
+    return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
+
+
+def _accuracy(chosen, asked, against):
+    return {a.name: _moved(a, asked[a.name][1], against[a.name][1]) for a in chosen}
+
+
+def _shuffled(chosen, asked, against):
+    """The mean accuracy with the samples of all prompts exchanged, over many orders."""
+    pool = np.concatenate([found[a.name][1] for found in (asked, against) for a in chosen])
+    rng, half, count = np.random.default_rng(0), len(pool) // 2, len(asked[chosen[0].name][1])
+    found = []
+    for _ in range(_ORDERS):
+        mixed = pool[rng.permutation(len(pool))]
+        for place, adjective in enumerate(chosen):
+            rows = slice(place * count, (place + 1) * count)
+            found.append(_moved(adjective, mixed[:half][rows], mixed[half:][rows]))
+    return float(np.mean(found))
+
+
+def _named(name, accuracy):
+    mean = {name: float(np.mean(list(accuracy.values())))}
+    return mean | {f"{name}/{k}": v for k, v in accuracy.items()}
+
+
+def _cycled(words, count):
+    return [words[i % len(words)] for i in range(count)]

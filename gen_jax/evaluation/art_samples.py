@@ -1,0 +1,91 @@
+"""Samples of a prior over codes beside what a VQ-VAE can do at best and at worst."""
+
+import dataclasses
+
+import numpy as np
+
+from gen_jax.common import pictures
+from gen_jax.data import art_words
+from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.evaluation.judge import features_by
+from gen_jax.metrics import frechet, kid, prdc, vendi
+
+_LEAST_ROWS = 8  # of which distances between sets are worth a number
+
+
+@dataclasses.dataclass(frozen=True)
+class ArtSamples:
+    """Distances of samples to training images, beside those of random codes and of reconstructions.
+
+    One half of the images is what all are compared with; the captions of the other half are the
+    prompts, and its images are what is given back: a reconstruction is never compared with the
+    image it was made of.
+
+    Attributes:
+      count: samples, and images of each half, at most.
+      split: of held-out images, whose own distance shows how far two halves of the data can be.
+      batch_size: samples at once.
+      encoder: whose features are compared, "NAME:WEIGHTS"; "" is an untrained network.
+      shown: pictures in the grid.
+    """
+
+    count: int = 512
+    split: str = "val"
+    batch_size: int = 32
+    encoder: str = ""
+    shown: int = 36
+
+    def __call__(self, predict: Predictor, data: Data) -> Result:
+        """Metrics `kid` with its interval, `kid_reconstructions`, `kid_random`, `kid_held_out`,
+        their quotients `kid_over_random` and `kid_over_reconstructions`, `fd`, `precision`,
+        `recall`, `density`, `coverage`, `diversity` (Vendi score; `diversity_real` of the images);
+        pictures `samples`, with their prompts, and `random_codes`.
+        """
+        both = data.read("train", 2 * self.count)
+        count = len(both["image"]) // 2
+        if count < _LEAST_ROWS:
+            return Result({})
+        mine = {k: v[:count] for k, v in both.items()}
+        real = both["image"][count:]
+        seeds = np.arange(count, dtype=np.uint32)
+        asked = {"tokens": mine["tokens"], "token_mask": mine["token_mask"], "seed": seeds}
+        made = predict.batched("generate", asked, self.batch_size)["image"]
+        found = {
+            "kid": made,
+            "kid_reconstructions": predict.batched(
+                "reconstruct", {"image": mine["image"]}, self.batch_size
+            )["image"],
+            "kid_random": predict.batched("random", {"seed": seeds}, self.batch_size)["image"],
+            "kid_held_out": data.read(self.split, self.count)["image"],
+        }
+        target = features_by(self.encoder, predict, real)
+        rows = {
+            k: features_by(self.encoder, predict, v)
+            for k, v in found.items()
+            if len(v) >= _LEAST_ROWS
+        }
+        distances = {k: kid.kernel_distance(target, v) for k, v in rows.items()}
+        metrics = distances["kid"].named("kid") | {k: d.value for k, d in distances.items()}
+        for name in ("random", "reconstructions"):
+            metrics[f"kid_over_{name}"] = metrics["kid"] / max(metrics[f"kid_{name}"], 1e-9)
+        metrics["fd"] = float(frechet.frechet(target, rows["kid"]))
+        metrics |= prdc.prdc(target, rows["kid"])._asdict()
+        metrics["diversity"] = vendi.vendi_score(rows["kid"])
+        metrics["diversity_real"] = vendi.vendi_score(target)
+        shown = min(self.shown, count)
+        prompts = _prompts(data, {k: v[:shown] for k, v in mine.items()})
+        shown_pictures = {
+            "samples": pictures.grid(made[:shown], prompts, columns=6),
+            "random_codes": pictures.grid(found["kid_random"][:shown], columns=6),
+        }
+        return Result(metrics, shown_pictures)
+
+
+def _prompts(data: Data, batch) -> list[str]:
+    """The captions that the loader gave these images."""
+    say, rng = art_words.describe(train=False), np.random.default_rng(0)
+    records = data.records("train", batch["index"])
+    return [
+        say({"image": image, "captions": record.captions}, rng)["caption"]
+        for image, record in zip(batch["image"], records, strict=True)
+    ]

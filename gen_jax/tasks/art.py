@@ -1,0 +1,306 @@
+"""The stage of pictures by adjectives: a prior over the codes of a trained VQ-VAE, which hears text.
+
+With `decoder_weight` the decoder is fine-tuned along and hears the text, too.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from gen_jax.common.build import build
+from gen_jax.common.errors import UserError
+from gen_jax.diffusion import tokens as sampling
+from gen_jax.losses import reconstruction
+from gen_jax.models.token_transformer import TokenTransformer
+from gen_jax.models.vqvae import VQVAE
+from gen_jax.tasks import first_stage, text
+from gen_jax.tasks.vqvae import VQVAETask
+
+# The parts of a VQ-VAE that lie behind its codes.
+_DECODER = ("decoder_", "ups_", "patch_out", "steering_")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ArtTask:
+    """Trains a transformer on codes: a masked one (MaskGIT, arXiv 2202.04200) or, if it is causal,
+    one that goes in order (arXiv 2012.09841, section 3.2).
+
+    Attributes:
+      vqvae: the trained one, whose parameters are `frozen["vqvae"]`.
+      prior: over its codes.
+      text_encoder: reads adjectives.
+      drop_text: share of the texts that are left out in training, for guidance.
+      label_smoothing: of the codes that are to be told.
+      decoder_weight: weight of what the decoder gives back, mean absolute and squared error; 0
+        leaves the decoder as it is, and deaf.
+      guidance_scale: of sampling, 1 for none.
+      num_inference_steps: of a masked prior's sampling.
+      temperature: of the codes drawn.
+      choice_temperature: see `diffusion.tokens.parallel_decode`.
+    """
+
+    vqvae: VQVAETask
+    prior: TokenTransformer
+    text_encoder: nn.Module | text.FrozenText
+    drop_text: float = 0.1
+    label_smoothing: float = 0.0
+    decoder_weight: float = 0.0
+    guidance_scale: float = 2.0
+    num_inference_steps: int = 12
+    temperature: float = 1.0
+    choice_temperature: float = 4.5
+
+    rng_streams = ("hide", "drop_text", "dropout", "sample")
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], frozen_tasks: Mapping[str, Any] | None = None
+    ) -> "ArtTask":
+        """Builds it from `config.task`.
+
+        Args:
+          config: its values.
+          frozen_tasks: the VQ-VAE's as "vqvae"; a frozen text tower as "text", where one is named.
+
+        Raises:
+          UserError: a key that does not exist or does not fit, or no VQ-VAE.
+        """
+        values, found = dict(config), frozen_tasks or {}
+        vqvae = found.get("vqvae")
+        if not isinstance(vqvae, VQVAETask):
+            raise UserError(
+                "config.frozen.vqvae: a prior needs the codes of a VQ-VAE; name a run of "
+                "configs/vqvae.py"
+            )
+        for name in ("prior", "text_encoder"):
+            if name not in values:
+                raise UserError(f"config.task.{name} is missing; see configs/art.py")
+        fields = {**values["prior"], "num_codes": vqvae.quantizer.num_codes, "grid": vqvae.grid}
+        values["prior"] = build(TokenTransformer, fields, "config.task.prior")
+        values["text_encoder"] = text.build_text_encoder(values["text_encoder"], found)
+        task = build(cls, {**values, "vqvae": vqvae}, "config.task")
+        if task.num_inference_steps < 1:
+            raise UserError(
+                f"config.task.num_inference_steps={task.num_inference_steps}: expected at least 1"
+            )
+        return task
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images, in pixels."""
+        return self.vqvae.image_size
+
+    def batch_spec(self):
+        length = (self.text_encoder.max_length,)
+        return {
+            **self.vqvae.batch_spec(),
+            "tokens": jax.ShapeDtypeStruct(length, jnp.int32),
+            "token_mask": jax.ShapeDtypeStruct(length, jnp.bool_),
+        }
+
+    def init(self, rng, batch):
+        keys = jax.random.split(rng, 3)
+        tokens, mask = batch["tokens"][:1], batch["token_mask"][:1]
+        states = jnp.zeros((*tokens.shape, self.text_encoder.hidden_size))
+        ids = jnp.zeros((1, self.prior.length), jnp.int32)
+        model = text.init(self.text_encoder, keys[0], tokens, mask)
+        model["prior"] = self.prior.init(keys[1], ids, states, mask)["params"]
+        if self.decoder_weight:
+            image = jnp.zeros((1, *self.vqvae.batch_spec()["image"].shape))
+            made = self._decoder.init(keys[2], image, states, mask)["params"]
+            # What is learnt of the decoder is added to what it was: nothing, to begin with.
+            model["decoder"] = {
+                name: tree if name.startswith("steering_") else jax.tree.map(jnp.zeros_like, tree)
+                for name, tree in made.items()
+                if name.startswith(_DECODER)
+            }
+        return {"model": model}, {}
+
+    def losses(self):
+        return {"model": self._loss}
+
+    def predict_fns(self):
+        return {
+            "generate": self._generate,
+            "reconstruct": self._reconstruct,
+            "random": self._random,
+            "score": self._score,
+        }
+
+    @property
+    def _decoder(self) -> VQVAE:
+        """The VQ-VAE with a decoder that hears."""
+        return self.vqvae.autoencoder.clone(text=True)
+
+    def _loss(self, params, everything, extra, batch, rngs, frozen):
+        x = first_stage.to_signed(batch["image"])
+        grid = jax.lax.stop_gradient(self.vqvae.codes(frozen["vqvae"], x))
+        codes = grid.reshape(len(x), -1)
+        states, seen = self._heard(params, self._with_dropped_text(batch, rngs), frozen)
+        logits, counted = self._logits(
+            params, codes, states, seen, rngs["hide"], rngs.get("dropout")
+        )
+        nll, right = self._of_codes(logits, codes, counted)
+        metrics = {"model/prior_nll": nll, "model/prior_accuracy": right}
+        loss = self._smoothed(logits, codes, counted, nll)
+        if self.decoder_weight:
+            y = self._images(params, frozen, grid, states, seen)
+            l1, l2 = reconstruction.l1(x, y).mean(), reconstruction.l2(x, y).mean()
+            metrics |= {"model/image_l1": l1, "model/image_l2": l2}
+            loss = loss + self.decoder_weight * (l1 + l2)
+        return loss, (metrics, extra)
+
+    def _logits(self, params, codes, text_states, seen, rng, dropout=None):
+        """Logits [b, n, k], and which places count: the hidden ones, or all."""
+        if self.prior.is_causal:
+            begin = jnp.full_like(codes[:, :1], self.prior.num_codes)
+            ids, counted = jnp.concatenate([begin, codes[:, :-1]], 1), jnp.ones_like(codes, bool)
+        else:
+            ids, counted = sampling.hide(codes, self.prior.num_codes, rng)
+        rngs = {} if dropout is None else {"dropout": dropout}
+        logits = self.prior.apply(
+            {"params": params["prior"]}, ids, text_states, seen, dropout is None, rngs=rngs
+        )
+        return logits, counted
+
+    def _of_codes(self, logits, codes, counted):
+        """Mean negative log likelihood in nats, and the share told right, where they count."""
+        nll = optax.softmax_cross_entropy_with_integer_labels(logits, codes)
+        right = (logits.argmax(-1) == codes).astype(jnp.float32)
+        weight = counted.astype(jnp.float32)
+        return (nll * weight).sum() / weight.sum(), (right * weight).sum() / weight.sum()
+
+    def _smoothed(self, logits, codes, counted, nll):
+        if not self.label_smoothing:
+            return nll
+        weight = counted.astype(jnp.float32)
+        uniform = -(jax.nn.log_softmax(logits).mean(-1) * weight).sum() / weight.sum()
+        return (1.0 - self.label_smoothing) * nll + self.label_smoothing * uniform
+
+    def _with_dropped_text(self, batch, rngs):
+        count = len(batch["tokens"])
+        dropped = jax.random.bernoulli(rngs["drop_text"], self.drop_text, (count, 1))
+        tokens, mask = text.empty(self.text_encoder, count)
+        return {
+            **batch,
+            "tokens": jnp.where(dropped, tokens, batch["tokens"]),
+            "token_mask": jnp.where(dropped, mask, batch["token_mask"]),
+        }
+
+    def _heard(self, params, batch, frozen, count: int = 0):
+        """States and mask of the batch's texts; of the empty text where it has none."""
+        tokens, mask = (
+            (batch["tokens"], batch["token_mask"])
+            if "tokens" in batch
+            else text.empty(self.text_encoder, count)
+        )
+        states, seen = text.encode(self.text_encoder, params, frozen, tokens, mask)
+        return states, mask if seen is None else seen
+
+    def _images(self, params, frozen, grid, states, seen):
+        """Codes [b, *grid] to images in about [-1, 1], by the decoder as it now is."""
+        if not self.decoder_weight:
+            return self.vqvae.images(frozen["vqvae"], grid)
+        old = frozen["vqvae"]["params"]
+        new = {
+            name: tree if name.startswith("steering_") else jax.tree.map(jnp.add, old[name], tree)
+            for name, tree in params["decoder"].items()
+        }
+        z = self.vqvae.quantizer.lookup(grid, frozen["vqvae"]["codebook"])
+        return self._decoder.apply({"params": {**old, **new}}, z, states, seen, method="decode")
+
+    def _generate(self, variables, batch, rngs, frozen):
+        """Pictures "image" of texts ("tokens", "token_mask"; none is the empty text) by "seed",
+        uint32 [b]: each of its own seed and text alone; and their "codes". "guidance" [b] takes
+        the place of the task's own scale.
+        """
+        params, count = variables["params"]["model"], len(batch["seed"])
+        states, seen = self._heard(params, batch, frozen, count)
+        scale, both = batch.get("guidance"), (states, seen)
+        if scale is None and self.guidance_scale != 1.0:
+            scale = jnp.full((count,), self.guidance_scale)
+        if scale is not None:
+            blank = self._heard(params, {}, frozen, count)
+            both = tuple(jnp.concatenate(pair) for pair in zip(both, blank, strict=True))
+        keys = jax.vmap(jax.random.key)(batch["seed"].astype(jnp.uint32))
+        draw = self._in_order if self.prior.is_causal else self._at_once
+        codes = draw(params["prior"], both, scale, keys)
+        grid = codes.reshape(count, *self.prior.grid)
+        y = self._images(params, frozen, grid, states, seen)
+        return {"image": first_stage.to_pixels(y), "codes": grid}
+
+    def _at_once(self, params, both, scale, keys):
+        def logits_fn(ids):
+            logits = self.prior.apply({"params": params}, _twice(ids, scale), *both)
+            return _guided(logits, scale)
+
+        return sampling.parallel_decode(
+            logits_fn,
+            keys,
+            self.prior.length,
+            self.prior.num_codes,
+            steps=self.num_inference_steps,
+            temperature=self.temperature,
+            choice_temperature=self.choice_temperature,
+        )
+
+    def _in_order(self, params, both, scale, keys):
+        def step_fn(ids, index, cache):
+            logits, cache = self.prior.apply(
+                {"params": params}, _twice(ids, scale), index, cache, *both, method="step"
+            )
+            return _guided(logits, scale), cache
+
+        return sampling.ordered_decode(
+            step_fn,
+            self.prior.empty_cache(len(both[0])),
+            keys,
+            self.prior.length,
+            self.prior.num_codes,
+            temperature=self.temperature,
+        )
+
+    def _reconstruct(self, variables, batch, rngs, frozen):
+        """Held-out images through their codes, by the decoder as it now is (hearing nothing)."""
+        x = first_stage.to_signed(batch["image"])
+        grid, params = self.vqvae.codes(frozen["vqvae"], x), variables["params"]["model"]
+        heard = self._heard(params, batch, frozen, len(x))
+        y = self._images(params, frozen, grid, *heard)
+        return {"image": first_stage.to_pixels(y), "codes": grid}
+
+    def _random(self, variables, batch, rngs, frozen):
+        """Pictures of codes that are drawn evenly: what a VQ-VAE is without a prior."""
+        keys = jax.vmap(jax.random.key)(batch["seed"].astype(jnp.uint32))
+        grid = jax.vmap(
+            lambda k: jax.random.randint(k, self.prior.grid, 0, self.prior.num_codes)
+        )(keys)
+        y = self.vqvae.images(frozen["vqvae"], grid)
+        return {"image": first_stage.to_pixels(y)}
+
+    def _score(self, variables, batch, rngs, frozen):
+        """How likely the codes of images are with their texts: "nll" in nats a code, float [b]."""
+        x, params = first_stage.to_signed(batch["image"]), variables["params"]["model"]
+        codes = self.vqvae.codes(frozen["vqvae"], x).reshape(len(x), -1)
+        heard = self._heard(params, batch, frozen, len(x))
+        logits, counted = self._logits(params, codes, *heard, rngs["hide"])
+        nll = optax.softmax_cross_entropy_with_integer_labels(logits, codes)
+        weight = counted.astype(jnp.float32)
+        return {"nll": (nll * weight).sum(-1) / weight.sum(-1)}
+
+
+def _twice(ids, scale):
+    """Once for the text and once for none, where there is guidance."""
+    return ids if scale is None else jnp.concatenate([ids, ids])
+
+
+def _guided(logits, scale):
+    """One set of logits of both halves, where there is guidance."""
+    if scale is None:
+        return logits
+    scale = scale.reshape(-1, *(1,) * (logits.ndim - 1))
+    return sampling.guided(*jnp.split(logits, 2), scale)
