@@ -6,6 +6,8 @@ r"""Generates images with a trained run: from prompts, or from seeds alone.
 
     python -m gen_jax.generate --run=runs/faces --num=64 --seed=0 --out=out
     python -m gen_jax.generate --run=runs/faces --interpolate=1,2 --frames=32 --out=out
+    python -m gen_jax.generate --run=runs/art --prompt="calm, deep blue, swirling" --out=out
+    python -m gen_jax.generate --run=runs/art --rows=dark,bright --columns=calm,lively --out=out
     python -m gen_jax.generate --run=runs/faces_text --prompt="a man with glasses" --out=out
 
 Writes a PNG and a manifest (JSON) for each picture, and grid.png; an interpolation as
@@ -47,6 +49,11 @@ _PATH = flags.DEFINE_string("path", "slerp", "Of the interpolation of faces: sle
 _TRUNCATION = flags.DEFINE_float(
     "truncation", 1.0, "Of faces: nearness to the mean picture, 0, 1 for none."
 )
+_TEMPERATURE = flags.DEFINE_float(
+    "temperature", None, "Of codes drawn by a prior, 0 for the likeliest; the run's own by default."
+)
+_ROWS = flags.DEFINE_list("rows", [], "Adjectives of a grid, one a row; with --columns.")
+_COLUMNS = flags.DEFINE_list("columns", [], "Adjectives of a grid, one a column.")
 _FRAMES = flags.DEFINE_integer("frames", 16, "Pictures of the interpolation.")
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")
 
@@ -97,6 +104,7 @@ def main(_) -> None:
     interval = _pair(_INTERVAL, float, "LOW,HIGH, such as 0.3,1")
     ends = _seeds_on_the_way()
     from gen_jax.parallel import compilation
+    from gen_jax.pipelines.adjectives import AdjectivesToImages
     from gen_jax.pipelines.seeds import SeedsToImages
     from gen_jax.runs import reader
 
@@ -104,6 +112,8 @@ def main(_) -> None:
     model = reader.load(_RUN.value, _STEP.value)
     if SeedsToImages.fits(model):
         made = _from_seeds(model, ends)
+    elif AdjectivesToImages.fits(model):
+        made = _from_adjectives(model, ends)
     else:
         made = _from_prompts(model, ends, interval)
     _write(model, ends, *made)
@@ -136,6 +146,32 @@ def _from_seeds(model, ends):
     images = pipe(seeds, z, _BATCH.value, texts)
     path = {"path": _PATH.value} if ends else {}
     return images, texts, seeds, {**pipe.settings, **path}
+
+
+def _from_adjectives(model, ends):
+    """Pictures, their prompts, seeds, and the settings."""
+    from gen_jax.pipelines.adjectives import AdjectivesToImages, remarks
+
+    if ends or _NEGATIVE.value:
+        raise UserError(
+            f"--run={_RUN.value}: an art run takes neither --interpolate nor --negative: there is "
+            "nothing between two codes"
+        )
+    if bool(_ROWS.value) != bool(_COLUMNS.value) or (_ROWS.value and _PROMPT.value):
+        raise UserError("--rows and --columns go together, and take the place of --prompt")
+    pipe = AdjectivesToImages(model, _GUIDANCE.value, _STEPS.value, _TEMPERATURE.value)
+    prompts = _PROMPT.value or [""]
+    if _ROWS.value:
+        prompts = [f"{row}, {column}" for row in _ROWS.value for column in _COLUMNS.value]
+    for text in [*_ROWS.value, *_COLUMNS.value] if _ROWS.value else prompts:
+        for line in remarks(text):
+            print(f"note: the prompt {line}")
+    _note_length(pipe, prompts)
+    number = 1 if _ROWS.value else _NUM.value
+    texts = [text for text in prompts for _ in range(number)]
+    # One seed for all cells of a grid: the adjectives alone change.
+    seeds = [_SEED.value + i for i in range(number)] * len(prompts)
+    return pipe(texts, seeds, _BATCH.value), texts, seeds, pipe.settings
 
 
 def _note_length(pipe, texts=()) -> None:
@@ -198,6 +234,7 @@ def _write(model, ends, images, prompts, seeds, settings) -> None:
         extra["sha256"] = hashlib.sha256(name.read_bytes()).hexdigest()
         files.write_text(name.with_suffix(".json"), json.dumps({**extra, **facts}, indent=2))
     columns = _FRAMES.value if ends else (_NUM.value if len(_PROMPT.value) > 1 else None)
+    columns = len(_COLUMNS.value) or columns
     below = [text or f"seed {seed}" for text, seed in zip(prompts, seeds)]
     pictures.save(out / "grid.png", pictures.grid(images, below, columns=columns))
     if ends:

@@ -13,8 +13,7 @@ from gen_jax.data import images
 
 SIDE = 64  # pixels that a picture is measured at
 HUES = ("red", "orange", "yellow", "green", "blue", "purple")
-_HUE_EDGES = (15, 45, 70, 165, 260)  # degrees; red goes on from 330
-_PURPLE_END = 330
+_HUE_OF = np.digitize(np.arange(361), (15, 45, 70, 165, 260, 330)) % len(HUES)  # by degrees
 _LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # BT.601
 _BINS = 8  # of directions
 # What makes a picture lively, each over the spread that it has among abstract pictures.
@@ -82,7 +81,8 @@ def _edges(luma):
     near = np.sqrt((sx - sy) ** 2 + 4.0 * sxy**2).sum() / max(float((sx + sy).sum()), 1e-6)
     whole = np.hypot(xx.sum() - yy.sum(), 2.0 * xy.sum()) / energy
     angle = (np.arctan2(2.0 * xy, xx - yy) / (2.0 * np.pi)) % 1.0  # of directions, not of arrows
-    weights, _ = np.histogram(angle, bins=_BINS, range=(0.0, 1.0), weights=xx + yy)
+    place = np.minimum((angle * _BINS).astype(np.int32), _BINS - 1)
+    weights = np.bincount(place.ravel(), (xx + yy).ravel(), _BINS)
     p = weights / max(float(weights.sum()), 1e-6)
     entropy = -(p * np.log(np.maximum(p, 1e-9))).sum()
     return {
@@ -100,8 +100,8 @@ def _correlation(a, b):
 
 
 def _hues(rgb):
-    hsv = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2HSV)  # hue in degrees
-    chroma = rgb.max(-1) - rgb.min(-1)
-    hue = np.where(hsv[..., 0] >= _PURPLE_END, 0.0, hsv[..., 0])
-    place = np.digitize(hue, _HUE_EDGES)
-    return {name: chroma[place == i].sum() / chroma.size for i, name in enumerate(HUES)}
+    hue, saturation, value = cv2.split(cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV))  # hue in degrees
+    chroma = saturation * value
+    place = _HUE_OF[hue.astype(np.int32)]
+    sums = np.bincount(place.ravel(), chroma.ravel(), len(HUES))
+    return dict(zip(HUES, sums / chroma.size, strict=True))

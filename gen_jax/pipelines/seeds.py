@@ -10,6 +10,7 @@ import numpy as np
 from gen_jax.common.errors import UserError
 from gen_jax.data.tokenizer import Tokenizer
 from gen_jax.pipelines.generation import walk
+from gen_jax.pipelines.parts import in_parts
 from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
 
@@ -94,11 +95,8 @@ class SeedsToImages:
         for name in ("truncation", "guidance"):
             if getattr(self, name) != 1.0:
                 batch[name] = np.full(len(seeds), getattr(self, name), np.float32)
-        size, images = min(batch_size, len(seeds)), []
-        for start in range(0, len(seeds), size):
-            part = {k: v[start : start + size] for k, v in batch.items()}
-            missing = size - len(part["seed"])
-            part = {k: np.concatenate([v, v[:1].repeat(missing, 0)]) for k, v in part.items()}
-            out = self._run(self._variables, part, {}, self._frozen)["image"]
-            images.append(np.asarray(out)[: size - missing])
-        return np.concatenate(images)
+        return in_parts(
+            lambda part: self._run(self._variables, part, {}, self._frozen)["image"],
+            batch,
+            batch_size,
+        )

@@ -1,0 +1,113 @@
+"""From adjectives to pictures with a trained prior over codes."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gen_jax.common.errors import UserError
+from gen_jax.data import art_words
+from gen_jax.data.tokenizer import Tokenizer
+from gen_jax.pipelines.parts import in_parts
+from gen_jax.runs import layout
+from gen_jax.runs.reader import TrainedModel
+
+
+class AdjectivesToImages:
+    """A run of the stage art, ready to sample.
+
+    Args:
+      model: a run whose task is a prior over codes.
+      guidance: how far logits are taken from what they are without the text, 1 for none; None for
+        the run's own, as for the others.
+      steps: of a masked prior.
+      temperature: of the codes drawn, 0 for the likeliest.
+
+    Raises:
+      UserError: one of them makes no sense.
+    """
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        guidance: float | None = None,
+        steps: int | None = None,
+        temperature: float | None = None,
+    ):
+        if guidance is not None and not 0.0 <= guidance <= 20.0:
+            raise UserError(f"--guidance={guidance}: expected 0 to 20, 1 for none")
+        if temperature is not None and not 0.0 <= temperature <= 10.0:
+            raise UserError(f"--temperature={temperature}: expected 0 to 10")
+        if steps is not None and model.task.prior.is_causal:
+            raise UserError(
+                f"--steps={steps}: {model.path} draws one code after the other; leave it out"
+            )
+        if steps is not None and steps < 1:
+            raise UserError(f"--steps={steps}: expected at least 1")
+        changes = {
+            "guidance_scale": guidance, "num_inference_steps": steps, "temperature": temperature
+        }  # fmt: skip
+        changes = {k: v for k, v in changes.items() if v is not None}
+        self.task = dataclasses.replace(model.task, **changes)
+        self._tokenizer = Tokenizer.load(model.path / layout.TOKENIZER)
+        self._frozen = jax.tree.map(jnp.asarray, dict(model.frozen))
+        self._variables = jax.tree.map(jnp.asarray, dict(model.variables))
+        self._run = jax.jit(self.task.predict_fns()["generate"])
+
+    @staticmethod
+    def fits(model: TrainedModel) -> bool:
+        """Whether a run is one of these."""
+        return hasattr(model.task, "prior") and "generate" in model.task.predict_fns()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a manifest says of the sampling."""
+        steps = {} if self.task.prior.is_causal else {
+            "num_inference_steps": self.task.num_inference_steps,
+            "choice_temperature": self.task.choice_temperature,
+        }  # fmt: skip
+        return {
+            "guidance_scale": self.task.guidance_scale,
+            "temperature": self.task.temperature,
+            **steps,
+        }
+
+    def truncated(self, texts: Sequence[str]) -> list[str]:
+        """The texts that are longer than the model reads."""
+        found = self._tokenizer.encode(list(texts), self.task.text_encoder.max_length)
+        return [t for t, cut in zip(texts, found.truncated) if cut]
+
+    def __call__(
+        self, prompts: Sequence[str], seeds: Sequence[int], batch_size: int = 32
+    ) -> np.ndarray:
+        """Pictures, uint8 `[n, h, w, 3]`, each of its own prompt and seed alone."""
+        found = self._tokenizer.encode(list(prompts), self.task.text_encoder.max_length)
+        seeds = np.asarray(seeds, np.uint32)
+        batch = {"tokens": found.ids, "token_mask": found.mask, "seed": seeds}
+        return in_parts(
+            lambda part: self._run(self._variables, part, {}, self._frozen)["image"],
+            batch,
+            batch_size,
+        )
+
+
+def remarks(prompt: str) -> list[str]:
+    """What is odd about a prompt of adjectives, a line each: unknown words with known ones that
+    look like them, negations (which no caption has), opposites side by side.
+    """
+    asked, unknown = art_words.parse(prompt)
+    found = []
+    for word, alike in unknown.items():
+        if word in ("not", "no", "never", "without", "un", "non"):
+            found.append(
+                f"{prompt!r}: {word!r} is no word of the captions; ask for the opposite instead"
+            )
+            continue
+        meant = f"; did you mean {' or '.join(alike)}?" if alike else ""
+        found.append(f"{prompt!r}: {word!r} is no word of the captions{meant}")
+    for a, b in art_words.contradictions(asked):
+        found.append(f"{prompt!r}: asks for {a} and {b}, which are opposites")
+    return found
