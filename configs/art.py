@@ -92,14 +92,12 @@ def get_config(arg=None):
 
 
 def _prior(arg):
-    fields = dict(hidden_size=192, num_layers=4, num_heads=4)
+    fields = dict(hidden_size=192, num_layers=4, num_heads=4, dtype="float32")
     if arg.size == "base":
-        fields = dict(hidden_size=384, num_layers=8, num_heads=6)
+        fields = dict(hidden_size=320, num_layers=8, num_heads=5, dtype="bfloat16")
     elif arg.size != "small":
         raise UserError(f"size={arg.size}: expected small or base")
-    return dict(
-        **fields, is_causal=arg.prior == "ordered", dropout=0.1, remat=False, dtype="float32"
-    )
+    return dict(**fields, is_causal=arg.prior == "ordered", dropout=0.1, remat=False)
 
 
 def _debug(config):

@@ -19,6 +19,11 @@ are left out and named in OUT/dataset.json. Look at OUT/contact_sheet.png.
 draws every degradation that restoration is trained on, on a few of the images, and prepares
 nothing.
 
+  python -m gen_jax.prepare --validate_captions=FOLDER/captions.jsonl
+
+checks captions of adjectives (docs/annotation.md): words, grammar, repeats, coverage, how far
+annotators agree, and whether the pictures bear them out.
+
   python -m gen_jax.prepare --source=FOLDER --align_faces=mtcnn_pnet.safetensors --size=64 --out=...
 
 finds the face in each picture, brings eyes, nose and mouth to one place (OUT_aligned holds the
@@ -70,6 +75,10 @@ _MARGIN = flags.DEFINE_float("align_margin", 0.0, "around brows, ears and chin, 
 _PREVIEW = flags.DEFINE_string(
     "preview", None, "picture of all degradations to write, instead of --out"
 )
+_CAPTIONS = flags.DEFINE_string(
+    "validate_captions", None, "captions.jsonl, or its folder, to check instead of preparing"
+)
+flags.DEFINE_alias("validate-captions", "validate_captions")
 _SHARD = flags.DEFINE_integer("shard_records", 0, "records in a shard, 0 for 1024 or more")
 
 
@@ -77,6 +86,9 @@ def main(_) -> None:
     """Runs `gen_jax.data.build.prepare` and says in a few lines what came out."""
     from gen_jax.common.errors import UserError
 
+    if _CAPTIONS.value:
+        _validate_captions()
+        return
     if not _SOURCE.value or not (_OUT.value or _PREVIEW.value):
         raise UserError(
             "--source and --out are needed, for example --source=photos --out=data/photos"
@@ -134,6 +146,23 @@ def _aligned() -> str:
     for reason, names in left_out.items():
         print(f"left out: {len(names)} {reason} (named in {out / face_alignment.REPORT})")
     return str(out)
+
+
+def _validate_captions() -> None:
+    """Prints what `data.caption_check` finds."""
+    from gen_jax.common.errors import UserError
+    from gen_jax.data import caption_check
+
+    report = caption_check.check(_CAPTIONS.value)
+    for finding in report.findings:
+        where = f"line {finding.line}" if finding.line else "all lines"
+        print(f"{where}: {finding.kind}: {finding.message}")
+    for (a, b), (value, count) in report.kappa.items():
+        print(f"agreement of {a} and {b}: kappa {value:.2f} on {count} pictures")
+    seen = sum(count >= caption_check.LEAST_SEEN for count in report.coverage.values())
+    print(f"{report.lines} lines; {seen} of {len(report.coverage)} adjectives often enough")
+    if wrong := sum(f.line > 0 for f in report.findings):
+        raise UserError(f"{_CAPTIONS.value}: {wrong} findings, see above and docs/annotation.md")
 
 
 def _preview() -> None:

@@ -13,7 +13,18 @@ import numpy as np
 import pytest
 
 import gen_jax
-from configs import common, encoder, faces, faces_text, ldm, restore, restore_text, vae
+from configs import (
+    art,
+    common,
+    encoder,
+    faces,
+    faces_text,
+    ldm,
+    restore,
+    restore_text,
+    vae,
+    vqvae,
+)
 from gen_jax.common import config as config_lib
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
@@ -40,6 +51,10 @@ VARIANTS = [
     (faces, "size=huge,res=256,objective=paired"), (faces, "size=large,objective=adversarial"),
     (faces_text, ""), (faces_text, "objective=adversarial,encoder=clip"),
     (faces_text, "objective=guided,hears=cross,encoder=distilbert,size=large,res=32"),
+    (vqvae, ""), (vqvae, "data=x,res=128,codes=1024,size=base,disc"),
+    (vqvae, "quantizer=fsq,codes=1024"), (vqvae, "quantizer=residual,debug"),
+    (art, ""), (art, "data=x,res=128,size=base,prior=ordered,encoder=minilm"),
+    (art, "joint,encoder=distilbert,quantizer=fsq,codes=256"), (art, "debug"),
 ]  # fmt: skip
 
 
@@ -55,6 +70,8 @@ def test_config_builds(module, arg):
         optim.make_optimizer(group.to_dict(), 10)
     stage = vae.get_config("").task.to_dict()
     tasks = {"vae": build_task(stage)} if config.task.name == "ldm" else {}
+    if config.task.name == "art":
+        tasks = {"vqvae": build_task(config.requires.vqvae.task.to_dict())}
     tasks |= unloaded(config)
     task = build_task(config.task.to_dict(), tasks)
     assert set(task.losses()) == set(config.optimizer)

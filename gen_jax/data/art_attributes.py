@@ -16,6 +16,7 @@ HUES = ("red", "orange", "yellow", "green", "blue", "purple")
 _HUE_OF = np.digitize(np.arange(361), (15, 45, 70, 165, 260, 330)) % len(HUES)  # by degrees
 _LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # BT.601
 _BINS = 8  # of directions
+_FLAT = 0.003  # root mean square gradient below which there is no shape to speak of
 # What makes a picture lively, each over the spread that it has among abstract pictures.
 _LIVELY = {"detail": 0.05, "contrast": 0.08, "colourfulness": 0.25}
 
@@ -43,6 +44,8 @@ def measure(image: UInt8[np.ndarray, "h w 3"]) -> dict[str, float]:
       order: 1 where all edges have one direction, 0 where all directions are as frequent.
       liveliness: detail, contrast and colourfulness together.
       red ... purple: mean chroma of the pixels of this hue, 0 to 1.
+
+    Of a picture as flat as an empty sheet scale, direction, swirl, symmetry and order are NaN.
     """
     small = images.resize(image, SIDE).astype(np.float32) / 255.0
     luma = small @ _LUMA
@@ -51,8 +54,7 @@ def measure(image: UInt8[np.ndarray, "h w 3"]) -> dict[str, float]:
         "contrast": luma.std(),
         "colourfulness": _colourfulness(small),
         "warmth": (small[..., 0] - small[..., 2]).mean(),
-        **_edges(luma),
-        "symmetry": max(_correlation(luma, luma[:, ::-1]), _correlation(luma, luma[::-1])),
+        **_shapes(luma),
         **_hues(small),
     }
     values["liveliness"] = sum(values[name] / spread for name, spread in _LIVELY.items())
@@ -71,32 +73,37 @@ def _colourfulness(rgb):
     return 2.55 * (spread + 0.3 * np.hypot(rg.mean(), yb.mean()))
 
 
-def _edges(luma):
+def _shapes(luma):
     gx = cv2.Scharr(luma, cv2.CV_32F, 1, 0, scale=1 / 32)
     gy = cv2.Scharr(luma, cv2.CV_32F, 0, 1, scale=1 / 32)
     xx, yy, xy = gx * gx, gy * gy, gx * gy
-    energy = float((xx + yy).sum()) + 1e-6
+    energy = float((xx + yy).sum())
+    detail = np.sqrt(xx + yy).mean()
+    if energy < _FLAT**2 * luma.size:
+        names = ("scale", "direction", "swirl", "symmetry", "order")
+        return {"detail": detail} | dict.fromkeys(names, np.nan)
     # The structure tensor around each pixel, and of the whole.
     sx, sy, sxy = (cv2.GaussianBlur(v, (0, 0), 2.0) for v in (xx, yy, xy))
-    near = np.sqrt((sx - sy) ** 2 + 4.0 * sxy**2).sum() / max(float((sx + sy).sum()), 1e-6)
+    near = np.sqrt((sx - sy) ** 2 + 4.0 * sxy**2).sum() / (sx + sy).sum()
     whole = np.hypot(xx.sum() - yy.sum(), 2.0 * xy.sum()) / energy
     angle = (np.arctan2(2.0 * xy, xx - yy) / (2.0 * np.pi)) % 1.0  # of directions, not of arrows
     place = np.minimum((angle * _BINS).astype(np.int32), _BINS - 1)
     weights = np.bincount(place.ravel(), (xx + yy).ravel(), _BINS)
-    p = weights / max(float(weights.sum()), 1e-6)
+    p = weights / weights.sum()
     entropy = -(p * np.log(np.maximum(p, 1e-9))).sum()
     return {
-        "detail": np.sqrt(xx + yy).mean(),
-        "scale": np.log((luma.std() + 1e-3) / (np.sqrt(energy / luma.size) + 1e-3)),
+        "detail": detail,
+        "scale": np.log(luma.std() / np.sqrt(energy / luma.size)),
         "direction": (yy.sum() - xx.sum()) / energy,
         "swirl": near - whole,
+        "symmetry": max(_correlation(luma, luma[:, ::-1]), _correlation(luma, luma[::-1])),
         "order": 1.0 - entropy / np.log(_BINS),
     }
 
 
 def _correlation(a, b):
     a, b = a - a.mean(), b - b.mean()
-    return float((a * b).sum() / (np.sqrt((a * a).sum() * (b * b).sum()) + 1e-6))
+    return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
 
 
 def _hues(rgb):

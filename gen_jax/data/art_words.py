@@ -56,7 +56,9 @@ class Adjective:
     opposite: str
 
     def confidence(self, values: Mapping[str, float]) -> float:
-        """How sure it is of a measured picture, 0 to 1."""
+        """How sure it is of a measured picture, 0 to 1; 0 where there is nothing to measure."""
+        if np.isnan(values[self.attribute]):
+            return 0.0
         x = self.sign * (values[self.attribute] - self.limit) / self.spread
         return float(1.0 / (1.0 + np.exp(-np.clip(x, -30.0, 30.0))))
 
@@ -209,7 +211,10 @@ def describe(train: bool = True) -> Callable[[Example, np.random.Generator], Exa
 
 def vocabulary() -> list[str]:
     """Captions of all kinds, for a tokenizer to be trained on."""
-    rng, found = np.random.default_rng(0), {" ".join(load().words)}
+    known = load()
+    words = {w for a in known.adjectives.values() for w in a.words}
+    words |= {*known.modifiers, *known.nouns, *known.connectives}
+    rng, found = np.random.default_rng(0), {" ".join(sorted(words))}
     names = list(load().adjectives)
     for _ in range(_SENTENCES):
         chosen = rng.choice(names, int(rng.integers(1, 5)), replace=False)
@@ -221,13 +226,18 @@ def vocabulary() -> list[str]:
 def parse(text: str) -> tuple[list[Adjective], dict[str, list[str]]]:
     """What a prompt asks for, and its unknown words, each with known ones that look like it."""
     known, asked, unknown = load(), [], {}
-    for word in _WORD.findall(text.lower()):
+    for word in words_of(text):
         word = known.spellings.get(word, word)
         if word in known.by_word:
             asked.append(known.by_word[word])
         elif word not in known.words:
             unknown[word] = difflib.get_close_matches(word, sorted(known.by_word), n=3, cutoff=0.6)
     return asked, unknown
+
+
+def words_of(text: str) -> list[str]:
+    """Its words, in small letters."""
+    return _WORD.findall(text.lower())
 
 
 def contradictions(adjectives: list[Adjective]) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from gen_jax.common.errors import UserError
@@ -47,11 +48,58 @@ def _captions_of(values: dict[str, Any], where: str) -> tuple[str, ...]:
     return kept
 
 
+@dataclasses.dataclass(frozen=True)
+class Line(Captioned):
+    """One line by itself, with the file that it names ("/" between folders)."""
+
+    file: str
+
+
+def lines(path: str | pathlib.Path) -> Iterator[Line]:
+    """Reads and checks a captions.jsonl, one line at a time; lines of blanks are skipped.
+
+    Args:
+      path: the file, UTF-8.
+
+    Raises:
+      UserError: a line is wrong; the message names it and says what was expected.
+    """
+    path = pathlib.Path(path)
+    try:
+        found = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    for number, raw in enumerate(found, 1):
+        where = f"{path} line {number}"
+        try:
+            text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+        except UnicodeDecodeError:
+            raise UserError(f"{where}: is not UTF-8; save the file with this encoding") from None
+        if text:
+            yield _line(text, where, number)
+
+
+def _line(text: str, where: str, number: int) -> Line:
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        reason = getattr(error, "msg", str(error))
+        raise UserError(f"{where}: is not JSON ({reason})") from None
+    if not isinstance(values, dict):
+        raise UserError(f'{where}: expected an object such as {{"file": ..., "caption": ...}}')
+    file = values.pop("file", None)
+    if not isinstance(file, str) or not file:
+        raise UserError(f'{where}: "file" must name an image, relative to this folder')
+    name = pathlib.PurePosixPath(file.replace("\\", "/"))
+    if name.is_absolute() or ".." in name.parts:
+        raise UserError(f'{where}: "file" must be relative and inside this folder, got {file}')
+    return Line(_captions_of(values, where), values, number, str(name))
+
+
 def read(path: str | pathlib.Path) -> dict[str, Captioned]:
     """Reads and checks a captions.jsonl.
 
-    Lines of blanks are skipped. A file named on several lines gets the captions of
-    all of them, and the attributes of the last.
+    A file named on several lines gets the captions of all of them, and the attributes of the last.
 
     Args:
       path: the file, UTF-8.
@@ -62,36 +110,10 @@ def read(path: str | pathlib.Path) -> dict[str, Captioned]:
     Raises:
       UserError: a line is wrong; the message names it and says what was expected.
     """
-    path = pathlib.Path(path)
     result: dict[str, Captioned] = {}
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    for number, raw in enumerate(lines, 1):
-        where = f"{path} line {number}"
-        try:
-            text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-        except UnicodeDecodeError:
-            raise UserError(f"{where}: is not UTF-8; save the file with this encoding") from None
-        if not text:
-            continue
-        try:
-            values = json.loads(text)
-        except ValueError as error:
-            reason = getattr(error, "msg", str(error))
-            raise UserError(f"{where}: is not JSON ({reason})") from None
-        if not isinstance(values, dict):
-            raise UserError(f'{where}: expected an object such as {{"file": ..., "caption": ...}}')
-        file = values.pop("file", None)
-        if not isinstance(file, str) or not file:
-            raise UserError(f'{where}: "file" must name an image, relative to this folder')
-        name = pathlib.PurePosixPath(file.replace("\\", "/"))
-        if name.is_absolute() or ".." in name.parts:
-            raise UserError(f'{where}: "file" must be relative and inside this folder, got {file}')
-        found = _captions_of(values, where)
-        earlier = result.get(str(name))
+    for line in lines(path):
+        found, earlier = line.captions, result.get(line.file)
         if earlier is not None:
             found = tuple(dict.fromkeys(earlier.captions + found))
-        result[str(name)] = Captioned(found, values, number)
+        result[line.file] = Captioned(found, line.attributes, line.line)
     return result

@@ -18,6 +18,7 @@ from gen_jax.data.images import ImageError
 
 TOO_SMALL, BLANK = "too small", "blank"
 DUPLICATE, NEAR_DUPLICATE = "exact duplicate", "near duplicate"
+UNUSABLE = "further crops of an unusable picture"
 
 # What counts as damaged, for --max_bad: the rest is a choice, not an accident.
 DAMAGED = ("corrupt", "truncated", "git-lfs pointer", "too large to decode safely", "missing")

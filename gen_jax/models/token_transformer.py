@@ -118,7 +118,7 @@ class TokenTransformer(nn.Module):
             block(self.num_heads, self.is_causal, self.dropout, self.dtype)
             for _ in range(self.num_layers)
         ]
-        self.final_norm = layer_norm(None, dtype=self.dtype)
+        self.final_norm = layer_norm("final_norm", dtype=self.dtype)
         self.head = nn.Dense(self.num_codes, dtype=self.dtype)
 
     @property

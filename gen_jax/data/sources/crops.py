@@ -73,7 +73,7 @@ class CropsSource:
             raw, pixels, digest = self._picture(place)
         except images.ImageError as error:
             if number:  # its first crop has said so: one file, one damaged file
-                raise images.ImageError(quality.DUPLICATE, "of an unusable picture") from error
+                raise images.ImageError(quality.UNUSABLE, str(error)) from error
             raise
         x0, y0, side = self._box(*pixels.shape[:2], digest, number)
         return dataclasses.replace(

@@ -75,7 +75,7 @@ def counts_of(codes: Int[Array, "n"], num_codes: int) -> Float[Array, "k"]:
     return jnp.zeros((num_codes,), jnp.float32).at[codes].add(1.0)
 
 
-def straight_through(z: Float[Array, "n z"], q: Float[Array, "n z"]) -> Float[Array, "n z"]:
+def straight_through(z: Float[Array, "*n z"], q: Float[Array, "*n z"]) -> Float[Array, "*n z"]:
     """q, with the gradient of z (arXiv 1308.3432)."""
     return z + jax.lax.stop_gradient(q - z)
 

@@ -1,0 +1,94 @@
+"""The transformer over codes: what it may see, its cache, and text that starts unheard."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gen_jax.common.errors import UserError
+from gen_jax.models.token_transformer import TokenTransformer
+
+K, GRID, B = 11, (3, 2, 2), 2
+N = 12
+
+
+def made(is_causal, **fields):
+    """A module with parameters that are nowhere zero, and its inputs."""
+    module = TokenTransformer(
+        K, GRID, hidden_size=16, num_layers=2, num_heads=2, is_causal=is_causal, **fields
+    )
+    rng = np.random.default_rng(0)
+    ids = jnp.asarray(rng.integers(0, K, (B, N)), jnp.int32)
+    text = jnp.asarray(rng.standard_normal((B, 4, 8)), jnp.float32)
+    mask = jnp.asarray([[True] * 4, [True, True, False, False]])
+    shapes = jax.eval_shape(module.init, jax.random.key(0), ids, text, mask)["params"]
+    params = jax.tree.map(
+        lambda s: jnp.asarray(rng.standard_normal(s.shape) * 0.3, jnp.float32), shapes
+    )
+    return module, {"params": params}, ids, text, mask
+
+
+def test_a_causal_one_sees_nothing_after():
+    module, variables, ids, text, mask = made(is_causal=True)
+    base = module.apply(variables, ids, text, mask)
+    for place in range(N):
+        changed = module.apply(variables, ids.at[:, place].set((ids[:, place] + 1) % K), text, mask)
+        difference = np.abs(np.asarray(changed - base)).max((0, 2))
+        assert difference[:place].max(initial=0.0) == 0.0 and difference[place] > 1e-4
+
+
+def test_another_sees_all():
+    module, variables, ids, text, mask = made(is_causal=False)
+    base = module.apply(variables, ids, text, mask)
+    changed = module.apply(variables, ids.at[:, -1].set((ids[:, -1] + 1) % K), text, mask)
+    assert np.abs(np.asarray(changed - base)).max((0, 2)).min() > 1e-5
+
+
+def test_the_cache_gives_what_the_whole_sequence_gives():
+    module, variables, ids, text, mask = made(is_causal=True)
+    whole = module.apply(variables, ids, text, mask)
+    cache = module.empty_cache(B)
+    for place in range(N):
+        logits, cache = module.apply(
+            variables, ids[:, place], jnp.asarray(place), cache, text, mask, method="step"
+        )
+        np.testing.assert_allclose(logits, whole[:, place], atol=1e-5)
+
+
+def test_padding_of_the_text_is_not_read():
+    module, variables, ids, text, mask = made(is_causal=False)
+    base = module.apply(variables, ids, text, mask)
+    other = module.apply(variables, ids, text.at[1, 2:].set(9.0), mask)
+    np.testing.assert_array_equal(base, other)
+    heard = module.apply(variables, ids, text.at[1, 1].set(9.0), mask)
+    assert np.abs(np.asarray(heard - base))[1].max() > 1e-3
+
+
+def test_text_is_unheard_at_the_start():
+    module, _, ids, text, mask = made(is_causal=False)
+    fresh = module.init(jax.random.key(0), ids, text, mask)
+    a, b = (module.apply(fresh, ids, t, mask) for t in (text, -3.0 * text))
+    np.testing.assert_array_equal(a, b)
+
+
+def test_remat_and_dropout():
+    module, variables, ids, text, mask = made(is_causal=False, dropout=0.5)
+    again, _, *_ = made(is_causal=False, dropout=0.5, remat=True)
+    key = {"dropout": jax.random.key(1)}
+
+    def loss(module, params):
+        return module.apply({"params": params}, ids, text, mask, False, rngs=key).std()
+
+    want, have = (jax.grad(loss, 1)(m, variables["params"]) for m in (module, again))
+    for a, b in zip(jax.tree.leaves(want), jax.tree.leaves(have)):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    without = module.apply(variables, ids, text, mask)
+    with_it = module.apply(variables, ids, text, mask, False, rngs=key)
+    assert np.abs(np.asarray(without - with_it)).max() > 1e-2
+
+
+def test_heads_must_divide_the_width():
+    module = TokenTransformer(K, GRID, hidden_size=16, num_heads=3)
+    args = jnp.zeros((1, N), jnp.int32), jnp.zeros((1, 2, 8)), jnp.ones((1, 2), bool)
+    with pytest.raises(UserError, match="num_heads=3"):
+        module.init(jax.random.key(0), *args)
