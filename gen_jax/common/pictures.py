@@ -3,6 +3,7 @@
 import math
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -82,10 +83,13 @@ def save_gif(path: pathlib.Path, images: np.ndarray, milliseconds: int = 80) -> 
 
 def plot_curves(
     path: pathlib.Path,
-    curves: dict[str, tuple[Sequence[float | int], Sequence[float | int]]],
+    curves: dict[str, tuple[Sequence[Any], Sequence[float | int]]],
     x_label: str,
+    points: bool = False,
 ) -> None:
-    """Writes line plots as a PNG, one panel a curve: name -> (x, y)."""
+    """Writes line plots as a PNG, one panel a curve: name -> (x, y); `points` are not joined, and
+    x may be words.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -99,7 +103,7 @@ def plot_curves(
     for axis in axes.flat[len(curves) :]:
         axis.axis("off")
     for axis, (name, (x, y)) in zip(axes.flat, curves.items()):
-        axis.plot(x, y, linewidth=1)
+        axis.plot(x, y, "o" if points else "-", linewidth=1)
         axis.set_title(name, fontsize=9)
         axis.set_xlabel(x_label, fontsize=8)
         axis.grid(alpha=0.3)

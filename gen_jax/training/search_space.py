@@ -28,10 +28,10 @@ class Dimension:
 
     key: str
     values: tuple[Any, ...] = ()
-    low: float = 0.0
-    high: float = 0.0
+    low: float | int = 0.0
+    high: float | int = 0.0
     log: bool = False
-    step: float | None = None
+    step: float | int | None = None
 
 
 def read(path: str | pathlib.Path, config: ml_collections.ConfigDict) -> tuple[Dimension, ...]:

@@ -7,10 +7,12 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -45,6 +47,7 @@ class Plan:
       prune: whether trials are stopped that are worse than the median of others at the same step.
       warmup: steps before which none is.
       seed: of the search.
+      program: that a trial is a process of.
     """
 
     arguments: tuple[str, ...]
@@ -57,6 +60,7 @@ class Plan:
     prune: bool
     warmup: int
     seed: int
+    program: tuple[str, ...] = (sys.executable, "-m", "gen_jax.main")
 
 
 def open_study(plan: Plan) -> optuna.Study:
@@ -66,15 +70,18 @@ def open_study(plan: Plan) -> optuna.Study:
       UserError: the file is no study, or another space or metric has been swept there.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    path = plan.out / DATABASE
-    storage = optuna.storages.RDBStorage(
-        f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}},
-        heartbeat_interval=_HEARTBEAT, grace_period=2 * _HEARTBEAT,
-    )  # fmt: skip
+    # Heartbeats are "experimental" to it, and meant for a loop that is not ours.
+    warnings.filterwarnings("ignore", module="optuna")
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     pruner = optuna.pruners.NopPruner()
     if plan.prune:
         pruner = optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=plan.warmup)
-    with _alone(plan.out):
+    with _alone(plan.out):  # two that make the tables at once fail
+        path = plan.out / DATABASE
+        storage = optuna.storages.RDBStorage(
+            f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}},
+            heartbeat_interval=_HEARTBEAT, grace_period=2 * _HEARTBEAT,
+        )  # fmt: skip
         study = optuna.create_study(
             storage=storage,
             study_name=plan.name or "grid",
@@ -110,8 +117,10 @@ def _alone(out: pathlib.Path) -> Iterator[None]:
 
 def _take_up_again(study: optuna.Study) -> None:
     """Trials whose process has gone wait again, in the folder that they had."""
-    with contextlib.suppress(NotImplementedError):
-        optuna.storages.fail_stale_trials(study)
+    optuna.storages.fail_stale_trials(study)  # of other machines, by their silence
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state == TrialState.RUNNING and _has_ended(trial.user_attrs.get("process")):
+            study.tell(trial.number, state=TrialState.FAIL)
     again = {t.user_attrs.get("again_of") for t in study.get_trials(deepcopy=False)}
     for trial in study.get_trials(deepcopy=False):
         stale = trial.state == TrialState.FAIL and "error" not in trial.user_attrs
@@ -138,6 +147,7 @@ def run(plan: Plan, workers: int) -> optuna.Study:
                 if not _more(study, plan):
                     return
                 trial = study.ask()
+                trial.set_user_attr("process", [socket.gethostname(), os.getpid()])
                 trial.set_user_attr("folder", trial.user_attrs.get("folder", f"{trial.number:04d}"))
                 values = {d.key: _suggested(trial, d) for d in plan.space}
             try:
@@ -163,15 +173,32 @@ def run(plan: Plan, workers: int) -> optuna.Study:
     return study
 
 
+def _has_ended(process: list[Any] | None) -> bool:
+    """Whether a process of this machine is known to be gone."""
+    if not process or process[0] != socket.gethostname():
+        return False
+    try:
+        os.kill(process[1], 0)
+        # One that nobody has waited for yet has ended, too.
+        state = pathlib.Path(f"/proc/{process[1]}/stat").read_text().rsplit(")", 1)[-1].split()[0]
+        return state == "Z"
+    except ProcessLookupError:
+        return True
+    except OSError:  # another user's, or no such list of processes here
+        return False
+
+
 def _more(study: optuna.Study, plan: Plan) -> bool:
     """Whether another trial is to be begun."""
-    states = [t.state for t in study.get_trials(deepcopy=False)]
-    begun = sum(s in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING) for s in states)
-    begun += sum(
-        t.state == TrialState.FAIL and "error" in t.user_attrs
-        for t in study.get_trials(deepcopy=False)
+    trials = study.get_trials(deepcopy=False)
+    # One that failed by itself counts, or it would be tried for ever.
+    begun = sum(
+        "error" in t.user_attrs
+        if t.state == TrialState.FAIL
+        else t.state != TrialState.WAITING
+        for t in trials
     )
-    waiting = TrialState.WAITING in states
+    waiting = any(t.state == TrialState.WAITING for t in trials)
     return begun < plan.trials and (waiting or bool(plan.name))
 
 
@@ -204,8 +231,7 @@ def _run_trial(study, trial, values, plan: Plan, stop: threading.Event) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     command = [
-        sys.executable, "-m", "gen_jax.main", *plan.arguments, *search_space.as_flags(fields),
-        f"--workdir={folder}",
+        *plan.program, *plan.arguments, *search_space.as_flags(fields), f"--workdir={folder}"
     ]  # fmt: skip
     say(f"trial {trial.number}: {', '.join(f'{k}={v}' for k, v in values.items())}")
     with open(folder / "log.txt", "a") as log:
