@@ -7,3 +7,7 @@ class UserError(Exception):
     The message is one line: it names the file or key, says what was expected
     and what to do. A door prints it without a stack trace and exits with 2.
     """
+
+
+class NoSplit(UserError):
+    """The data have no such split: too few images were there to hold any out, say."""

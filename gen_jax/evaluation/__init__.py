@@ -57,10 +57,11 @@ def build_evaluators(config: Mapping[str, Mapping[str, Any]], stage: str) -> dic
 
 def run_all(evaluators: Mapping[str, Any], predict: Predictor, data: Data) -> Result:
     """Runs them all; metrics become `prefix/name`."""
-    metrics, shown, notes = {}, {}, {}
+    metrics, shown, notes, warnings = {}, {}, {}, {}
     for prefix, evaluator in evaluators.values():
         result = evaluator(predict, data)
         metrics |= {f"{prefix}/{k}": v for k, v in result.metrics.items()}
         notes |= {f"{prefix}/{k}": v for k, v in result.notes.items()}
         shown |= result.pictures
-    return Result(metrics, shown, notes)
+        warnings |= dict.fromkeys(result.warnings)  # each once
+    return Result(metrics, shown, notes, tuple(warnings))

@@ -9,6 +9,7 @@ from gen_jax.data import art_attributes, art_words
 from gen_jax.evaluation.base import Data, Predictor, Result
 
 _ORDERS = 100  # of exchanged prompts
+_WORST = 4  # adjectives in the picture of those that are heard least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +37,16 @@ class Adjectives:
         """Metrics `adjective_accuracy/NAME` and their mean `adjective_accuracy`;
         `paraphrase_accuracy/NAME` and `paraphrase_accuracy` of words unseen in training;
         `adjective_accuracy_shuffled`, the mean with prompts exchanged among all samples; pictures
-        `adjectives` and `opposites`, a row for each adjective.
+        `adjectives` and `opposites`, a row for each adjective, and `adjectives_worst`: for the
+        adjectives that are heard least, samples above and their opposites' below.
         """
         known = art_words.load().adjectives
         chosen = [known[name] for name in self.words or known]
         prompts = {a.name: [a.name] * self.per_word for a in chosen}
         asked = self._samples(predict, data, prompts)
         against = self._samples(predict, data, {a.name: [a.opposite] * self.per_word for a in chosen})
-        metrics = _named("adjective_accuracy", _accuracy(chosen, asked, against))
+        accuracy = _accuracy(chosen, asked, against)
+        metrics = _named("adjective_accuracy", accuracy)
         metrics["adjective_accuracy_shuffled"] = _shuffled(chosen, asked, against)
         if self.paraphrases:
             others = {a.name: _cycled(a.paraphrases, self.per_word) for a in chosen}
@@ -53,7 +56,16 @@ class Adjectives:
             name: self._picture(chosen, found)
             for name, found in (("adjectives", asked), ("opposites", against))
         }
+        shown["adjectives_worst"] = self._worst(chosen, accuracy, asked, against)
         return Result(metrics, shown)
+
+    def _worst(self, chosen, accuracy, asked, against):
+        shown, rows, labels = min(self.shown, self.per_word), [], []
+        for adjective in sorted(chosen, key=lambda a: accuracy[a.name])[:_WORST]:
+            for found, name in ((asked, adjective.name), (against, adjective.opposite)):
+                rows.append(found[adjective.name][0][:shown])
+                labels += [f"{name} {accuracy[adjective.name]:.2f}", *[""] * (shown - 1)]
+        return pictures.grid(np.concatenate(rows), labels, columns=shown)
 
     def _samples(self, predict, data, prompts):
         """Name -> (images, what is measured of them [n, attributes])."""

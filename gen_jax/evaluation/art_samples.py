@@ -6,7 +6,7 @@ import numpy as np
 
 from gen_jax.common import pictures
 from gen_jax.data import art_words
-from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.evaluation.base import Data, Predictor, Result, held_out
 from gen_jax.evaluation.judge import features_by
 from gen_jax.metrics import frechet, kid, prdc, vendi
 
@@ -39,12 +39,13 @@ class ArtSamples:
         """Metrics `kid` with its interval, `kid_reconstructions`, `kid_random`, `kid_held_out`,
         their quotients `kid_over_random` and `kid_over_reconstructions`, `fd`, `precision`,
         `recall`, `density`, `coverage`, `diversity` (Vendi score; `diversity_real` of the images);
-        pictures `samples`, with their prompts, and `random_codes`.
+        pictures `samples`, with their prompts, `samples_worst`, those farthest from any training
+        image, and `random_codes`.
         """
         both = data.read("train", 2 * self.count)
         count = len(both["image"]) // 2
         if count < _LEAST_ROWS:
-            return Result({})
+            return Result({}, warnings=(f"{count} images: too few to compare samples with",))
         mine = {k: v[:count] for k, v in both.items()}
         real = both["image"][count:]
         seeds = np.arange(count, dtype=np.uint32)
@@ -56,8 +57,9 @@ class ArtSamples:
                 "reconstruct", {"image": mine["image"]}, self.batch_size
             )["image"],
             "kid_random": predict.batched("random", {"seed": seeds}, self.batch_size)["image"],
-            "kid_held_out": data.read(self.split, self.count)["image"],
         }
+        batch, warnings = held_out(data, self.split, self.count)
+        found["kid_held_out"] = batch["image"]
         target = features_by(self.encoder, predict, real)
         rows = {
             k: features_by(self.encoder, predict, v)
@@ -72,13 +74,16 @@ class ArtSamples:
         metrics |= prdc.prdc(target, rows["kid"])._asdict()
         metrics["diversity"] = vendi.vendi_score(rows["kid"])
         metrics["diversity_real"] = vendi.vendi_score(target)
+        far = np.sqrt(prdc.squared_distances(rows["kid"], target).min(1))
+        worst = np.argsort(-far)[: self.shown // 2]
         shown = min(self.shown, count)
         prompts = _prompts(data, {k: v[:shown] for k, v in mine.items()})
         shown_pictures = {
             "samples": pictures.grid(made[:shown], prompts, columns=6),
+            "samples_worst": pictures.grid(made[worst], [f"{d:.1f}" for d in far[worst]], columns=6),
             "random_codes": pictures.grid(found["kid_random"][:shown], columns=6),
         }
-        return Result(metrics, shown_pictures)
+        return Result(metrics, shown_pictures, warnings=warnings)
 
 
 def _prompts(data: Data, batch) -> list[str]:

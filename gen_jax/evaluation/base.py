@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from gen_jax.common.errors import UserError
+from gen_jax.common.errors import NoSplit, UserError
 from gen_jax.parallel import distributed, sharding
 
 
@@ -21,11 +21,13 @@ class Result:
       metrics: name -> number.
       pictures: name -> uint8 `[h, w, 3]`.
       notes: name of a metric -> what to bear in mind with it.
+      warnings: what a reader of the report must know before any number.
     """
 
     metrics: Mapping[str, float]
     pictures: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 class Predictor:
@@ -128,3 +130,17 @@ class Evaluator(Protocol):
     """A frozen dataclass of numbers; called with what was trained."""
 
     def __call__(self, predict: Predictor, data: Data) -> Result: ...
+
+
+def held_out(
+    data: Data, split: str, count: int
+) -> tuple[Mapping[str, np.ndarray], tuple[str, ...]]:
+    """`data.read` of a held-out split; training images where there is none, with a warning."""
+    try:
+        return data.read(split, count), ()
+    except NoSplit:
+        warning = (
+            f"there is no split {split!r} (too few images, perhaps): what is said of held-out "
+            "images is of training images"
+        )
+        return data.read("train", count), (warning,)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from gen_jax.common import pictures
 from gen_jax.encoders import image_distance
-from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.evaluation.base import Data, Predictor, Result, held_out
 from gen_jax.evaluation.judge import features_by
 from gen_jax.evaluation.reconstruction import compare
 from gen_jax.metrics import frechet, kid
@@ -41,11 +41,13 @@ class Codes:
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Metrics `psnr` (dB), `ssim`, `lpips` with its interval, `rfd` and `rkid` (Frechet and
         kernel distance of reconstructions to the images), `usage` (share of the codes that occur)
-        and `perplexity`; picture `reconstruction`: image, result and map of codes below each other.
+        and `perplexity`; pictures `reconstruction`: image, result and map of codes below each
+        other, and `reconstruction_worst`, the same of those with the lowest PSNR.
         """
-        images = data.read(self.split, self.count)["image"]
+        batch, warnings = held_out(data, self.split, self.count)
+        images = batch["image"]
         if not len(images):
-            return Result({})
+            return Result({}, warnings=warnings)
         found = predict.batched("reconstruct", {"image": images}, self.batch_size)
         out, codes = found["image"], found["codes"]
         metrics = compare(images, out)
@@ -57,7 +59,13 @@ class Codes:
             metrics["rfd"] = float(frechet.frechet(real, made))
             metrics |= kid.kernel_distance(real, made).named("rkid")
         metrics |= use_of(codes, predict.task.quantizer.num_codes)
-        return Result(metrics, {"reconstruction": _picture(images, out, codes, self.shown)})
+        error = ((images.astype(np.float32) - out) ** 2).mean((1, 2, 3))
+        worst = np.argsort(-error)
+        shown = {
+            "reconstruction": _picture(images, out, codes, self.shown),
+            "reconstruction_worst": _picture(images[worst], out[worst], codes[worst], self.shown),
+        }
+        return Result(metrics, shown, warnings=warnings)
 
 
 def use_of(codes: np.ndarray, num_codes: int) -> dict[str, float]:

@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 
 from gen_jax.common import pictures
-from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.evaluation.base import Data, Predictor, Result, held_out
 from gen_jax.evaluation.judge import features_by
 from gen_jax.metrics.memorisation import memorisation
+
+_CHANCE = 0.01  # of the test below which samples count as nearer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,18 +33,30 @@ class MemorisationAudit:
     shown: int = 16
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
-        """Metrics `nearest_ratio` and `copies` (see `metrics.memorisation`); picture `nearest`:
-        the samples that are nearest to a training image, each with that image to its right.
+        """Metrics `nearest_ratio`, `nearest_chance` and `copies` (see `metrics.memorisation`);
+        picture `nearest`: the samples that are nearest to a training image, each with that image
+        to its right. Warns where samples lie nearer to training images than held-out ones do.
         """
         seeds = np.arange(self.count, dtype=np.uint32)
         made = predict.batched("generate", {"seed": seeds}, self.batch_size)["image"]
         train = data.read("train", self.train)["image"]
-        held_out = data.read(self.split, self.count)["image"]
-        if not (len(train) and len(held_out)):
-            return Result({})
-        rows = [features_by(self.encoder, predict, v) for v in (made, train, held_out)]
+        batch, warnings = held_out(data, self.split, self.count)
+        if not (len(train) and len(batch["image"])):
+            return Result({}, warnings=warnings)
+        rows = [features_by(self.encoder, predict, v) for v in (made, train, batch["image"])]
         found = memorisation(*rows)
         order = np.argsort(found.distance)[: self.shown]
         pairs = np.stack([made[order], train[found.nearest[order]]], 1)
         picture = pictures.grid(pairs.reshape(-1, *made.shape[1:]), columns=8)
-        return Result({"nearest_ratio": found.ratio, "copies": found.copies}, {"nearest": picture})
+        metrics = {
+            "nearest_ratio": found.ratio,
+            "nearest_chance": found.chance,
+            "copies": found.copies,
+        }
+        if found.chance < _CHANCE:
+            warnings += (
+                f"samples lie nearer to the training images than held-out images do: the median "
+                f"distance is {found.ratio:.2f} of theirs, and {found.copies:.0%} are nearer than "
+                "all but a hundredth of those; look at the picture 'nearest'",
+            )
+        return Result(metrics, {"nearest": picture}, warnings=warnings)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.stats import mannwhitneyu
 
 from gen_jax.common.errors import UserError
 from gen_jax.metrics.prdc import squared_distances
@@ -22,6 +23,8 @@ class Memorisation(NamedTuple):
     Attributes:
       ratio: median distance of samples to their nearest training image, over that of held-out
         images: about 1 or more for a model that does not copy.
+      chance: that distances as small come by chance from a model whose samples are no nearer than
+        held-out images are (one-sided Mann-Whitney test): near 0 where samples are nearer.
       copies: share of samples that are nearer than all but a hundredth of the held-out images:
         about 0.01 or less for a model that does not copy.
       nearest: training row that each sample is nearest to.
@@ -29,6 +32,7 @@ class Memorisation(NamedTuple):
     """
 
     ratio: float
+    chance: float
     copies: float
     nearest: Int[np.ndarray, "n"]
     distance: Float[np.ndarray, "n"]
@@ -51,6 +55,7 @@ def memorisation(
     _, usual = _nearest(held_out, train)
     return Memorisation(
         float(np.median(distance) / max(np.median(usual), 1e-12)),
+        float(mannwhitneyu(distance, usual, alternative="less").pvalue),
         float((distance < np.quantile(usual, _RARE)).mean()),
         nearest,
         distance,

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from gen_jax.common.build import build
-from gen_jax.common.errors import UserError
+from gen_jax.common.errors import NoSplit, UserError
 from gen_jax.data import (
     art_words,
     dataset,
@@ -180,7 +180,7 @@ class RunData:
     def read(self, split: str, count: int) -> dict[str, np.ndarray]:
         """The first `count` examples of a split, whole and unaugmented, on every process."""
         if split not in self.info.splits:
-            raise UserError(
+            raise NoSplit(
                 f"{self.folder}: no split {split!r}; there are {', '.join(self.info.splits)}"
             )
         # A fixed shuffle: shards may be sorted by what they show.

@@ -1,5 +1,6 @@
 """One stage from config to report: what it requires, data, training, evaluation, the table."""
 
+import dataclasses
 import json
 import pathlib
 import time
@@ -15,7 +16,7 @@ from gen_jax.common import files, pictures
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.data.tokenizer import Tokenizer
-from gen_jax.evaluation import Predictor, build_evaluators, run_all
+from gen_jax.evaluation import Predictor, Result, build_evaluators, html_report, run_all
 from gen_jax.parallel import distributed
 from gen_jax.parallel.mesh import make_mesh
 from gen_jax.runs import data as run_data
@@ -24,6 +25,7 @@ from gen_jax.tasks import build_task
 from gen_jax.training import feature_data, logging, loop
 from gen_jax.training.progress import say
 
+_FEW = 200  # training images, below which the report warns
 _KEYS = {
     "task", "data", "training", "optimizer", "mesh", "sharding", "evaluators", "frozen",
     "requires", "init_from", "tensorboard",
@@ -85,11 +87,14 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
         )
         layout.write_json(workdir / layout.MANIFEST, facts)
 
+    latest = [Result({})]  # of the evaluations, whose numbers the report has
+
     def evaluate(variables: Mapping[str, Any], step: int) -> dict[str, float]:
         predict = Predictor(task, variables, frozen, mesh, seed=schedule.seed)
         result = run_all(evaluators, predict, data)
         for picture, image in result.pictures.items():
             writer.image(step, picture, image)
+        latest[0] = result
         return dict(result.metrics)
 
     train = loop.Run(
@@ -111,7 +116,10 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
     trained = loop.train(train)
     writer.close()
     if distributed.is_main():
-        _report(workdir, trained, time.monotonic() - began)
+        latest[0] = dataclasses.replace(
+            latest[0], warnings=(*_about_data(data), *latest[0].warnings)
+        )
+        _report(workdir, trained, latest[0], config, time.monotonic() - began)
 
 
 def _knows_words(init) -> bool:
@@ -224,8 +232,21 @@ def _put_frozen(trees, mesh, rules):
     )
 
 
-def _report(workdir: pathlib.Path, trained: loop.Trained, seconds: float) -> None:
-    """Writes report.json, done.json and the plots, and prints the table."""
+def _about_data(data: run_data.RunData) -> tuple[str, ...]:
+    """What is to be known of the data before any number."""
+    count = data.info.num_records("train")
+    if count >= _FEW:
+        return ()
+    return (
+        f"the training split has {count} images: a model learns so few by heart; make crops of "
+        "them (prepare --crops), and look for copies before you show its samples",
+    )
+
+
+def _report(
+    workdir: pathlib.Path, trained: loop.Trained, result: Result, config, seconds: float
+) -> None:
+    """Writes report.json, report.html, done.json and the plots, and prints the table."""
     lines = logging.read_metrics(workdir)
     curves = {}
     for key in ("model/loss", "model/grad_norm", "model/learning_rate", "images_per_second"):
@@ -239,13 +260,31 @@ def _report(workdir: pathlib.Path, trained: loop.Trained, seconds: float) -> Non
     steps = {"best": trained.best_step, "last": trained.last_step}
     layout.write_json(workdir / layout.DONE, {**steps, "seconds": round(seconds, 1)})
 
+    sheets = sorted((workdir / layout.SAMPLES).glob(f"step_{steps['last'] or 0:07d}_*.png"))
+    curves_file = workdir / "metrics.png"
+    html_report.write(
+        workdir / layout.HTML,
+        f"{config.task.name}: {workdir.name}",
+        metrics,
+        [*sheets, *([curves_file] if curves_file.exists() else [])],
+        warnings=result.warnings,
+        notes=result.notes,
+        facts={
+            "steps": str(steps["last"]),
+            "minutes": f"{seconds / 60:.1f}",
+            "data": config.data.dir or config.data.source,
+        },
+    )
+    for text in result.warnings:
+        say(f"warning: {text}")
     width = max((len(k) for k in metrics), default=6)
     say(f"\n{'metric':<{width}}  value")
     for name, number in sorted(metrics.items()):
         say(f"{name:<{width}}  {number:.4f}")
     say(f"\ntook     {seconds / 60:.1f} min")
     say(f"report   {workdir / layout.REPORT}")
-    if (workdir / "metrics.png").exists():
-        say(f"curves   {workdir / 'metrics.png'}")
-    for sheet in sorted((workdir / layout.SAMPLES).glob(f"step_{steps['last'] or 0:07d}_*.png")):
+    say(f"pages    {workdir / layout.HTML}")
+    if curves_file.exists():
+        say(f"curves   {curves_file}")
+    for sheet in sheets:
         say(f"samples  {sheet}")

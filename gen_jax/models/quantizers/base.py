@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-Codebook = Mapping[str, jax.Array]
+Codebook = Mapping[str, Any]
 """What a quantizer keeps in the task's `extra`; empty for one that learns nothing."""
 
 

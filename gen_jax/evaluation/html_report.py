@@ -1,0 +1,77 @@
+"""A run's report as one HTML file that needs nothing beside it: warnings, numbers, pictures."""
+
+import base64
+import html
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from gen_jax.common import files
+
+_STYLE = """
+body { font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; color: #222 }
+table { border-collapse: collapse; margin: 1em 0 } td, th { padding: .2em .8em; text-align: left }
+td.number { text-align: right; font-variant-numeric: tabular-nums } tr { border-bottom: 1px solid #ddd }
+p.warning { background: #fff3cd; border-left: 4px solid #e0a800; padding: .6em 1em }
+img { max-width: 100%; image-rendering: pixelated } figure { margin: 1.5em 0 }
+figcaption { color: #555 }
+"""
+
+
+def write(
+    path: pathlib.Path,
+    title: str,
+    metrics: Mapping[str, float],
+    pictures: Sequence[pathlib.Path],
+    *,
+    warnings: Sequence[str] = (),
+    notes: Mapping[str, str] | None = None,
+    facts: Mapping[str, str] | None = None,
+) -> None:
+    """Writes the report.
+
+    Args:
+      path: of the HTML file.
+      title: of the page.
+      metrics: "STAGE/NAME" or "STAGE/NAME/PART" -> number; those with parts get a table of them.
+      pictures: PNG files, shown by name.
+      warnings: what a reader must know first; the first line after the title.
+      notes: metric -> what to bear in mind with it.
+      facts: what was trained, and how.
+    """
+    lines = [
+        "<!doctype html><html lang=en><meta charset=utf-8>",
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>",
+        f"<h1>{html.escape(title)}</h1>",
+        *(f"<p class=warning>{html.escape(text)}</p>" for text in warnings),
+    ]
+    if facts:
+        lines.append(_table([(k, html.escape(v)) for k, v in facts.items()], number=False))
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for name, value in sorted(metrics.items()):
+        head, part = _split(name)
+        note = f" <small>{html.escape(notes[name])}</small>" if notes and name in notes else ""
+        groups.setdefault(head, []).append((part, f"{value:.4f}{note}"))
+    for head, rows in sorted(groups.items(), key=lambda g: (bool(g[0]), g[0])):
+        lines.append(f"<h2>{html.escape(head) if head else 'Measured'}</h2>")
+        lines.append(_table(rows, number=True))
+    if pictures:
+        lines.append("<h2>Pictures</h2>")
+    for picture in pictures:
+        data = base64.b64encode(picture.read_bytes()).decode()
+        lines.append(
+            f'<figure><img alt="{html.escape(picture.stem)}" src="data:image/png;base64,{data}">'
+            f"<figcaption>{html.escape(picture.stem)}</figcaption></figure>"
+        )
+    files.write_text(path, "\n".join(lines) + "\n")
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Heading and row of a metric: "art/accuracy/dark" stands under "art/accuracy" as "dark"."""
+    parts = name.split("/")
+    return ("/".join(parts[:-1]), parts[-1]) if len(parts) > 2 else ("", name)
+
+
+def _table(rows: Sequence[tuple[str, str]], number: bool) -> str:
+    kind = " class=number" if number else ""
+    body = "".join(f"<tr><td>{html.escape(k)}<td{kind}>{v}" for k, v in rows)
+    return f"<table>{body}</table>"

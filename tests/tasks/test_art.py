@@ -1,0 +1,167 @@
+"""The stage art: what its losses count, the decoder that begins as it was, samples by seed."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import art
+from gen_jax.common.errors import UserError
+from gen_jax.tasks import build_task
+
+COUNT = 4
+
+
+@functools.cache
+def made(arg="debug"):
+    """A task, its parameters (nowhere zero but for the decoder's), frozen VQ-VAE and a batch."""
+    config = art.get_config(arg)
+    vqvae = build_task(config.requires.vqvae.task.to_dict())
+    task = build_task(config.task.to_dict(), {"vqvae": vqvae})
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": jnp.asarray(rng.integers(0, 256, (COUNT, 16, 16, 3)), jnp.uint8),
+        "tokens": jnp.asarray(rng.integers(3, 200, (COUNT, 24)), jnp.int32),
+        "token_mask": jnp.arange(24)[None] < jnp.asarray([[24], [5], [9], [2]]),
+    }
+    params, extra = vqvae.init(jax.random.key(0), batch)
+    frozen = {"vqvae": vqvae.as_frozen({"params": params, "extra": extra})}
+    params, _ = task.init(jax.random.key(1), batch)
+    params["model"]["prior"] = jax.tree.map(
+        lambda p: p + 0.2 * jnp.asarray(rng.standard_normal(p.shape), p.dtype),
+        params["model"]["prior"],
+    )
+    return task, params, frozen, batch
+
+
+def rngs(task):
+    return {name: jax.random.key(i) for i, name in enumerate(task.rng_streams)}
+
+
+def test_the_loss_is_of_hidden_codes_alone():
+    task, params, frozen, batch = made()
+    task = dataclasses.replace(task, drop_text=0.0)
+    loss, (metrics, _) = task._loss(params["model"], params, {}, batch, rngs(task), frozen)
+    assert float(loss) == pytest.approx(float(metrics["model/prior_nll"]))
+    codes = task.vqvae.codes(frozen["vqvae"], batch["image"].astype(jnp.float32) / 127.5 - 1)
+    logits, hidden = task._logits(
+        params["model"], codes.reshape(COUNT, -1), *task._heard(params["model"], batch, frozen),
+        rngs(task)["hide"], rngs(task)["dropout"],
+    )  # fmt: skip
+    log_p = jax.nn.log_softmax(logits)
+    picked = np.take_along_axis(np.asarray(log_p), np.asarray(codes).reshape(COUNT, -1, 1), -1)
+    want = -picked[..., 0][np.asarray(hidden)].mean()
+    assert float(loss) == pytest.approx(want, rel=1e-5)
+    assert 0 < hidden.sum() < hidden.size
+
+
+def test_an_ordered_prior_counts_every_code():
+    task, params, frozen, batch = made("debug,prior=ordered")
+    _, counted = task._logits(
+        params["model"], jnp.zeros((COUNT, 16), jnp.int32),
+        *task._heard(params["model"], batch, frozen), jax.random.key(0),
+    )  # fmt: skip
+    assert counted.all()
+
+
+def test_label_smoothing_mixes_with_even_codes():
+    task, params, frozen, batch = made()
+    plain = task._loss(params["model"], params, {}, batch, rngs(task), frozen)
+    smooth = dataclasses.replace(task, label_smoothing=0.2)
+    mixed = smooth._loss(params["model"], params, {}, batch, rngs(task), frozen)
+    nll = float(plain[0])
+    # Even codes cost ln K at the least.
+    assert float(mixed[0]) >= 0.8 * nll + 0.2 * np.log(task.prior.num_codes) - 1e-4
+    assert float(mixed[1][0]["model/prior_nll"]) == pytest.approx(nll)
+
+
+def test_the_decoder_begins_as_it_was_and_deaf():
+    task, params, frozen, batch = made("debug,joint")
+    grid = jnp.asarray(np.random.default_rng(1).integers(0, 32, (COUNT, *task.vqvae.grid)), jnp.int32)
+    heard = task._heard(params["model"], batch, frozen)
+    now = task._images(params["model"], frozen, grid, *heard)
+    np.testing.assert_array_equal(now, task.vqvae.images(frozen["vqvae"], grid))
+    moved = jax.tree.map(lambda p: p + 0.05, params["model"]["decoder"])
+    later = {**params["model"], "decoder": moved}
+    a = task._images(later, frozen, grid, *heard)
+    b = task._images(later, frozen, grid, -heard[0], heard[1])
+    assert np.abs(np.asarray(a - now)).max() > 1e-3, "what is learnt does nothing"
+    assert np.abs(np.asarray(a - b)).max() > 1e-4, "it does not hear"
+
+
+def test_the_joint_loss_has_both_parts():
+    task, params, frozen, batch = made("debug,joint")
+    loss, (metrics, _) = task._loss(params["model"], params, {}, batch, rngs(task), frozen)
+    parts = [float(metrics[f"model/{n}"]) for n in ("prior_nll", "image_l1", "image_l2")]
+    assert float(loss) == pytest.approx(sum(parts), rel=1e-5)
+    grads = jax.grad(lambda p: task._loss(p, params, {}, batch, rngs(task), frozen)[0])(
+        params["model"]
+    )
+    for name in ("prior", "decoder", "text_encoder"):
+        assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(grads[name])) > 0, name
+
+
+@pytest.mark.parametrize("arg", ["debug", "debug,prior=ordered"])
+def test_a_sample_is_of_its_seed_and_text_alone(arg):
+    task, params, frozen, batch = made(arg)
+    variables = {"params": params, "extra": {}}
+    asked = {k: batch[k] for k in ("tokens", "token_mask")}
+    asked["seed"] = jnp.asarray([5, 6, 7, 5], jnp.uint32)
+    draw = jax.jit(lambda b: task._generate(variables, b, {}, frozen))
+    whole = draw(asked)
+    alone = draw({k: v[1:2] for k, v in asked.items()})
+    np.testing.assert_array_equal(whole["codes"][1:2], alone["codes"])
+    assert (np.asarray(whole["codes"][0]) != np.asarray(whole["codes"][1])).any()
+    assert (np.asarray(whole["codes"][0]) != np.asarray(whole["codes"][3])).any(), "text is deaf"
+    assert (whole["codes"] >= 0).all() and (whole["codes"] < task.prior.num_codes).all()
+    assert whole["image"].shape == (COUNT, 16, 16, 3)
+
+
+def test_guidance_is_by_scale():
+    task, params, frozen, batch = made()
+    variables = {"params": params, "extra": {}}
+    asked = {**{k: batch[k] for k in ("tokens", "token_mask")}, "seed": jnp.arange(4, dtype=jnp.uint32)}
+    codes = lambda task, **more: np.asarray(task._generate(variables, {**asked, **more}, {}, frozen)["codes"])  # noqa: E731
+    none = dataclasses.replace(task, guidance_scale=1.0)
+    np.testing.assert_array_equal(codes(none), codes(task, guidance=jnp.ones(4)))
+    assert (codes(none) != codes(task)).any()
+    # A scale of nought is the empty text's.
+    unheard = {k: v for k, v in asked.items() if k == "seed"}
+    blank = np.asarray(none._generate(variables, unheard, {}, frozen)["codes"])
+    np.testing.assert_array_equal(codes(task, guidance=jnp.zeros(4)), blank)
+
+
+def test_random_codes_are_even():
+    task, params, frozen, _ = made()
+    seeds = {"seed": jnp.arange(64, dtype=jnp.uint32)}
+    out = task._random({"params": params, "extra": {}}, seeds, {}, frozen)["image"]
+    assert out.shape == (64, 16, 16, 3) and len(np.unique(np.asarray(out).reshape(64, -1), axis=0)) == 64
+
+
+def test_scores_are_of_each_picture():
+    task, params, frozen, batch = made("debug,prior=ordered")
+    out = task._score({"params": params, "extra": {}}, batch, rngs(task), frozen)["nll"]
+    alone = task._score(
+        {"params": params, "extra": {}}, {k: v[2:3] for k, v in batch.items()}, rngs(task), frozen
+    )["nll"]
+    np.testing.assert_allclose(out[2:3], alone, rtol=1e-5)
+
+
+def test_what_makes_no_sense_is_refused():
+    config = art.get_config("debug")
+    with pytest.raises(UserError, match="config.frozen.vqvae"):
+        build_task(config.task.to_dict())
+    vqvae = {"vqvae": build_task(config.requires.vqvae.task.to_dict())}
+    for key, value, words in (
+        ("num_inference_steps", 0, "num_inference_steps=0"), ("prior", None, "prior is missing"),
+    ):  # fmt: skip
+        values = {**config.task.to_dict(), key: value}
+        if value is None:
+            del values[key]
+        with pytest.raises(UserError, match=words):
+            build_task(values, vqvae)
+    with pytest.raises(UserError, match="prior=x"):
+        art.get_config("prior=x")

@@ -1,0 +1,109 @@
+"""The VQ-VAE stage: the codebook on one and on eight devices, what it learns, what it refuses."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import vqvae
+from gen_jax.common.errors import UserError
+from gen_jax.parallel import sharding
+from gen_jax.parallel.mesh import make_mesh
+from gen_jax.tasks import build_task
+from gen_jax.training import optim, rngs
+from gen_jax.training import state as state_lib
+from gen_jax.training.step import make_train_step
+
+BATCH = 16
+
+
+def made(arg="debug", **quantizer):
+    config = vqvae.get_config(arg).unlock()
+    config.task.quantizer.update(quantizer)
+    return build_task(config.task.to_dict())
+
+
+def batch(step):
+    """Pictures of few colours, so that there is something to learn."""
+    rng = np.random.default_rng(step)
+    low = rng.choice(4, (BATCH, 4, 4))
+    colours = np.array([[20, 20, 60], [200, 40, 40], [240, 240, 200], [40, 160, 90]], np.uint8)
+    return {"image": colours[low].repeat(4, 1).repeat(4, 2)}
+
+
+@functools.cache
+def trained(devices, steps, task):
+    mesh = make_mesh({"fsdp": devices}, jax.devices()[:devices])
+    optimizers = {"model": optim.make_optimizer({"learning_rate": 1e-3, "schedule": "constant"}, 10)}
+    state = state_lib.create_state(task, optimizers, (), mesh, ((".*", "fsdp"),), seed=0)
+    step = jax.jit(make_train_step(task, optimizers))
+    metrics = []
+    for i in range(steps):
+        rows = jax.device_put(batch(i), sharding.batch_sharding(mesh))
+        state, m = step(state, rows, {}, rngs.root_key(0))
+        metrics.append(jax.device_get(m))
+    return jax.device_get(state), metrics
+
+
+@pytest.mark.parametrize("arg", ["debug", "debug,quantizer=residual"])
+def test_the_codebook_of_eight_devices_is_that_of_one(arg):
+    task = made(arg, restart_below=0.6, decay=0.8)
+    one, m1 = trained(1, 50, task)
+    eight, m8 = trained(8, 50, task)
+    assert sum(m["model/restarted"] for m in m1) > 5, "nothing was restarted"
+    assert [m["model/restarted"] for m in m1] == [m["model/restarted"] for m in m8]
+    for a, b in zip(jax.tree.leaves(one.extra), jax.tree.leaves(eight.extra)):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1.0, np.abs(a).max()))
+    for a, b in zip(m1, m8):
+        np.testing.assert_allclose(a["model/loss"], b["model/loss"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("arg", ["debug", "debug,quantizer=residual", "debug,quantizer=fsq,codes=256"])
+def test_it_learns_a_small_world(arg):
+    _, metrics = trained(1, 120, made(arg))
+    assert metrics[-1]["model/psnr"] > metrics[0]["model/psnr"] + 3.0
+    assert metrics[-1]["model/perplexity"] > 3.0
+    assert all(m["nonfinite"] == 0 for m in metrics)
+
+
+def test_predictions_go_through_codes_alone():
+    task = made()
+    state, _ = trained(1, 2, task)
+    variables = jax.tree.map(jnp.asarray, {"params": state.params, "extra": state.extra})
+    fns, rows = task.predict_fns(), {"image": jnp.asarray(batch(0)["image"])}
+    whole = fns["reconstruct"](variables, rows, {}, {})
+    codes = fns["encode"](variables, rows, {}, {})["codes"]
+    assert codes.shape == (BATCH, *task.grid) and codes.dtype == jnp.int32
+    np.testing.assert_array_equal(whole["codes"], codes)
+    parts = fns["decode"](variables, {"codes": codes}, {}, {})
+    np.testing.assert_array_equal(parts["image"], whole["image"])
+
+
+def test_running_counts_are_of_the_codes():
+    state, metrics = trained(1, 2, made())
+    counts = state.extra["code_counts"]
+    assert counts.sum() == pytest.approx((1 - 0.99**2) * BATCH * 16, rel=1e-5)
+
+
+@pytest.mark.parametrize("change,words", [
+    (lambda c: c.task.quantizer.update(name="none"), "quantizer.name"),
+    (lambda c: c.task.update(image_size=18), "not divisible by 4"),
+    (lambda c: c.task.autoencoder.update(patch_size=3), "not divisible by 6"),
+    (lambda c: c.task.__delattr__("quantizer"), "quantizer is missing"),
+])  # fmt: skip
+def test_what_makes_no_sense_is_refused(change, words):
+    config = vqvae.get_config("debug").unlock()
+    change(config)
+    with pytest.raises(UserError, match=words):
+        build_task(config.task.to_dict())
+
+
+@pytest.mark.parametrize("arg,words", [
+    ("size=huge", "size=huge"), ("quantizer=rq", "quantizer=rq"),
+    ("quantizer=fsq,codes=300", "codes=300"),
+])  # fmt: skip
+def test_wrong_arguments_are_refused(arg, words):
+    with pytest.raises(UserError, match=words):
+        vqvae.get_config(arg)
