@@ -1,0 +1,201 @@
+"""Evaluators of codes, samples and adjectives, on predictors whose answers are known."""
+
+import base64
+import re
+
+import numpy as np
+import pytest
+
+from gen_jax.common.errors import NoSplit
+from gen_jax.data import art_words
+from gen_jax.evaluation import Predictor, Result, html_report, run_all
+from gen_jax.evaluation.adjectives import Adjectives
+from gen_jax.evaluation.art_samples import ArtSamples
+from gen_jax.evaluation.codes import Codes, code_map, use_of
+from gen_jax.evaluation.memorisation import MemorisationAudit
+from gen_jax.metrics.memorisation import memorisation
+
+SIDE = 32
+
+
+class Known:
+    """Data of so many random pictures, each split its own; a record a picture."""
+
+    label_names, captions, source, folder = (), {}, "known", None
+
+    def __init__(self, **counts):
+        self._counts = counts
+
+    def read(self, split, count):
+        if split not in self._counts:
+            raise NoSplit(f"no split {split}")
+        count = min(count, self._counts[split])
+        rng = np.random.default_rng(sum(map(ord, split)))
+        low = rng.integers(0, 256, (count, 4, 4, 3)).astype(np.uint8)
+        image = low.repeat(SIDE // 4, 1).repeat(SIDE // 4, 2)
+        tokens = np.zeros((count, 4), np.int32)
+        return {"image": image, "tokens": tokens, "token_mask": tokens == 0, "index": np.arange(count)}
+
+    def records(self, split, indices):
+        return [type("Record", (), {"captions": ()}) for _ in indices]
+
+    def tokenize(self, texts):
+        """The text itself, for predictors that answer it."""
+        ids = np.array([[*map(ord, t.ljust(24)[:24])] for t in texts], np.int32)
+        return {"tokens": ids, "token_mask": ids > 0}
+
+
+class Answers(Predictor):
+    """A predictor of functions of a batch."""
+
+    def __init__(self, num_codes=8, **functions):
+        self._functions = functions
+        quantizer = type("Quantizer", (), {"num_codes": num_codes})
+        self.task = type("Task", (), {"quantizer": quantizer, "features": None})
+
+    def batched(self, name, batch, batch_size):
+        return self._functions[name](batch)
+
+
+def texts(batch):
+    return ["".join(map(chr, row)).strip() for row in batch["tokens"]]
+
+
+def obedient(batch):
+    """Pictures that are dark where "dark" or "gloomy" is asked for, else bright."""
+    rng = np.random.default_rng(0)
+    level = [40 if set(t.split()) & {"dark", "gloomy", "murky"} else 200 for t in texts(batch)]
+    noise = rng.integers(0, 20, (len(level), SIDE, SIDE, 3))
+    return {"image": (noise + np.array(level)[:, None, None, None]).astype(np.uint8)}
+
+
+def deaf(batch):
+    rng = np.random.default_rng(1)
+    return {"image": rng.integers(0, 256, (len(batch["seed"]), SIDE, SIDE, 3)).astype(np.uint8)}
+
+
+def test_adjectives_that_are_heard():
+    found = Adjectives(per_word=8, words=("dark", "bright"))(Answers(generate=obedient), Known())
+    m = found.metrics
+    assert m["adjective_accuracy/dark"] == m["adjective_accuracy/bright"] == 1.0
+    assert m["adjective_accuracy_shuffled"] == pytest.approx(0.5, abs=0.05)
+    # Of dark's three paraphrases it knows two; of bright's none, but bright is what it makes then.
+    assert m["paraphrase_accuracy/dark"] == pytest.approx(6 / 8 + 2 / 8 * 0.5, abs=0.13)
+    assert m["paraphrase_accuracy/bright"] == 1.0
+    assert set(found.pictures) == {"adjectives", "opposites", "adjectives_worst"}
+
+
+def test_adjectives_that_are_not():
+    found = Adjectives(per_word=32, paraphrases=False)(Answers(generate=deaf), Known()).metrics
+    assert found["adjective_accuracy"] == pytest.approx(0.5, abs=0.06)
+    assert len([k for k in found if k.startswith("adjective_accuracy/")]) == len(
+        art_words.load().adjectives
+    )
+    assert not any(k.startswith("paraphrase") for k in found)
+
+
+def test_codes_are_counted_and_the_worst_are_shown():
+    data = Known(val=12)
+
+    def reconstruct(batch):
+        image = batch["image"].copy()
+        image[3] = 0  # one is lost
+        codes = np.zeros((len(image), 2, 2, 1), np.int32)
+        codes[0, 0, 0] = 5
+        return {"image": image, "codes": codes}
+
+    found = Codes(count=12, shown=1)(Answers(reconstruct=reconstruct), data)
+    assert found.metrics["usage"] == 2 / 8 and 1.0 < found.metrics["perplexity"] < 1.2
+    assert found.warnings == ()
+    original = data.read("val", 12)["image"][3].repeat(4, 0).repeat(4, 1)  # as sheets enlarge
+    side = len(original)
+    sheet = found.pictures["reconstruction_worst"]
+    assert any(
+        (sheet[y : y + side, x : x + side] == original).all() for y in range(9) for x in range(9)
+    ), "the worst is not shown"
+    missing = Codes(count=4)(Answers(reconstruct=reconstruct), Known(train=12))
+    assert len(missing.warnings) == 1 and "no split 'val'" in missing.warnings[0]
+
+
+def test_use_of_codes():
+    even = np.arange(8).reshape(2, 2, 2, 1)
+    assert use_of(even, 8) == {"usage": 1.0, "perplexity": pytest.approx(8.0)}
+    assert use_of(np.zeros((2, 2, 2, 1), int), 8) == {"usage": 1 / 8, "perplexity": 1.0}
+    picture = code_map(np.array([[0, 1], [1, 0]]), 8)
+    assert picture.shape == (8, 8, 3) and (picture[:4, :4] == picture[4:, 4:]).all()
+    assert (picture[:4, :4] != picture[:4, 4:]).any()
+
+
+def test_samples_beside_the_best_and_the_worst():
+    data = Known(train=80, val=40)
+    real = data.read("train", 80)["image"]
+
+    def generate(batch):
+        return {"image": real[40 : 40 + len(batch["seed"])][::-1]}
+
+    def random(batch):
+        return deaf(batch)
+
+    predict = Answers(
+        generate=generate, random=random, reconstruct=lambda b: {"image": b["image"] // 8 * 7 + 16}
+    )
+    m = ArtSamples(count=40, batch_size=8)(predict, data).metrics
+    assert m["kid"] < m["kid_reconstructions"] < m["kid_random"]
+    assert m["kid_low"] <= m["kid"] <= m["kid_high"]
+    assert m["kid_over_random"] == pytest.approx(m["kid"] / m["kid_random"])
+    assert m["precision"] == 1.0 and m["recall"] == 1.0
+    few = ArtSamples(count=40)(predict, Known(train=10))
+    assert few.metrics == {} and "too few" in few.warnings[0]
+
+
+def test_copies_are_told_before_any_number():
+    data = Known(train=60, val=60)
+    train = data.read("train", 60)["image"]
+
+    def copies(batch):
+        return {"image": train[: len(batch["seed"])]}
+
+    def fresh(batch):
+        return {"image": Known(other=60).read("other", 60)["image"][: len(batch["seed"])]}
+
+    audit = MemorisationAudit(count=60, train=60, split="val")
+    copied, free = (audit(Answers(generate=g), data) for g in (copies, fresh))
+    assert copied.metrics["copies"] == 1.0 and copied.metrics["nearest_chance"] < 1e-6
+    assert "nearer to the training images" in copied.warnings[0]
+    assert free.warnings == () and free.metrics["nearest_chance"] > 0.01
+
+
+def test_chance_of_the_audit_is_even_for_equal_sets():
+    rng = np.random.default_rng(0)
+    train = rng.standard_normal((100, 6))
+    chances = [
+        memorisation(rng.standard_normal((40, 6)), train, rng.standard_normal((40, 6))).chance
+        for _ in range(100)
+    ]
+    assert 0.35 < np.mean(chances) < 0.65 and np.mean(np.array(chances) < 0.1) < 0.2
+
+
+def test_warnings_of_all_evaluators_come_once():
+    class One:
+        def __call__(self, predict, data):
+            return Result({"x": 1.0}, warnings=("look out",))
+
+    both = run_all({"a": ("s", One()), "b": ("t", One())}, Answers(), Known())
+    assert both.warnings == ("look out",) and both.metrics == {"s/x": 1.0, "t/x": 1.0}
+
+
+def test_the_report_says_warnings_first_and_needs_no_other_file(tmp_path):
+    picture = tmp_path / "a.png"
+    picture.write_bytes(b"\x89PNG...")
+    path = tmp_path / "r.html"
+    html_report.write(
+        path, "art: <run>", {"art/kid": 0.25, "art/accuracy/dark": 1.0, "art/accuracy/bright": 0.5},
+        [picture], warnings=("copies & more",), notes={"art/kid": "biased"}, facts={"steps": "9"},
+    )  # fmt: skip
+    text = path.read_text()
+    body = text[text.index("<h1>") :]
+    assert body.index("copies &amp; more") < body.index("0.2500")
+    assert "&lt;run&gt;" in body and "<run>" not in body and "biased" in body
+    assert re.search(r"<h2>art/accuracy</h2>\s*<table><tr><td>bright.*dark", body)
+    assert base64.b64encode(b"\x89PNG...").decode() in body
+    assert "src=\"a.png" not in body and "http" not in body
