@@ -207,9 +207,7 @@ def theirs(args, compiled: bool = False):
         wrap = torch.compile if compiled else lambda f: f
         if kind == "train":
             weights = autoencoder_weights(args.size)
-            return vqvae_twin.train(
-                weights, CODES, images(args), device, cast, wrap, LEARNING_RATE
-            )
+            return vqvae_twin.train(weights, CODES, images(args), device, cast, wrap, LEARNING_RATE)
         if kind == "search":
             return vqvae_twin.search(*latents(args, int(rest[0])), device, wrap)
         weights = prior_weights(args.size, rest[0] == "ordered")

@@ -144,9 +144,7 @@ def _transformer(weights, heads: int, device: str):
         return F.linear(x, params[f"{name}/kernel"].T, params.get(f"{name}/bias"))
 
     def norm(x, name):
-        return F.layer_norm(
-            x, x.shape[-1:], params[f"{name}/scale"], params[f"{name}/bias"], 1e-5
-        )
+        return F.layer_norm(x, x.shape[-1:], params[f"{name}/scale"], params[f"{name}/bias"], 1e-5)
 
     def split(x):
         return x.view(*x.shape[:2], heads, -1).transpose(1, 2)

@@ -51,9 +51,7 @@ def get_config(arg=None):
         config.task = dict(
             name="art",
             prior=_prior(arg),
-            text_encoder=common.text_encoder(
-                arg.encoder, _LENGTH, hidden_size=128, minilm=_MINILM
-            ),
+            text_encoder=common.text_encoder(arg.encoder, _LENGTH, hidden_size=128, minilm=_MINILM),
             drop_text=0.1,
             label_smoothing=0.0,
             decoder_weight=1.0 if arg.joint else 0.0,

@@ -10,8 +10,8 @@ by 8. `codes=` sets the size of the codebook. `quantizer=`
     residual    two codes at each place, the second for what the first leaves over
     fsq         a fixed grid instead of a codebook, of about `codes` values
 
-`size=small` (default) is for CPUs, 1.3M parameters; `size=base` for an accelerator, 9.0M, in bfloat16. LPIPS
-takes the place of the perceptual term that needs no weights by
+`size=small` (default) is for CPUs, 1.3M parameters; `size=base` for an accelerator, 9.0M, in
+bfloat16. LPIPS takes the place of the perceptual term that needs no weights by
 
     --config.task.perceptual=lpips \
     --config.task.perceptual_encoder=lpips-st-alex:stlpips_alex_backbone.safetensors

@@ -33,7 +33,9 @@ _STUDY = flags.DEFINE_string("study", "", "Name of an Optuna study; without one,
 _TRIALS = flags.DEFINE_integer("trials", None, "Trials in all; a grid's own number by default.")
 _OUT = flags.DEFINE_string("out", None, "Folder of the sweep.")
 _METRIC = flags.DEFINE_string(
-    "metric", None, "Of report.json, such as vqvae/psnr; the recipe's training.best_metric if unset."
+    "metric",
+    None,
+    "Of report.json, such as vqvae/psnr; the recipe's training.best_metric if unset.",
 )
 _MODE = flags.DEFINE_enum("mode", None, ["min", "max"], "Which of its values is best.")
 _WORKERS = flags.DEFINE_integer("workers", 1, "Trials at the same time.")

@@ -84,9 +84,7 @@ class Vocabulary:
     @functools.cached_property
     def by_word(self) -> dict[str, Adjective]:
         """Word or paraphrase -> its adjective."""
-        return {
-            w: a for a in self.adjectives.values() for w in (*a.words, *a.paraphrases)
-        }
+        return {w: a for a in self.adjectives.values() for w in (*a.words, *a.paraphrases)}
 
     @functools.cached_property
     def words(self) -> frozenset[str]:
@@ -172,7 +170,9 @@ def _phrase(adjective, confidence, values, rng):
     word = _pick(adjective.words, rng)
     if rng.random() >= _MODIFIED:
         return word
-    true = [m for m, rule in load().modifiers.items() if _holds(rule, adjective, confidence, values)]
+    true = [
+        m for m, rule in load().modifiers.items() if _holds(rule, adjective, confidence, values)
+    ]
     return f"{_pick(true, rng)} {word}" if true else word
 
 

@@ -1,4 +1,4 @@
-"""Are the captions of a folder fit to train on? Words, grammar, repeats, coverage, agreement, truth.
+"""Are the captions of a folder fit to train on? Words, grammar, repeats, agreement and truth.
 
 docs/annotation.md has the rules that annotators follow.
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from gen_jax.common.errors import UserError
 from gen_jax.data import art_attributes, art_words, captions, images
-from gen_jax.metrics.agreement import cohen_kappa
+from gen_jax.data.agreement import cohen_kappa
 
 LEAST_SEEN = 5  # captions that an adjective wants
 LEAST_KAPPA = 0.6  # "substantial" in Landis and Koch (Biometrics 33, 1977)

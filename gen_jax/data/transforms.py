@@ -240,7 +240,7 @@ def mirrored_features(names: Sequence[str], probability: float = 0.5) -> Transfo
 
 
 def symmetric() -> Transform:
-    """As `turn_and_flip`, except where a caption names a side or "no_flip" is among the attributes."""
+    """As `turn_and_flip`, except where a caption names a side or "no_flip" is an attribute."""
     turn = turn_and_flip()
 
     def run(example: Example, rng: np.random.Generator) -> Example:

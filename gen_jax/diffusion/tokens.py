@@ -15,7 +15,7 @@ LogitsFn = Callable[[jax.Array], jax.Array]
 
 
 def cosine_schedule(time: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """Share of the codes that is hidden at `time`, from 1 at 0 to 0 at 1 (arXiv 2202.04200, 3.2)."""
+    """Share of the codes hidden at `time`, from 1 at 0 to 0 at 1 (arXiv 2202.04200, 3.2)."""
     return jnp.cos(0.5 * jnp.pi * time)
 
 

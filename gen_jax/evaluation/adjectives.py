@@ -44,7 +44,9 @@ class Adjectives:
         chosen = [known[name] for name in self.words or known]
         prompts = {a.name: [a.name] * self.per_word for a in chosen}
         asked = self._samples(predict, data, prompts)
-        against = self._samples(predict, data, {a.name: [a.opposite] * self.per_word for a in chosen})
+        against = self._samples(
+            predict, data, {a.name: [a.opposite] * self.per_word for a in chosen}
+        )
         accuracy = _accuracy(chosen, asked, against)
         metrics = _named("adjective_accuracy", accuracy)
         metrics["adjective_accuracy_shuffled"] = _shuffled(chosen, asked, against)

@@ -80,7 +80,9 @@ class ArtSamples:
         prompts = _prompts(data, {k: v[:shown] for k, v in mine.items()})
         shown_pictures = {
             "samples": pictures.grid(made[:shown], prompts, columns=6),
-            "samples_worst": pictures.grid(made[worst], [f"{d:.1f}" for d in far[worst]], columns=6),
+            "samples_worst": pictures.grid(
+                made[worst], [f"{d:.1f}" for d in far[worst]], columns=6
+            ),
             "random_codes": pictures.grid(found["kid_random"][:shown], columns=6),
         }
         return Result(metrics, shown_pictures, warnings=warnings)

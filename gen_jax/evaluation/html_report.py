@@ -10,7 +10,8 @@ from gen_jax.common import files
 _STYLE = """
 body { font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em; color: #222 }
 table { border-collapse: collapse; margin: 1em 0 } td, th { padding: .2em .8em; text-align: left }
-td.number { text-align: right; font-variant-numeric: tabular-nums } tr { border-bottom: 1px solid #ddd }
+td.number { text-align: right; font-variant-numeric: tabular-nums }
+tr { border-bottom: 1px solid #ddd }
 p.warning { background: #fff3cd; border-left: 4px solid #e0a800; padding: .6em 1em }
 img { max-width: 100%; image-rendering: pixelated } figure { margin: 1.5em 0 }
 figcaption { color: #555 }

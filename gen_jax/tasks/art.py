@@ -1,4 +1,4 @@
-"""The stage of pictures by adjectives: a prior over the codes of a trained VQ-VAE, which hears text.
+"""The stage of pictures by adjectives: a prior over a trained VQ-VAE's codes, which hears text.
 
 With `decoder_weight` the decoder is fine-tuned along and hears the text, too.
 """
@@ -276,9 +276,9 @@ class ArtTask:
     def _random(self, variables, batch, rngs, frozen):
         """Pictures of codes that are drawn evenly: what a VQ-VAE is without a prior."""
         keys = jax.vmap(jax.random.key)(batch["seed"].astype(jnp.uint32))
-        grid = jax.vmap(
-            lambda k: jax.random.randint(k, self.prior.grid, 0, self.prior.num_codes)
-        )(keys)
+        grid = jax.vmap(lambda k: jax.random.randint(k, self.prior.grid, 0, self.prior.num_codes))(
+            keys
+        )
         y = self.vqvae.images(frozen["vqvae"], grid)
         return {"image": first_stage.to_pixels(y)}
 

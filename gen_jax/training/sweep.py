@@ -193,9 +193,7 @@ def _more(study: optuna.Study, plan: Plan) -> bool:
     trials = study.get_trials(deepcopy=False)
     # One that failed by itself counts, or it would be tried for ever.
     begun = sum(
-        "error" in t.user_attrs
-        if t.state == TrialState.FAIL
-        else t.state != TrialState.WAITING
+        "error" in t.user_attrs if t.state == TrialState.FAIL else t.state != TrialState.WAITING
         for t in trials
     )
     waiting = any(t.state == TrialState.WAITING for t in trials)

@@ -8,7 +8,7 @@ import pytest
 
 from gen_jax.common.errors import UserError
 from gen_jax.data import caption_check
-from gen_jax.metrics.agreement import cohen_kappa
+from gen_jax.data.agreement import cohen_kappa
 from tests.processes import call, one_line_error
 
 
@@ -65,7 +65,9 @@ def test_duplicates_and_coverage(folder):
 def test_annotators_who_disagree_are_named(folder):
     rows = [("dark.png", "dark, calm", {"annotator": "ann"}),
             ("noise.png", "busy", {"annotator": "ann"})]  # fmt: skip
-    same = caption_check.check(write(folder, *rows, *[(f, c, {"annotator": "bob"}) for f, c, _ in rows]))
+    same = caption_check.check(
+        write(folder, *rows, *[(f, c, {"annotator": "bob"}) for f, c, _ in rows])
+    )
     assert same.kappa[("ann", "bob")] == (1.0, 2)
     other = [("dark.png", "smooth", {"annotator": "bob"}),
              ("noise.png", "rough", {"annotator": "bob"})]  # fmt: skip

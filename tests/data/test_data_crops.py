@@ -92,9 +92,7 @@ def test_a_damaged_picture_is_one_damaged_file(tmp_path):
     info = prepare(source, tmp_path / "out")
     assert info.quality["rejected"]["corrupt"] == 1
     with pytest.raises(UserError, match="max_bad=0"):
-        prepare(
-            source, tmp_path / "none", rules=plan.Rules(max_bad=0, near_duplicates=False)
-        )
+        prepare(source, tmp_path / "none", rules=plan.Rules(max_bad=0, near_duplicates=False))
 
 
 @pytest.mark.parametrize("more,words", [

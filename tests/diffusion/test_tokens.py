@@ -1,5 +1,7 @@
 """Sampling of codes: schedules, hiding, and both ways of drawing against what they must give."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,7 +48,7 @@ def test_parallel_decode_asks_so_often_and_leaves_nothing_hidden(steps):
     assert len(seen) == steps and out.shape == (len(KEYS), N)
     assert (out >= 0).all() and (out < K).all()
     hidden = [int((ids == K).sum(-1).max()) for ids in seen]
-    assert hidden[0] == N and all(a > b for a, b in zip(hidden, hidden[1:]))
+    assert hidden[0] == N and all(a > b for a, b in itertools.pairwise(hidden))
 
 
 def test_what_is_kept_stays():

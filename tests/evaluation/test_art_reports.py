@@ -34,7 +34,12 @@ class Known:
         low = rng.integers(0, 256, (count, 4, 4, 3)).astype(np.uint8)
         image = low.repeat(SIDE // 4, 1).repeat(SIDE // 4, 2)
         tokens = np.zeros((count, 4), np.int32)
-        return {"image": image, "tokens": tokens, "token_mask": tokens == 0, "index": np.arange(count)}
+        return {
+            "image": image,
+            "tokens": tokens,
+            "token_mask": tokens == 0,
+            "index": np.arange(count),
+        }
 
     def records(self, split, indices):
         return [type("Record", (), {"captions": ()}) for _ in indices]
@@ -198,4 +203,4 @@ def test_the_report_says_warnings_first_and_needs_no_other_file(tmp_path):
     assert "&lt;run&gt;" in body and "<run>" not in body and "biased" in body
     assert re.search(r"<h2>art/accuracy</h2>\s*<table><tr><td>bright.*dark", body)
     assert base64.b64encode(b"\x89PNG...").decode() in body
-    assert "src=\"a.png" not in body and "http" not in body
+    assert 'src="a.png' not in body and "http" not in body

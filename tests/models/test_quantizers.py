@@ -46,7 +46,9 @@ def test_k_means_finds_clusters():
     z = np.concatenate([c + 0.01 * draw(i, 50, 3) for i, c in enumerate(centres)])
     # Lloyd's iterations can start two in one cluster: the best of a few starts is what k-means is.
     runs = [k_means(jnp.asarray(z), 4, jax.random.key(i)) for i in range(5)]
-    best = min(runs, key=lambda r: ((z[:, None] - np.asarray(r[0])[None]) ** 2).sum(-1).min(1).sum())
+    best = min(
+        runs, key=lambda r: ((z[:, None] - np.asarray(r[0])[None]) ** 2).sum(-1).min(1).sum()
+    )
     order = [int(np.argmin(((best[0] - c[None]) ** 2).sum(-1))) for c in centres]
     np.testing.assert_allclose(np.asarray(best[0])[order], centres, atol=0.02)
     np.testing.assert_array_equal(best[1], [50] * 4)
@@ -129,9 +131,7 @@ def test_prepare_starts_once():
     started = how.prepare(z, fresh, jax.random.key(1))
     assert np.abs(np.asarray(started["codes"]) - np.asarray(fresh["codes"])).max() > 0.1
     later = {**fresh, "updates": jnp.ones((), jnp.int32)}
-    np.testing.assert_array_equal(
-        how.prepare(z, later, jax.random.key(1))["codes"], fresh["codes"]
-    )
+    np.testing.assert_array_equal(how.prepare(z, later, jax.random.key(1))["codes"], fresh["codes"])
 
 
 @pytest.mark.parametrize("how", [
@@ -143,7 +143,7 @@ def test_codes_give_the_latents_back(how):
     book = how.prepare(z, how.init(jax.random.key(0)), jax.random.key(1))
     found = how(z, book)
     assert found.codes.shape == (2, 4, 4, how.depth) and found.codes.dtype == jnp.int32
-    assert 0 <= int(found.codes.min()) and int(found.codes.max()) < how.num_codes
+    assert int(found.codes.min()) >= 0 and int(found.codes.max()) < how.num_codes
     np.testing.assert_allclose(how.lookup(found.codes, book), found.latent, atol=1e-5)
 
 

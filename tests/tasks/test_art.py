@@ -80,7 +80,9 @@ def test_label_smoothing_mixes_with_even_codes():
 
 def test_the_decoder_begins_as_it_was_and_deaf():
     task, params, frozen, batch = made("debug,joint")
-    grid = jnp.asarray(np.random.default_rng(1).integers(0, 32, (COUNT, *task.vqvae.grid)), jnp.int32)
+    grid = jnp.asarray(
+        np.random.default_rng(1).integers(0, 32, (COUNT, *task.vqvae.grid)), jnp.int32
+    )
     heard = task._heard(params["model"], batch, frozen)
     now = task._images(params["model"], frozen, grid, *heard)
     np.testing.assert_array_equal(now, task.vqvae.images(frozen["vqvae"], grid))
@@ -123,8 +125,15 @@ def test_a_sample_is_of_its_seed_and_text_alone(arg):
 def test_guidance_is_by_scale():
     task, params, frozen, batch = made()
     variables = {"params": params, "extra": {}}
-    asked = {**{k: batch[k] for k in ("tokens", "token_mask")}, "seed": jnp.arange(4, dtype=jnp.uint32)}
-    codes = lambda task, **more: np.asarray(task._generate(variables, {**asked, **more}, {}, frozen)["codes"])  # noqa: E731
+    asked = {
+        **{k: batch[k] for k in ("tokens", "token_mask")},
+        "seed": jnp.arange(4, dtype=jnp.uint32),
+    }
+
+    def codes(task, **more):
+        out = task._generate(variables, {**asked, **more}, {}, frozen)
+        return np.asarray(out["codes"])
+
     none = dataclasses.replace(task, guidance_scale=1.0)
     np.testing.assert_array_equal(codes(none), codes(task, guidance=jnp.ones(4)))
     assert (codes(none) != codes(task)).any()
@@ -138,7 +147,10 @@ def test_random_codes_are_even():
     task, params, frozen, _ = made()
     seeds = {"seed": jnp.arange(64, dtype=jnp.uint32)}
     out = task._random({"params": params, "extra": {}}, seeds, {}, frozen)["image"]
-    assert out.shape == (64, 16, 16, 3) and len(np.unique(np.asarray(out).reshape(64, -1), axis=0)) == 64
+    assert (
+        out.shape == (64, 16, 16, 3)
+        and len(np.unique(np.asarray(out).reshape(64, -1), axis=0)) == 64
+    )
 
 
 def test_scores_are_of_each_picture():
@@ -152,7 +164,7 @@ def test_scores_are_of_each_picture():
 
 def test_what_makes_no_sense_is_refused():
     config = art.get_config("debug")
-    with pytest.raises(UserError, match="config.frozen.vqvae"):
+    with pytest.raises(UserError, match=r"config\.frozen\.vqvae"):
         build_task(config.task.to_dict())
     vqvae = {"vqvae": build_task(config.requires.vqvae.task.to_dict())}
     for key, value, words in (

@@ -36,7 +36,9 @@ def batch(step):
 @functools.cache
 def trained(devices, steps, task):
     mesh = make_mesh({"fsdp": devices}, jax.devices()[:devices])
-    optimizers = {"model": optim.make_optimizer({"learning_rate": 1e-3, "schedule": "constant"}, 10)}
+    optimizers = {
+        "model": optim.make_optimizer({"learning_rate": 1e-3, "schedule": "constant"}, 10)
+    }
     state = state_lib.create_state(task, optimizers, (), mesh, ((".*", "fsdp"),), seed=0)
     step = jax.jit(make_train_step(task, optimizers))
     metrics = []
@@ -60,7 +62,9 @@ def test_the_codebook_of_eight_devices_is_that_of_one(arg):
         np.testing.assert_allclose(a["model/loss"], b["model/loss"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("arg", ["debug", "debug,quantizer=residual", "debug,quantizer=fsq,codes=256"])
+@pytest.mark.parametrize(
+    "arg", ["debug", "debug,quantizer=residual", "debug,quantizer=fsq,codes=256"]
+)
 def test_it_learns_a_small_world(arg):
     _, metrics = trained(1, 120, made(arg))
     assert metrics[-1]["model/psnr"] > metrics[0]["model/psnr"] + 3.0
@@ -82,7 +86,7 @@ def test_predictions_go_through_codes_alone():
 
 
 def test_running_counts_are_of_the_codes():
-    state, metrics = trained(1, 2, made())
+    state, _ = trained(1, 2, made())
     counts = state.extra["code_counts"]
     assert counts.sum() == pytest.approx((1 - 0.99**2) * BATCH * 16, rel=1e-5)
 

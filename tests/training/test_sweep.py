@@ -50,7 +50,9 @@ def plan(tmp_path, dimensions, arguments=(), **more):
     program.write_text(PROGRAM)
     out = tmp_path / "out"
     out.mkdir(exist_ok=True)
-    values = dict(name="", trials=100, metric="toy/score", mode="max", prune=False, warmup=0, seed=0)
+    values = dict(
+        name="", trials=100, metric="toy/score", mode="max", prune=False, warmup=0, seed=0
+    )
     return sweep.Plan(
         arguments=tuple(arguments), space=dimensions, out=out,
         program=(sys.executable, str(program)), **{**values, **more},
@@ -117,17 +119,20 @@ def test_a_trial_that_fails_is_named_and_the_others_go_on(tmp_path, capsys):
     assert len(sweep.run(p, workers=1).trials) == 2, "it is not tried for ever"
 
 
+def process_of(plan):
+    """Another process that runs the plan's sweep."""
+    text = repr(plan).replace("PosixPath", "pathlib.PosixPath").replace("Plan(", "sweep.Plan(", 1)
+    code = "; ".join((
+        "import pathlib", "from gen_jax.training import sweep",
+        "from gen_jax.training.search_space import Dimension", f"sweep.run({text}, 1)",
+    ))  # fmt: skip
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment())
+
+
 def test_what_was_cut_off_is_taken_up_again_in_its_folder(tmp_path):
     dims = space(tmp_path, **{"task.beta": [0.4, 0.5]})
     p = plan(tmp_path, dims, ["--config.steps=4", "--config.pause=1.0"])
-    code = f"""
-import pathlib
-from gen_jax.training import sweep
-from gen_jax.training.search_space import Dimension
-sweep.run({p!r}, 1)
-""".replace("PosixPath", "pathlib.PosixPath")
-    code = code.replace("(Dimension", "(Dimension").replace("Plan(", "sweep.Plan(", 1)
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment())
+    process = process_of(p)
     started, deadline = p.out / "trials" / "0000" / "metrics.jsonl", time.monotonic() + 60
     while not started.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -147,12 +152,7 @@ sweep.run({p!r}, 1)
 def test_two_processes_share_a_grid(tmp_path):
     dims = space(tmp_path, **{"task.beta": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]})
     p = plan(tmp_path, dims, ["--config.pause=0.2"])
-    code = f"import pathlib\nfrom gen_jax.training import sweep\nfrom gen_jax.training.search_space import Dimension\nsweep.run({p!r}, 1)"
-    code = code.replace("PosixPath", "pathlib.PosixPath").replace("Plan(", "sweep.Plan(", 1)
-    both = [
-        subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment())
-        for _ in range(2)
-    ]
+    both = [process_of(p), process_of(p)]
     assert [b.wait(120) for b in both] == [0, 0]
     study = sweep.open_study(p)
     assert states(study) == ["COMPLETE"] * 6

@@ -58,7 +58,7 @@ class Quantizer(Protocol):
         """Codes to latents."""
 
 
-def usage_metrics(counts: Float[Array, "k"]) -> dict[str, jax.Array]:
+def usage_metrics(counts: Float[Array, " k"]) -> dict[str, jax.Array]:
     """How evenly codes are used.
 
     Returns:
@@ -70,7 +70,7 @@ def usage_metrics(counts: Float[Array, "k"]) -> dict[str, jax.Array]:
     return {"perplexity": jnp.exp(entropy), "usage": (counts > 0).astype(jnp.float32).mean()}
 
 
-def counts_of(codes: Int[Array, "n"], num_codes: int) -> Float[Array, "k"]:
+def counts_of(codes: Int[Array, "n"], num_codes: int) -> Float[Array, " k"]:
     """How often each code occurs."""
     return jnp.zeros((num_codes,), jnp.float32).at[codes].add(1.0)
 
@@ -81,8 +81,9 @@ def straight_through(z: Float[Array, "*n z"], q: Float[Array, "*n z"]) -> Float[
 
 
 def rotation_trick(z: Float[Array, "n z"], q: Float[Array, "n z"]) -> Float[Array, "n z"]:
-    """q as z rotated and scaled, both held fixed, so that gradients turn along (arXiv 2410.06424,
-    section 4): points of one cell are pushed apart or together, which a copied gradient cannot.
+    """The code as z rotated and scaled, both held fixed, so that gradients turn along (arXiv
+    2410.06424, section 4): points of one cell are pushed apart or together, which a copied gradient
+    cannot.
     """
     norm_z = jnp.linalg.norm(jax.lax.stop_gradient(z), axis=-1, keepdims=True)
     q = jax.lax.stop_gradient(q)

@@ -52,7 +52,7 @@ def nearest_code(
 
 def sums_by_code(
     z: Float[Array, "n z"], codes: Int[Array, "n"], num_codes: int, block: int = 4096
-) -> tuple[Float[Array, "k"], Float[Array, "k z"]]:
+) -> tuple[Float[Array, " k"], Float[Array, "k z"]]:
     """How many latents each code has, and their sum.
 
     Matrix products and no scattering, whose order of addition an accelerator leaves open: a
@@ -81,7 +81,7 @@ def sums_by_code(
 
 def k_means(
     z: Float[Array, "n z"], num_codes: int, rng: jax.Array, iterations: int = 10, block: int = 4096
-) -> tuple[Float[Array, "k z"], Float[Array, "k"]]:
+) -> tuple[Float[Array, "k z"], Float[Array, " k"]]:
     """Lloyd's iterations from random latents; a cell without any keeps its centre.
 
     With fewer latents than codes some start at the same place, and are told apart later.

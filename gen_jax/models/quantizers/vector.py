@@ -15,7 +15,7 @@ from gen_jax.models.quantizers.nearest import k_means, nearest_code, sums_by_cod
 
 @dataclasses.dataclass(frozen=True)
 class VectorQuantizer:
-    """Nearest codes (arXiv 1711.00937), each the moving average of what chose it (its appendix A.1).
+    """Nearest codes (arXiv 1711.00937), each the moving average of what chose it (appendix A.1).
 
     The codebook starts as the centres of the first batch, and a code that hardly anything chooses
     any more begins anew at a latent of the batch (arXiv 2005.00341, section 3.1). All sums are of
