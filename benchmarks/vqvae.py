@@ -6,8 +6,9 @@
 "train" is the trainer's step of configs/vqvae.py (encoder, codebook of moving averages, decoder,
 Adam) on the same weights and images. "search K" finds the nearest of K codes for all places of a
 batch. "sample" draws all codes of a batch with the transformer of configs/art.py, by the likeliest
-code, so that both must draw the same: "masked N" in N steps, "ordered" one after the other with a
-cache of keys and values. They take turns; medians and outputs are compared. float32 means TF32 for
+code: "masked N" in N steps, "ordered" one after the other with a cache of keys and values. They
+take turns; medians are compared, and outputs: the error of the images, how near the codes found
+are, and the logits of the first call. float32 means TF32 for
 the products of both where the device has it. Without torch only ours is measured; on a GPU the twin
 compiled by torch.compile runs, too.
 """
@@ -176,12 +177,15 @@ def ours(args):
                 choice_temperature=0.0,
             )
 
-        return lambda: [np.asarray(draw(params, text)).astype(np.float32)]
+        hidden = jnp.full((args.batch, module.length), CODES, jnp.int32)
+        # What is compared: later calls depend on which of two near equal logits was larger.
+        first = np.asarray(jax.jit(module.apply)({"params": params}, hidden, text, mask))
+        return lambda: [first, np.asarray(draw(params, text))]
 
     def search(codes):
-        z, book = map(jnp.asarray, latents(args, codes))
-        find = jax.jit(nearest_code)
-        return lambda: [np.asarray(find(z, book)).astype(np.float32)]
+        z, book = latents(args, codes)
+        find, on_device = jax.jit(nearest_code), (jnp.asarray(z), jnp.asarray(book))
+        return lambda: [vqvae_twin.nearness(z, book, np.asarray(find(*on_device)))]
 
     def start(name):
         kind, *rest = name.split()

@@ -1,5 +1,7 @@
 """The PyTorch twins of `benchmarks.vqvae`: the same networks from the same weights."""
 
+import functools
+
 import numpy as np
 
 DECAY = 0.99
@@ -111,16 +113,21 @@ def train(weights, codes: int, images: np.ndarray, device: str, cast, wrap, rate
     return step
 
 
+def nearness(z: np.ndarray, book: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Cosines of latents and the codes chosen for them."""
+    return np.einsum("nz,nz->n", z, book[chosen])
+
+
 def search(z: np.ndarray, book: np.ndarray, device: str, wrap):
     """A function that finds the nearest codes, all distances at once."""
     import torch
 
-    z, book = (torch.from_numpy(v).to(device) for v in (z, book))
+    on_device = [torch.from_numpy(v).to(device) for v in (z, book)]
     find = wrap(lambda z, book: (book.square().sum(-1)[None] - 2.0 * z @ book.T).argmin(-1))
 
     @torch.inference_mode()
     def run():
-        return [find(z, book).float().cpu().numpy()]
+        return [nearness(z, book, find(*on_device).cpu().numpy())]
 
     return run
 
@@ -149,11 +156,11 @@ def _transformer(weights, heads: int, device: str):
     def split(x):
         return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
 
-    def attend(q, k, v, mask=None):
-        y = F.scaled_dot_product_attention(q, k, v, mask)
+    def attend(q, k, v, is_causal=False):
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=is_causal)
         return y.transpose(1, 2).flatten(2)
 
-    def block(x, name, text, cache, start):
+    def block(x, name, text, cache, start, is_causal):
         h = norm(x, f"{name}/norm1")
         film = dense(F.silu(text.mean(1)), f"{name}/film/gamma_beta")[:, None]
         gamma, beta = film.chunk(2, -1)
@@ -162,7 +169,7 @@ def _transformer(weights, heads: int, device: str):
         if cache is not None:
             cache[0][:, :, start], cache[1][:, :, start] = k[:, :, 0], v[:, :, 0]
             k, v = (c[:, :, : start + 1] for c in cache)
-        x = x + dense(attend(q, k, v), f"{name}/to_out")
+        x = x + dense(attend(q, k, v, is_causal), f"{name}/to_out")
         h = norm(x, f"{name}/cross/norm")
         q = split(dense(h, f"{name}/cross/attention/to_q"))
         k, v = (split(dense(text, f"{name}/cross/attention/{n}")) for n in ("to_k", "to_v"))
@@ -171,10 +178,10 @@ def _transformer(weights, heads: int, device: str):
         h = F.gelu(dense(norm(x, f"{name}/norm2"), f"{name}/fc1"), approximate="tanh")
         return x + dense(h, f"{name}/fc2")
 
-    def forward(ids, start, caches, text):
+    def forward(ids, start, caches, text, is_causal=False):
         x = params["code_embedding/embedding"][ids] + places[start : start + ids.shape[1]]
         for i in range(depth):
-            x = block(x, f"blocks_{i}", text, caches[i] if caches else None, start)
+            x = block(x, f"blocks_{i}", text, caches[i] if caches else None, start, is_causal)
         return dense(norm(x, "final_norm"), "head").float()
 
     shape = (heads, len(places), params["blocks_0/to_q/kernel"].shape[1] // heads)
@@ -194,6 +201,7 @@ def masked(weights, heads, codes, text, steps, device, cast, wrap):
 
     forward, _, length = _transformer(weights, heads, device)
     logits_of, text = wrap(lambda ids, text: forward(ids, 0, None, text)), _on(text, device)
+    first = _first(forward, codes, length, text, cast)
 
     @torch.inference_mode()
     def run():
@@ -208,7 +216,7 @@ def masked(weights, heads, codes, text, steps, device, cast, wrap):
             ids = torch.where(hidden, drawn, ids)
             if number > 0:
                 ids.scatter_(1, sure.argsort(dim=1, stable=True)[:, :number], codes)
-        return [ids.float().cpu().numpy()]
+        return [first, ids.cpu().numpy()]
 
     return run
 
@@ -220,6 +228,7 @@ def ordered(weights, heads, codes, text, device, cast, wrap):
     del wrap  # a cache that grows compiles anew at every place
     forward, empty, length = _transformer(weights, heads, device)
     text = _on(text, device)
+    first = _first(functools.partial(forward, is_causal=True), codes, length, text, cast)
 
     @torch.inference_mode()
     def run():
@@ -231,9 +240,18 @@ def ordered(weights, heads, codes, text, device, cast, wrap):
                 logits = forward(ids, index, caches, text)
             ids = logits.argmax(-1)
             out.append(ids)
-        return [torch.cat(out, 1).float().cpu().numpy()]
+        return [first, torch.cat(out, 1).cpu().numpy()]
 
     return run
+
+
+def _first(forward, codes, length, text, cast):
+    """Logits where all codes are hidden."""
+    import torch
+
+    ids = torch.full((len(text), length), codes, device=text.device)
+    with torch.inference_mode(), cast:
+        return forward(ids, 0, None, text).cpu().numpy()
 
 
 def _on(array, device):

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import face_objectives, restore, restore_ablations, sampling, train_step
 from benchmarks import faces as face_speed
+from benchmarks import vqvae as vqvae_speed
 from gen_jax.models import presets
 
 
@@ -68,6 +69,17 @@ def test_faces_prints_a_table_for_each_resolution(monkeypatch, capsys, tmp_path)
         "sample 16": "gen_jax",
         "train 16": "gen_jax",
     }
+
+
+def test_codes_are_searched_and_sampled(monkeypatch, capsys, tmp_path):
+    file = tmp_path / "numbers.json"
+    monkeypatch.setattr(vqvae_speed, "CONTESTANTS", {"gen_jax": None})
+    options = ["--batch=1", "--repeats=2", "--runs", "search", "--search", "16", f"--out={file}"]
+    monkeypatch.setattr(sys, "argv", ["benchmark", *options])
+    vqvae_speed.main()
+    assert "search 16, batch 1, float32" in capsys.readouterr().out
+    (rows,) = json.loads(file.read_text())["results"].values()
+    assert rows[0]["who"] == "gen_jax" and rows[0]["off"] == 0.0
 
 
 def test_ablations_are_trained_measured_and_put_side_by_side(monkeypatch, capsys, tmp_path):

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import functools
 import json
+import math
 import pathlib
 import re
 from collections.abc import Callable, Mapping
@@ -57,10 +58,12 @@ class Adjective:
 
     def confidence(self, values: Mapping[str, float]) -> float:
         """How sure it is of a measured picture, 0 to 1; 0 where there is nothing to measure."""
-        if np.isnan(values[self.attribute]):
+        value = values[self.attribute]
+        if math.isnan(value):
             return 0.0
-        x = self.sign * (values[self.attribute] - self.limit) / self.spread
-        return float(1.0 / (1.0 + np.exp(-np.clip(x, -30.0, 30.0))))
+        # `math`: it runs for every adjective of every picture of a batch.
+        x = self.sign * (value - self.limit) / self.spread
+        return 1.0 / (1.0 + math.exp(min(30.0, max(-30.0, -x))))
 
 
 @dataclasses.dataclass(frozen=True)
