@@ -45,7 +45,7 @@ def test_pictures_are_made_of_words_and_odd_ones_are_named(run, tmp_path):
     flags = [f"--run={folder}", "--prompt=calm, drak, not red", "--num=2", f"--out={tmp_path}/a"]
     done = call("generate", *flags)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "did you mean dark" in done.stdout and "ask for the opposite" in done.stdout
+    assert "did you mean drab or dark?" in done.stdout and "ask for the opposite" in done.stdout
     manifest = json.loads((tmp_path / "a" / "00001.json").read_text())
     assert manifest["seed"] == 1 and manifest["prompt"] == "calm, drak, not red"
     assert manifest["guidance_scale"] == 2.0 and manifest["num_inference_steps"] == 3
