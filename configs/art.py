@@ -63,6 +63,7 @@ def get_config(arg=None):
         config.evaluators = dict(
             art_samples=dict(count=256, split="val", batch_size=32, encoder=""),
             adjectives=dict(per_word=16, batch_size=32, words=(), paraphrases=True),
+            word_margins=dict(count=256, split="val", batch_size=32),
             memorisation=dict(count=256, split="val", batch_size=32, encoder=""),
         )
     config.data = config.requires.vqvae.data.copy_and_resolve_references()
@@ -110,3 +111,4 @@ def _debug(config):
         per_word=2, batch_size=8, words=("dark", "bright"), paraphrases=True
     )
     config.evaluators.memorisation.update(count=8, batch_size=8)
+    config.evaluators.word_margins.update(count=8, batch_size=8)

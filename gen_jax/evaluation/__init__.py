@@ -27,6 +27,7 @@ EVALUATORS = {
     "samples": "gen_jax.evaluation.samples:Samples",
     "shapes_accuracy": "gen_jax.evaluation.shapes:ShapesAccuracy",
     "prompt_accuracy": "gen_jax.evaluation.prompts:PromptAccuracy",
+    "word_margins": "gen_jax.evaluation.word_margins:WordMargins",
 }
 
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from gen_jax.common.errors import NoSplit
-from gen_jax.data import art_words
+from gen_jax.data import art_attributes, art_words
 from gen_jax.evaluation import Predictor, Result, html_report, run_all
 from gen_jax.evaluation.adjectives import Adjectives
 from gen_jax.evaluation.art_samples import ArtSamples
 from gen_jax.evaluation.codes import Codes, code_map, use_of
 from gen_jax.evaluation.memorisation import MemorisationAudit
+from gen_jax.evaluation.word_margins import WordMargins
 from gen_jax.metrics.memorisation import memorisation
 
 SIDE = 32
@@ -46,7 +47,7 @@ class Known:
 
     def tokenize(self, texts):
         """The text itself, for predictors that answer it."""
-        ids = np.array([[*map(ord, t.ljust(24)[:24])] for t in texts], np.int32)
+        ids = np.array([[*map(ord, t.ljust(64)[:64])] for t in texts], np.int32)
         return {"tokens": ids, "token_mask": ids > 0}
 
 
@@ -97,6 +98,25 @@ def test_adjectives_that_are_not():
         art_words.load().adjectives
     )
     assert not any(k.startswith("paraphrase") for k in found)
+
+
+def test_margins_are_of_true_words_over_turned_ones():
+    data = Known(val=40)
+
+    def score(batch):
+        """Likely by how much of the caption is true of the picture."""
+        nll = []
+        for image, text in zip(batch["image"], texts(batch)):
+            true = art_words.suggest(art_attributes.measure(image))
+            nll.append(1.0 - 0.25 * sum(word in true for word in text.split(", ")))
+        return {"nll": np.array(nll, np.float32)}
+
+    heard = WordMargins(count=40)(Answers(score=score), data).metrics
+    assert heard["swapped_accuracy"] == 1.0 and heard["swapped_margin"] == pytest.approx(0.25)
+    even = WordMargins(count=40)(
+        Answers(score=lambda b: {"nll": np.ones(len(b["image"]), np.float32)}), data
+    ).metrics
+    assert even["swapped_accuracy"] == 0.5 and even["swapped_margin"] == 0.0
 
 
 def test_codes_are_counted_and_the_worst_are_shown():
