@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import images, tokenizer, transforms
+from gen_jax.data import augmentation, images, tokenizer, transforms
 from gen_jax.data.sources import photos
 
 
@@ -58,7 +58,7 @@ def test_shrinking_is_antialiased():
 
 
 def test_flip_mirrors_unless_it_would_make_a_lie():
-    flip = transforms.horizontal_flip(1.0)
+    flip = augmentation.horizontal_flip(1.0)
     example = _example()
     np.testing.assert_array_equal(flip(example, _rng())["image"], example["image"][:, ::-1])
     for held in (
@@ -67,8 +67,8 @@ def test_flip_mirrors_unless_it_would_make_a_lie():
         _example(no_flip=True),
     ):
         np.testing.assert_array_equal(flip(held, _rng())["image"], held["image"])
-    assert not transforms.names_a_side(["leftover copyright brightness"])
-    never = transforms.horizontal_flip(0.0)
+    assert not augmentation.names_a_side(["leftover copyright brightness"])
+    never = augmentation.horizontal_flip(0.0)
     np.testing.assert_array_equal(never(example, _rng())["image"], example["image"])
 
 
@@ -105,7 +105,7 @@ def test_real_photograph_through_the_whole_chain():
 def test_features_are_mirrored_with_their_image():
     example = _example(captions=("a face",))
     example |= {"grid": np.arange(12).reshape(2, 2, 3), "whole": np.arange(3)}
-    step = transforms.mirrored_features(("grid", "whole"), probability=1.0)
+    step = augmentation.mirrored_features(("grid", "whole"), probability=1.0)
     found = step(example, _rng())
     np.testing.assert_array_equal(found["image"], example["image"][:, ::-1])
     np.testing.assert_array_equal(found["grid"], example["grid"][:, ::-1])
@@ -114,3 +114,35 @@ def test_features_are_mirrored_with_their_image():
     np.testing.assert_array_equal(step(held, _rng())["grid"], example["grid"])
     whole = transforms.featured(20, ("grid", "whole"), train=False)(example, _rng())
     assert set(whole) == {"image", "label", "grid", "whole"} and whole["image"].shape == (20, 20, 3)
+
+
+def test_all_symmetries_come_and_words_of_sides_hold_a_picture():
+    step = augmentation.symmetric()
+    example = _example(24, 24, captions=("a cat",))
+    seen = {step(example, _rng(i))["image"].tobytes() for i in range(80)}
+    assert len(seen) == 8
+    for held in (
+        _example(24, 24, captions=("on the left",)),
+        _example(24, 24, no_flip=True),
+    ):
+        for i in range(8):
+            assert step(held, _rng(i))["image"] is held["image"]
+
+
+def test_tints_are_of_the_strength_that_is_given():
+    example = _example(24, 24)
+    same = augmentation.jitter_colour(0.0)(example, _rng())["image"]
+    assert np.abs(same.astype(int) - example["image"]).max() <= 1
+    means = [augmentation.jitter_colour(0.2)(example, _rng(i))["image"].mean() for i in range(200)]
+    base = example["image"].mean()
+    assert 0.78 * base < min(means) < 0.87 * base and 1.12 * base < max(means) < 1.22 * base
+    assert example["image"].dtype == np.uint8
+
+
+def test_standard_turns_and_tints_in_training_alone():
+    example = _example(32, 32)
+    options = {"scale": (1.0, 1.0), "symmetries": True, "colour": 0.3}
+    train = transforms.standard(32, train=True, **options)
+    assert len({train(example, _rng(i))["image"].tobytes() for i in range(30)}) > 20
+    still = transforms.standard(32, train=False, **options)
+    np.testing.assert_array_equal(still(example, _rng())["image"], example["image"])
