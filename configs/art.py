@@ -56,9 +56,9 @@ def get_config(arg=None):
             label_smoothing=0.0,
             decoder_weight=1.0 if arg.joint else 0.0,
             guidance_scale=2.0,
-            num_inference_steps=12,
+            num_inference_steps=16,
             temperature=1.0,
-            choice_temperature=4.5,
+            choice_temperature=2.0,
         )
         config.evaluators = dict(
             art_samples=dict(count=256, split="val", batch_size=32, encoder=""),

@@ -51,7 +51,7 @@ def parallel_decode(
     *,
     steps: int,
     temperature: float = 1.0,
-    choice_temperature: float = 4.5,
+    choice_temperature: float = 2.0,
 ) -> Int[Array, "b n"]:
     """Draws all codes at once, keeps the surest and hides the others again (MaskGIT, arXiv
     2202.04200, section 3.2).

@@ -51,9 +51,9 @@ class ArtTask:
     label_smoothing: float = 0.0
     decoder_weight: float = 0.0
     guidance_scale: float = 2.0
-    num_inference_steps: int = 12
+    num_inference_steps: int = 16
     temperature: float = 1.0
-    choice_temperature: float = 4.5
+    choice_temperature: float = 2.0
 
     rng_streams = ("hide", "drop_text", "dropout", "sample")
 
