@@ -12,6 +12,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.models.layers.conditioning import FiLM, TextCrossAttention, masked_mean
 from gen_jax.models.layers.heads import attend
 from gen_jax.models.layers.norms import layer_norm
+from gen_jax.models.quantizers.nearest import sums_by_code
 
 _NORMAL = nn.initializers.normal
 
@@ -67,6 +68,43 @@ class TokenBlock(nn.Module):
         return x if cache is None else (x, (k, v))
 
 
+@jax.custom_vjp
+def _rows(table: jax.Array, ids: jax.Array) -> jax.Array:
+    """Rows of a table, whose gradient is a sum by matrix products.
+
+    The gradient of indexing is a scatter: where most ids are the hidden one, as here, an
+    accelerator adds thousands of rows into one, one after the other, in no fixed order.
+    """
+    return table[ids]
+
+
+def _rows_forward(table, ids):
+    return table[ids], (ids, table)
+
+
+def _rows_backward(saved, g):
+    ids, table = saved
+    flat = g.reshape(-1, g.shape[-1]).astype(jnp.float32)
+    _, sums = sums_by_code(flat, ids.reshape(-1), len(table))
+    return sums.astype(table.dtype), None
+
+
+_rows.defvjp(_rows_forward, _rows_backward)
+
+
+class CodeEmbedding(nn.Module):
+    """A learnt vector for each of `count` ids."""
+
+    count: int
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, ids: Int[Array, "*b"]) -> Float[Array, "*b d"]:
+        table = self.param("embedding", _NORMAL(0.3), (self.count, self.features), jnp.float32)
+        return _rows(table, ids).astype(self.dtype)
+
+
 def _as_map(layer, x, *args):
     """A layer of feature maps on a sequence: a map of one row."""
     return layer(x[:, None], *args)[:, 0]
@@ -104,9 +142,7 @@ class TokenTransformer(nn.Module):
                 f"hidden_size={self.hidden_size}"
             )
         width, (rows, columns, depth) = self.hidden_size, self.grid
-        self.code_embedding = nn.Embed(
-            self.num_codes + 1, width, embedding_init=_NORMAL(0.3), dtype=self.dtype
-        )
+        self.code_embedding = CodeEmbedding(self.num_codes + 1, width, dtype=self.dtype)
         for name, count in (("row", rows), ("column", columns), ("depth", depth)):
             setattr(self, f"{name}_embedding", self.param(
                 f"{name}_embedding", _NORMAL(0.3), (count, width), jnp.float32

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gen_jax.common.errors import UserError
-from gen_jax.models.token_transformer import TokenTransformer
+from gen_jax.models.token_transformer import CodeEmbedding, TokenTransformer
 
 K, GRID, B = 11, (3, 2, 2), 2
 N = 12
@@ -92,3 +92,17 @@ def test_heads_must_divide_the_width():
     args = jnp.zeros((1, N), jnp.int32), jnp.zeros((1, 2, 8)), jnp.ones((1, 2), bool)
     with pytest.raises(UserError, match="num_heads=3"):
         module.init(jax.random.key(0), *args)
+
+
+def test_the_gradient_of_the_embedding_is_that_of_indexing():
+    rng = np.random.default_rng(0)
+    ids = jnp.asarray(np.where(rng.random((4, 9)) < 0.6, 6, rng.integers(0, 6, (4, 9))), jnp.int32)
+    weight = jnp.asarray(rng.standard_normal((4, 9, 5)), jnp.float32)
+    module = CodeEmbedding(8, 5)
+    params = module.init(jax.random.key(0), ids)["params"]
+    have = jax.grad(lambda p: (module.apply({"params": p}, ids) * weight).sum())(params)
+    want = jax.grad(lambda t: (t[ids] * weight).sum())(params["embedding"])
+    np.testing.assert_allclose(have["embedding"], want, atol=1e-5)
+    assert np.abs(want[6]).max() > 0 and np.abs(want[7]).max() == 0
+    half = CodeEmbedding(8, 5, dtype=jnp.bfloat16).apply({"params": params}, ids)
+    assert half.dtype == jnp.bfloat16
