@@ -63,6 +63,7 @@ def get_config(arg=None):
         config.evaluators = dict(
             art_samples=dict(count=256, split="val", batch_size=32, encoder=""),
             adjectives=dict(per_word=16, batch_size=32, words=(), paraphrases=True),
+            prompt_robustness=dict(per_word=4, batch_size=32),
             word_margins=dict(count=256, split="val", batch_size=32),
             memorisation=dict(count=256, split="val", batch_size=32, encoder=""),
         )
@@ -84,6 +85,7 @@ def get_config(arg=None):
         config.optimizer.model.update(learning_rate=3e-4, warmup_steps=500)
         config.evaluators.art_samples.update(count=512, batch_size=128)
         config.evaluators.adjectives.update(per_word=64, batch_size=128)
+        config.evaluators.prompt_robustness.update(per_word=32, batch_size=128)
         config.evaluators.memorisation.update(count=512, batch_size=128)
     if arg.debug:
         _debug(config)
@@ -111,4 +113,5 @@ def _debug(config):
         per_word=2, batch_size=8, words=("dark", "bright"), paraphrases=True
     )
     config.evaluators.memorisation.update(count=8, batch_size=8)
+    config.evaluators.prompt_robustness.update(per_word=1, batch_size=8)
     config.evaluators.word_margins.update(count=8, batch_size=8)

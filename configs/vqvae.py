@@ -47,7 +47,7 @@ def get_config(arg=None):
             name="vqvae",
             autoencoder=_autoencoder(arg.size),
             quantizer=_quantizer(arg),
-            discriminator=dict(name="patch") if arg.disc else None,
+            discriminator=dict(name="patch", channels=64, num_layers=3) if arg.disc else None,
             image_size=arg.res,
             beta=0.25,
             l1_weight=0.5,

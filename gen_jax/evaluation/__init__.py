@@ -26,6 +26,7 @@ EVALUATORS = {
     "restored_crops": "gen_jax.evaluation.restored_crops:RestoredCrops",
     "samples": "gen_jax.evaluation.samples:Samples",
     "shapes_accuracy": "gen_jax.evaluation.shapes:ShapesAccuracy",
+    "prompt_robustness": "gen_jax.evaluation.prompt_robustness:PromptRobustness",
     "prompt_accuracy": "gen_jax.evaluation.prompts:PromptAccuracy",
     "word_margins": "gen_jax.evaluation.word_margins:WordMargins",
 }

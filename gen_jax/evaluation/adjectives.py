@@ -1,6 +1,7 @@
 """Do adjectives move what can be measured of the pictures, the way they are meant?"""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -70,17 +71,7 @@ class Adjectives:
         return pictures.grid(np.concatenate(rows), labels, columns=shown)
 
     def _samples(self, predict, data, prompts):
-        """Name -> (images, what is measured of them [n, attributes])."""
-        texts = [text for name in prompts for text in prompts[name]]
-        seeds = np.arange(len(texts), dtype=np.uint32)  # a row's seeds are the same in every call
-        batch = {**data.tokenize(texts), "seed": seeds}
-        images = predict.batched("generate", batch, self.batch_size)["image"]
-        measured = np.stack([art_attributes.as_vector(art_attributes.measure(i)) for i in images])
-        parts = range(0, len(texts), self.per_word)
-        return {
-            name: (images[i : i + self.per_word], measured[i : i + self.per_word])
-            for name, i in zip(prompts, parts, strict=True)
-        }
+        return samples(predict, data, prompts, self.per_word, self.batch_size)
 
     def _picture(self, chosen, found):
         shown = min(self.shown, self.per_word)
@@ -90,15 +81,45 @@ class Adjectives:
         )
 
 
-def _moved(adjective, measured, others):
-    """Share of the rows that have more of what is meant; as many are a half."""
+def samples(
+    predict: Predictor,
+    data: Data,
+    prompts: Mapping[str, Sequence[str]],
+    per_word: int,
+    batch_size: int,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Samples of prompts.
+
+    Args:
+      predict: of a task that makes pictures of seeds and texts.
+      data: whose tokenizer reads them.
+      prompts: name -> `per_word` prompts; the seeds of a name's rows depend on its place alone.
+      per_word: see there.
+      batch_size: samples at once.
+
+    Returns:
+      Name -> (images, what is measured of them `[per_word, attributes]`).
+    """
+    texts = [text for name in prompts for text in prompts[name]]
+    batch = {**data.tokenize(texts), "seed": np.arange(len(texts), dtype=np.uint32)}
+    images = predict.batched("generate", batch, batch_size)["image"]
+    measured = np.stack([art_attributes.as_vector(art_attributes.measure(i)) for i in images])
+    parts = range(0, len(texts), per_word)
+    return {
+        name: (images[i : i + per_word], measured[i : i + per_word])
+        for name, i in zip(prompts, parts, strict=True)
+    }
+
+
+def moved(adjective: art_words.Adjective, measured: np.ndarray, others: np.ndarray) -> float:
+    """Share of the rows that have more of what is meant than the others; as many are a half."""
     column = art_attributes.NAMES.index(adjective.attribute)
     difference = adjective.sign * (measured[:, column] - others[:, column])
     return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
 
 
 def _accuracy(chosen, asked, against):
-    return {a.name: _moved(a, asked[a.name][1], against[a.name][1]) for a in chosen}
+    return {a.name: moved(a, asked[a.name][1], against[a.name][1]) for a in chosen}
 
 
 def _shuffled(chosen, asked, against):
@@ -110,7 +131,7 @@ def _shuffled(chosen, asked, against):
         mixed = pool[rng.permutation(len(pool))]
         for place, adjective in enumerate(chosen):
             rows = slice(place * count, (place + 1) * count)
-            found.append(_moved(adjective, mixed[:half][rows], mixed[half:][rows]))
+            found.append(moved(adjective, mixed[:half][rows], mixed[half:][rows]))
     return float(np.mean(found))
 
 

@@ -13,6 +13,7 @@ from gen_jax.evaluation.adjectives import Adjectives
 from gen_jax.evaluation.art_samples import ArtSamples
 from gen_jax.evaluation.codes import Codes, code_map, use_of
 from gen_jax.evaluation.memorisation import MemorisationAudit
+from gen_jax.evaluation.prompt_robustness import WORDINGS, PromptRobustness
 from gen_jax.evaluation.word_margins import WordMargins
 from gen_jax.metrics.memorisation import memorisation
 
@@ -47,7 +48,7 @@ class Known:
 
     def tokenize(self, texts):
         """The text itself, for predictors that answer it."""
-        ids = np.array([[*map(ord, t.ljust(64)[:64])] for t in texts], np.int32)
+        ids = np.array([[*map(ord, t.ljust(200)[:200])] for t in texts], np.int32)
         return {"tokens": ids, "token_mask": ids > 0}
 
 
@@ -70,7 +71,10 @@ def texts(batch):
 def obedient(batch):
     """Pictures that are dark where "dark" or "gloomy" is asked for, else bright."""
     rng = np.random.default_rng(0)
-    level = [40 if set(t.split()) & {"dark", "gloomy", "murky"} else 200 for t in texts(batch)]
+    level = [
+        40 if set(t.replace(",", "").split()) & {"dark", "gloomy", "murky"} else 200
+        for t in texts(batch)
+    ]
     noise = rng.integers(0, 20, (len(level), SIDE, SIDE, 3))
     return {"image": (noise + np.array(level)[:, None, None, None]).astype(np.uint8)}
 
@@ -98,6 +102,21 @@ def test_adjectives_that_are_not():
         art_words.load().adjectives
     )
     assert not any(k.startswith("paraphrase") for k in found)
+
+
+def test_wordings_that_are_read_and_that_are_not():
+    """A reader of exact small words: lost where they are misspelt, fooled where negated."""
+    words = ("dark", "bright")
+    found = PromptRobustness(per_word=6, words=words)(Answers(generate=obedient), Known()).metrics
+    found = {k.removeprefix("wording_accuracy/"): v for k, v in found.items()}
+    assert set(found) == {"plain", *WORDINGS}
+    assert found["plain"] == found["unknown"] == found["long"] == 1.0
+    # Misspelt, "drak" is read as bright: right for bright alone, and even with its own opposite.
+    assert found["misspelt"] == pytest.approx(0.75, abs=0.13)
+    # "not bright" is bright to it, and "not dark" dark.
+    assert found["negated"] == pytest.approx(0.5, abs=0.13)
+    # Both are dark to it: darker than bright, and as dark as dark.
+    assert found["both"] == pytest.approx(0.75, abs=0.13)
 
 
 def test_margins_are_of_true_words_over_turned_ones():
