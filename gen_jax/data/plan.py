@@ -168,7 +168,8 @@ def make_plan(source: Source, rules: Rules, work: pathlib.Path, processes: int) 
                 detail = f"of {entries[twin]['key']}"
                 rejected.append({"key": entry["key"], "reason": reason, "detail": detail})
             elif "sha256" in entry:
-                place(Item(entry["sha256"], entry["key"], index), None, entry["group"])
+                group = entry.get("group", entry["sha256"])  # none in what an older one left
+                place(Item(entry["sha256"], entry["key"], index), None, group)
         total = len(entries)
     kept = sum(map(len, placed.values()))
     report = _report(total, kept, rejected)
