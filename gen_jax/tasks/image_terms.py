@@ -46,6 +46,13 @@ class ImageTerms:
         side = self.image_size
         return {"image": jax.ShapeDtypeStruct((side, side, 3), jnp.uint8)}
 
+    def losses(self):
+        """`_model_loss` and, beside a discriminator, `_disc_loss` of the stage."""
+        groups = {"model": self._model_loss}
+        if self.discriminator is not None:
+            groups["disc"] = self._disc_loss
+        return groups
+
     def terms(
         self, x: jax.Array, y: jax.Array, everything: Mapping[str, Any], updates, frozen
     ) -> dict[str, tuple[Any, jax.Array]]:

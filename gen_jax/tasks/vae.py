@@ -64,12 +64,6 @@ class VAETask(ImageTerms):
         }
         return params, extra
 
-    def losses(self):
-        groups = {"model": self._model_loss}
-        if self.discriminator is not None:
-            groups["disc"] = self._disc_loss
-        return groups
-
     def predict_fns(self):
         return {"reconstruct": self._reconstruct, "encode": self._encode, "decode": self._decode}
 
