@@ -15,6 +15,7 @@ EVALUATORS = {
     "reconstruction": "gen_jax.evaluation.reconstruction:Reconstruction",
     "adjectives": "gen_jax.evaluation.adjectives:Adjectives",
     "art_samples": "gen_jax.evaluation.art_samples:ArtSamples",
+    "class_retrieval": "gen_jax.evaluation.class_retrieval:ClassRetrieval",
     "codes": "gen_jax.evaluation.codes:Codes",
     "first_stage": "gen_jax.evaluation.first_stage:FirstStage",
     "faces": "gen_jax.evaluation.faces:Faces",

@@ -11,6 +11,7 @@ from gen_jax.data import art_attributes, art_words
 from gen_jax.evaluation import Predictor, Result, html_report, run_all
 from gen_jax.evaluation.adjectives import Adjectives
 from gen_jax.evaluation.art_samples import ArtSamples
+from gen_jax.evaluation.class_retrieval import ClassRetrieval
 from gen_jax.evaluation.codes import Codes, code_map, use_of
 from gen_jax.evaluation.memorisation import MemorisationAudit
 from gen_jax.evaluation.prompt_robustness import WORDINGS, PromptRobustness
@@ -117,6 +118,36 @@ def test_wordings_that_are_read_and_that_are_not():
     assert found["negated"] == pytest.approx(0.5, abs=0.13)
     # Both are dark to it: darker than bright, and as dark as dark.
     assert found["both"] == pytest.approx(0.75, abs=0.13)
+
+
+class Sorted(Known):
+    """Twelve classes, each of one colour; its tokens are its number."""
+
+    def read(self, split, count):
+        rng = np.random.default_rng(len(split))
+        label = np.arange(min(count, self._counts[split])) % 12
+        base = np.random.default_rng(9).integers(0, 256, (12, 1, 1, 3))
+        noise = rng.integers(-4, 5, (len(label), SIDE, SIDE, 3))
+        image = np.clip(base[label] + noise, 0, 255).astype(np.uint8)
+        tokens = np.repeat(label[:, None], 4, 1).astype(np.int32)
+        return {"image": image, "label": label, "tokens": tokens, "token_mask": tokens >= 0}
+
+
+def test_classes_are_retrieved_by_samples_that_show_them():
+    data = Sorted(train=120, val=36)
+    base = data.read("train", 12)["image"]
+
+    def shown(batch):
+        return {"image": base[batch["tokens"][:, 0]]}
+
+    audit = ClassRetrieval(count=60, train=120, k=2)
+    m = audit(Answers(generate=shown), data).metrics
+    assert m["retrieval"] == m["retrieval_real"] == 1.0
+    assert m["retrieval_chance"] == pytest.approx(2 / 12)
+    assert m["retrieval_shuffled"] == pytest.approx(2 / 12, abs=0.12)
+    lost = audit(Answers(generate=deaf), data).metrics
+    assert lost["retrieval"] < 0.35
+    assert "too few" in ClassRetrieval(k=12)(Answers(generate=shown), data).warnings[0]
 
 
 def test_margins_are_of_true_words_over_turned_ones():
