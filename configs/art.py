@@ -14,7 +14,8 @@ the words, docs/annotation.md the rules); a caption of the data's own is used ha
 arXiv 2202.04200); `:prior=ordered` tells one after the other. `:encoder=compact` (default) is
 trained along; `minilm`, `distilbert` and `clip` are frozen,
 `--config.task.text_encoder.weights=FILE`: they know words that the captions never had.
-`:joint` trains the decoder along, which then hears the text, too. `size=small` (default) is for
+`:captions=own` keeps to the data's own captions, and asks whether samples look like pictures of
+their prompt's class. `:joint` trains the decoder along, which then hears the text, too. `size=small` (default) is for
 CPUs, `size=base` for an accelerator. The arguments of configs/vqvae.py decide the VQ-VAE.
 """
 
@@ -35,12 +36,15 @@ def get_config(arg=None):
         dim=8,
         prior="masked",
         encoder="compact",
+        captions="measured",
         joint=False,
         size="small",
         debug=False,
     )
     if arg.prior not in ("masked", "ordered"):
         raise UserError(f"prior={arg.prior}: expected masked or ordered")
+    if arg.captions not in ("measured", "own"):
+        raise UserError(f"captions={arg.captions}: expected measured or own")
     shared = f"data={arg.data},res={arg.res},size={arg.size},debug={arg.debug}"
     config = common.base()
     with config.unlocked():
@@ -77,19 +81,34 @@ def get_config(arg=None):
         checkpoint_every=500,
         best_metric="art/kid",
     )
+    if arg.captions == "own":
+        _own_captions(config)
     config.optimizer.model.update(
         learning_rate=1e-3, warmup_steps=100, weight_decay=0.05, clip_norm=1.0
     )
     if arg.size == "base":
         config.training.update(num_steps=20_000, batch_size=64, eval_every=10_000, ema=0.999)
         config.optimizer.model.update(learning_rate=3e-4, warmup_steps=500)
-        config.evaluators.art_samples.update(count=512, batch_size=128)
-        config.evaluators.adjectives.update(per_word=64, batch_size=128)
-        config.evaluators.prompt_robustness.update(per_word=32, batch_size=128)
-        config.evaluators.memorisation.update(count=512, batch_size=128)
+        _evaluate(
+            config, batch_size=128, art_samples=512, memorisation=512, class_retrieval=512,
+            adjectives=64, prompt_robustness=32,
+        )  # fmt: skip
     if arg.debug:
         _debug(config)
     return config.lock()
+
+
+def _own_captions(config):
+    """Captions that the data bring, and classes: pictures of things have a right way up."""
+    with config.unlocked():
+        for name in ("adjectives", "prompt_robustness", "word_margins"):
+            del config.evaluators[name]
+        config.evaluators.class_retrieval = dict(count=256, k=10, batch_size=32, encoder="")
+    for data in (config.data, config.requires.vqvae.data):
+        data.symmetries = False
+    config.data.update(art_words=False, vocab_size=2048)
+    if config.task.text_encoder.name == "compact":
+        config.task.text_encoder.vocab_size = 2048
 
 
 def _prior(arg):
@@ -108,10 +127,17 @@ def _debug(config):
         config.task.text_encoder.update(hidden_size=16, num_layers=1, num_heads=2)
     config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2, checkpoint_every=0)
     config.optimizer.model.warmup_steps = 1
-    config.evaluators.art_samples.update(count=16, batch_size=8)
-    config.evaluators.adjectives.update(
-        per_word=2, batch_size=8, words=("dark", "bright"), paraphrases=True
-    )
-    config.evaluators.memorisation.update(count=8, batch_size=8)
-    config.evaluators.prompt_robustness.update(per_word=1, batch_size=8)
-    config.evaluators.word_margins.update(count=8, batch_size=8)
+    _evaluate(
+        config, batch_size=8, art_samples=16, memorisation=8, class_retrieval=8, word_margins=8,
+        adjectives=2, prompt_robustness=1,
+    )  # fmt: skip
+    if "adjectives" in config.evaluators:
+        config.evaluators.adjectives.words = ("dark", "bright")
+
+
+def _evaluate(config, batch_size, **counts):
+    """How many samples or images each evaluator that there is takes, and how many at once."""
+    for name, count in counts.items():
+        if name in config.evaluators:
+            key = "count" if "count" in config.evaluators[name] else "per_word"
+            config.evaluators[name].update({key: count, "batch_size": batch_size})

@@ -33,8 +33,8 @@ class ClassRetrieval:
     encoder: str = ""
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
-        """Metrics `retrieval` (R@k), `retrieval_chance`, `retrieval_shuffled`, with prompts of other
-        samples, and `retrieval_real`, of held-out pictures in place of samples.
+        """Metrics `retrieval` (R@k), `retrieval_chance`, `retrieval_shuffled`, with prompts of
+        other samples, and `retrieval_real`, of held-out pictures in place of samples.
         """
         known = data.read("train", self.train)
         often = [c for c, n in Counter(known["label"].tolist()).items() if c >= 0 and n >= _LEAST]
