@@ -15,8 +15,9 @@ arXiv 2202.04200); `:prior=ordered` tells one after the other. `:encoder=compact
 trained along; `minilm`, `distilbert` and `clip` are frozen,
 `--config.task.text_encoder.weights=FILE`: they know words that the captions never had.
 `:captions=own` keeps to the data's own captions, and asks whether samples look like pictures of
-their prompt's class. `:joint` trains the decoder along, which then hears the text, too. `size=small` (default) is for
-CPUs, `size=base` for an accelerator. The arguments of configs/vqvae.py decide the VQ-VAE.
+their prompt's class. `:joint` trains the decoder along, which then hears the text, too.
+`size=small` (default) is for CPUs, `size=base` for an accelerator. The arguments of
+configs/vqvae.py decide the VQ-VAE.
 """
 
 from configs import common, vqvae
