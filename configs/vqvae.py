@@ -62,7 +62,6 @@ def get_config(arg=None):
             perceptual_weight=0.1,
             adversarial_weight=0.02,
             adversarial_start=1000,
-            momentum=0.99,
         )
         config.evaluators = dict(
             codes=dict(split="val", count=512, batch_size=32, encoder="", features="")
@@ -98,7 +97,6 @@ def _autoencoder(size):
         layers_per_block=1,
         decoder_layers=2,
         attention=False,
-        text=False,
         heads=4,
         dtype="float32",
     )

@@ -238,6 +238,11 @@ def parse(text: str) -> tuple[list[Adjective], dict[str, list[str]]]:
     return asked, unknown
 
 
+def meant(alike: list[str]) -> str:
+    """The end of a sentence about an unknown word, "" where nothing looks like it."""
+    return f"; did you mean {' or '.join(alike)}?" if alike else ""
+
+
 def words_of(text: str) -> list[str]:
     """Its words, in small letters."""
     return _WORD.findall(text.lower())

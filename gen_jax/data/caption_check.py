@@ -98,8 +98,7 @@ def check(path: str | pathlib.Path) -> Report:
 def _of_text(line: int, text: str) -> Iterator[Finding]:
     asked, unknown = art_words.parse(text)
     for word, alike in unknown.items():
-        meant = f"; did you mean {' or '.join(alike)}?" if alike else ""
-        yield Finding(line, "unknown word", f"{word!r}{meant}")
+        yield Finding(line, "unknown word", f"{word!r}{art_words.meant(alike)}")
     for a, b in art_words.contradictions(asked):
         yield Finding(line, "opposites", f"{a} and {b} in one caption")
     if not unknown:

@@ -112,10 +112,13 @@ def samples(
 
 
 def moved(adjective: art_words.Adjective, measured: np.ndarray, others: np.ndarray) -> float:
-    """Share of the rows that have more of what is meant than the others; as many are a half."""
+    """Share of the rows that have more of what is meant than the others; as many are a half, and
+    so is a pair of which one is too flat to be measured (NaN).
+    """
     column = art_attributes.NAMES.index(adjective.attribute)
     difference = adjective.sign * (measured[:, column] - others[:, column])
-    return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
+    neither = (difference == 0) | np.isnan(difference)
+    return float(np.mean((difference > 0) + 0.5 * neither))
 
 
 def _accuracy(chosen, asked, against):

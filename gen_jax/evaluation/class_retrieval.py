@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 
-from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.evaluation.base import Data, Predictor, Result, held_out
 from gen_jax.evaluation.judge import features_by
 
 _LEAST = 3  # training pictures that a class is known by
@@ -55,10 +55,11 @@ class ClassRetrieval:
             "retrieval_chance": self.k / len(classes),
             "retrieval_shuffled": self._recall(found, centres, turned),
         }
-        return Result(metrics | self._of_real(predict, data, classes, centres))
+        real, warnings = held_out(data, "val", self.count)
+        metrics |= self._of_real(predict, real, classes, centres)
+        return Result(metrics, warnings=warnings)
 
-    def _of_real(self, predict, data, classes, centres):
-        real = data.read("val", self.count)
+    def _of_real(self, predict, real, classes, centres):
         rows = np.flatnonzero(np.isin(real["label"], classes))
         if not len(rows):
             return {}

@@ -64,9 +64,8 @@ class VQVAE(nn.Module):
 
     def setup(self):
         widths, d = self.block_out_channels, self.dtype
-        block = lambda width: ResidualBlock(width, _GROUPS, d)  # noqa: E731 - a line each below
         self.patch_in = nn.Dense(widths[0], dtype=d)
-        self.encoder_blocks = [[block(w) for _ in range(self.layers_per_block)] for w in widths]
+        self.encoder_blocks = self._blocks(self.layers_per_block)
         self.downs = [Downsample2D(w, dtype=d) for w in widths[1:]]
         self.encoder_norm = GroupNorm(_GROUPS, dtype=d)
         self.encoder_out = nn.Dense(self.dim, dtype=d)
@@ -74,12 +73,17 @@ class VQVAE(nn.Module):
             self.encoder_attention = SpatialAttention(self.heads, _GROUPS, dtype=d)
             self.decoder_attention = SpatialAttention(self.heads, _GROUPS, dtype=d)
         self.decoder_in = Conv(widths[-1], (3, 3), dtype=d)
-        self.decoder_blocks = [[block(w) for _ in range(self.decoder_layers)] for w in widths]
+        self.decoder_blocks = self._blocks(self.decoder_layers)
         self.ups = [Upsample2D(w, dtype=d) for w in widths[:-1]]
         self.decoder_norm = GroupNorm(_GROUPS, dtype=d)
         self.patch_out = Conv(self.in_channels * self.patch_size**2, (3, 3), dtype=d)
         if self.text:
             self.steering = [TextSteering(self.heads, d) for _ in range(self.decoder_layers)]
+
+    def _blocks(self, count: int) -> list[list[nn.Module]]:
+        """So many blocks at each size."""
+        widths = self.block_out_channels
+        return [[ResidualBlock(w, _GROUPS, self.dtype) for _ in range(count)] for w in widths]
 
     @property
     def downscale_factor(self) -> int:

@@ -106,7 +106,7 @@ def remarks(prompt: str) -> list[str]:
                 f"{prompt!r}: {word!r} is no word of the captions; ask for the opposite instead"
             )
             continue
-        meant = f"; did you mean {' or '.join(alike)}?" if alike else ""
+        meant = art_words.meant(alike)
         found.append(f"{prompt!r}: {word!r} is no word of the captions{meant}")
     for a, b in art_words.contradictions(asked):
         found.append(f"{prompt!r}: asks for {a} and {b}, which are opposites")

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from gen_jax.common.build import build, by_name
 from gen_jax.common.errors import UserError
 from gen_jax.models.quantizers import QUANTIZERS
-from gen_jax.models.quantizers.base import counts_of
 from gen_jax.models.vqvae import VQVAE
 from gen_jax.tasks import first_stage
 from gen_jax.tasks.image_terms import ImageTerms, with_terms
@@ -24,13 +23,11 @@ class VQVAETask(ImageTerms):
       autoencoder: from images to latents and back.
       quantizer: from latents to codes and back; a `models.quantizers.Quantizer`.
       beta: weight of the commitment: how near latents are to stay to their codes.
-      momentum: of the running count of codes.
     """
 
     autoencoder: VQVAE
     quantizer: Any
     beta: float = 0.25
-    momentum: float = 0.99
 
     rng_streams = ("codebook",)
 
@@ -73,7 +70,6 @@ class VQVAETask(ImageTerms):
             params["disc"] = self.discriminator.init(keys[1], x)["params"]
         extra = {
             "codebook": self.quantizer.init(keys[2]),
-            "code_counts": jnp.zeros((self.quantizer.num_codes,)),
             "updates": jnp.zeros((), jnp.int32),
         }
         return params, extra
@@ -93,14 +89,7 @@ class VQVAETask(ImageTerms):
         loss, metrics = self.total(terms, x, y)
         book, seen = self.quantizer.update(z, found, book, later)
         metrics |= {f"model/{name}": value for name, value in seen.items()}
-        # Of the first level alone: what a later one says depends on it.
-        counts = counts_of(found.codes[..., 0].reshape(-1), self.quantizer.num_codes)
-        m = self.momentum
-        extra = {
-            "codebook": book,
-            "code_counts": m * extra["code_counts"] + (1.0 - m) * counts,
-            "updates": extra["updates"] + 1,
-        }
+        extra = {"codebook": book, "updates": extra["updates"] + 1}
         return loss, (metrics, extra)
 
     def _disc_loss(self, params, everything, extra, batch, rngs, frozen):
@@ -116,7 +105,6 @@ class VQVAETask(ImageTerms):
         return {
             "params": variables["params"]["model"],
             "codebook": variables["extra"].get("codebook", {}),
-            "code_counts": variables["extra"]["code_counts"],
         }
 
     def codes(self, frozen: Mapping[str, Any], x: jax.Array) -> jax.Array:

@@ -124,6 +124,8 @@ class Sorted(Known):
     """Twelve classes, each of one colour; its tokens are its number."""
 
     def read(self, split, count):
+        if split not in self._counts:
+            raise NoSplit(f"no split {split}")
         rng = np.random.default_rng(len(split))
         label = np.arange(min(count, self._counts[split])) % 12
         base = np.random.default_rng(9).integers(0, 256, (12, 1, 1, 3))
@@ -147,7 +149,20 @@ def test_classes_are_retrieved_by_samples_that_show_them():
     assert m["retrieval_shuffled"] == pytest.approx(2 / 12, abs=0.12)
     lost = audit(Answers(generate=deaf), data).metrics
     assert lost["retrieval"] < 0.35
+    missing = audit(Answers(generate=shown), Sorted(train=120))
+    assert "no split 'val'" in missing.warnings[0] and missing.metrics["retrieval"] == 1.0
     assert "too few" in ClassRetrieval(k=12)(Answers(generate=shown), data).warnings[0]
+
+
+def test_pictures_too_flat_to_measure_are_chance():
+    def flat(batch):
+        return {"image": np.full((len(batch["seed"]), SIDE, SIDE, 3), 90, np.uint8)}
+
+    audit = Adjectives(per_word=4, words=("vertical", "swirling", "dark"), paraphrases=False)
+    found = audit(Answers(generate=flat), Known()).metrics
+    for name in ("vertical", "swirling", "dark"):
+        assert found[f"adjective_accuracy/{name}"] == 0.5
+    assert found["adjective_accuracy_shuffled"] == 0.5
 
 
 def test_margins_are_of_true_words_over_turned_ones():

@@ -74,7 +74,10 @@ def test_gradients_pass_straight_through_or_turn():
     np.testing.assert_allclose(
         np.linalg.norm(turned, axis=-1), scale * np.linalg.norm(g, axis=-1), rtol=1e-4
     )
-    cosine = lambda a, b: (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)  # noqa: E731
+
+    def cosine(a, b):
+        return (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
+
     np.testing.assert_allclose(cosine(turned, z), cosine(g, q), atol=1e-4)
 
 

@@ -85,12 +85,6 @@ def test_predictions_go_through_codes_alone():
     np.testing.assert_array_equal(parts["image"], whole["image"])
 
 
-def test_running_counts_are_of_the_codes():
-    state, _ = trained(1, 2, made())
-    counts = state.extra["code_counts"]
-    assert counts.sum() == pytest.approx((1 - 0.99**2) * BATCH * 16, rel=1e-5)
-
-
 @pytest.mark.parametrize("change,words", [
     (lambda c: c.task.quantizer.update(name="none"), "quantizer.name"),
     (lambda c: c.task.update(image_size=18), "not divisible by 4"),
