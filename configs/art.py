@@ -74,6 +74,7 @@ def get_config(arg=None):
             art_samples=dict(count=256, split="val", batch_size=32, encoder=""),
             adjectives=dict(per_word=16, batch_size=32, words=(), paraphrases=True),
             prompt_robustness=dict(per_word=4, batch_size=32),
+            word_attention=dict(count=8, split="val"),
             word_margins=dict(count=256, split="val", batch_size=32),
             memorisation=dict(count=256, split="val", batch_size=32, encoder=""),
         )
@@ -107,7 +108,7 @@ def get_config(arg=None):
 def _own_captions(config):
     """Captions that the data bring, and classes: pictures of things have a right way up."""
     with config.unlocked():
-        for name in ("adjectives", "prompt_robustness", "word_margins"):
+        for name in ("adjectives", "prompt_robustness", "word_attention", "word_margins"):
             del config.evaluators[name]
         config.evaluators.class_retrieval = dict(count=256, k=10, batch_size=32, encoder="")
     for data in (config.data, config.requires.vqvae.data):
@@ -135,7 +136,7 @@ def _debug(config):
     config.optimizer.model.warmup_steps = 1
     _evaluate(
         config, batch_size=8, art_samples=16, memorisation=8, class_retrieval=8, word_margins=8,
-        adjectives=2, prompt_robustness=1,
+        adjectives=2, prompt_robustness=1, word_attention=2,
     )  # fmt: skip
     if "adjectives" in config.evaluators:
         config.evaluators.adjectives.words = ("dark", "bright")

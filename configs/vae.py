@@ -39,9 +39,11 @@ def get_config(arg=None):
             l2_weight=1.0,
             kl_weight=5e-4,
             kl_warmup=0,
+            gradient_weight=0.0,
             perceptual="multiscale_gradient",
             perceptual_encoder="",
             perceptual_weight=0.25,
+            perceptual_crop=0,
             adversarial_weight=0.0,
             adversarial_start=0,
         )

@@ -57,9 +57,11 @@ def get_config(arg=None):
             beta=0.25,
             l1_weight=0.5,
             l2_weight=2.0,
+            gradient_weight=0.0,
             perceptual="multiscale_gradient",
             perceptual_encoder="",
             perceptual_weight=0.1,
+            perceptual_crop=0,
             adversarial_weight=0.02,
             adversarial_start=1000,
         )
@@ -97,6 +99,7 @@ def _autoencoder(size):
         layers_per_block=1,
         decoder_layers=2,
         attention=False,
+        head_channels=16,
         heads=4,
         dtype="float32",
     )
@@ -142,7 +145,7 @@ def _debug(config, codes):
     config.task.update(image_size=16)
     config.task.autoencoder.update(
         patch_size=2, block_out_channels=(8, 16), layers_per_block=1, decoder_layers=1, heads=2,
-        attention=False,
+        attention=False, head_channels=4,
     )  # fmt: skip
     if config.task.quantizer.name == "vector":
         config.task.quantizer.update(num_codes=min(codes, 32), dim=4)

@@ -52,6 +52,9 @@ _TRUNCATION = flags.DEFINE_float(
 _TEMPERATURE = flags.DEFINE_float(
     "temperature", None, "Of codes drawn by a prior, 0 for the likeliest; the run's own by default."
 )
+_WEIGHTS = flags.DEFINE_string(
+    "weights", None, "Of an art run in memory: float32 (default), bfloat16 or int8."
+)
 _ROWS = flags.DEFINE_list("rows", [], "Adjectives of a grid, one a row; with --columns.")
 _COLUMNS = flags.DEFINE_list("columns", [], "Adjectives of a grid, one a column.")
 _FRAMES = flags.DEFINE_integer("frames", 16, "Pictures of the interpolation.")
@@ -110,6 +113,8 @@ def main(_) -> None:
 
     compilation.set_up()
     model = reader.load(_RUN.value, _STEP.value)
+    if _WEIGHTS.value and not AdjectivesToImages.fits(model):
+        raise UserError(f"--weights={_WEIGHTS.value}: only an art run takes it; leave it out")
     if SeedsToImages.fits(model):
         made = _from_seeds(model, ends)
     elif AdjectivesToImages.fits(model):
@@ -159,7 +164,9 @@ def _from_adjectives(model, ends):
         )
     if bool(_ROWS.value) != bool(_COLUMNS.value) or (_ROWS.value and _PROMPT.value):
         raise UserError("--rows and --columns go together, and take the place of --prompt")
-    pipe = AdjectivesToImages(model, _GUIDANCE.value, _STEPS.value, _TEMPERATURE.value)
+    pipe = AdjectivesToImages(
+        model, _GUIDANCE.value, _STEPS.value, _TEMPERATURE.value, _WEIGHTS.value or "float32"
+    )
     prompts = _PROMPT.value or [""]
     if _ROWS.value:
         prompts = [f"{row}, {column}" for row in _ROWS.value for column in _COLUMNS.value]

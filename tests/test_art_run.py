@@ -1,12 +1,14 @@
 """From a folder of twelve pictures to samples by adjectives, through the doors."""
 
 import json
+import subprocess
+import sys
 
 import cv2
 import numpy as np
 import pytest
 
-from tests.processes import call, one_line_error
+from tests.processes import ROOT, call, environment, one_line_error
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,8 @@ def test_twelve_pictures_train_and_the_report_warns(run):
     assert {"art/adjective_accuracy/dark", "art/adjective_accuracy_shuffled"} <= set(report)
     first = json.loads((folder / "vqvae" / "report.json").read_text())
     assert {"vqvae/psnr", "vqvae/usage", "vqvae/ssim"} <= set(first)
+    assert (folder / "adjective_accuracy_by_step.png").is_file()
+    assert list((folder / "samples").glob("*_word_attention.png"))
 
 
 @pytest.mark.slow
@@ -56,6 +60,21 @@ def test_pictures_are_made_of_words_and_odd_ones_are_named(run, tmp_path):
     grid = ["--rows=dark,bright", "--columns=calm,lively,cold"]
     assert call("generate", f"--run={folder}", *grid, f"--out={tmp_path}/c").returncode == 0
     assert len(list((tmp_path / "c").glob("0*.png"))) == 6
+    small = call("generate", *flags[:-1], "--weights=int8", f"--out={tmp_path}/d")
+    assert small.returncode == 0, small.stderr[-2000:]
+    assert json.loads((tmp_path / "d" / "00001.json").read_text())["weights"] == "int8"
+
+
+@pytest.mark.slow
+def test_settings_of_sampling_are_compared(run, tmp_path):
+    command = [sys.executable, "-m", "benchmarks.art_sampling", f"--runs={run[0]}", "--count=4"]
+    command += ["--batch=2", "--settings", "steps=1", "weights=int8", f"--out={tmp_path}/out.json"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    own, one_step, int8 = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert own["as_first"] == 1.0 and one_step["as_first"] < 1.0
+    assert int8["mib"] < 0.5 * own["mib"] and own["mib"] == one_step["mib"]
+    assert done.stdout.count("| weights=int8 |") == 1
 
 
 @pytest.mark.slow
@@ -64,6 +83,7 @@ def test_pictures_are_made_of_words_and_odd_ones_are_named(run, tmp_path):
     (["--prompt=x", "--interpolate=1,2"], "--interpolate"),
     (["--prompt=x", "--guidance=99"], "--guidance=99"),
     (["--prompt=x", "--temperature=-1"], "--temperature=-1"),
+    (["--prompt=x", "--weights=int4"], "--weights=int4"),
 ])  # fmt: skip
 def test_wrong_flags_are_refused_in_a_line(run, tmp_path, flags, words):
     done = call("generate", f"--run={run[0]}", *flags, f"--out={tmp_path}/out")

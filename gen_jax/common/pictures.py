@@ -110,3 +110,26 @@ def plot_curves(
     with files.replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
     plt.close(figure)
+
+
+def plot_table(
+    path: pathlib.Path, title: str, rows: Sequence[str], columns: Sequence[Any], values: np.ndarray
+) -> None:
+    """Writes numbers `[rows, columns]` as a PNG, coloured from the least to the largest."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    size = (2.0 + 0.7 * len(columns), 0.9 + 0.22 * len(rows))
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
+    axis.imshow(values, aspect="auto", cmap="RdYlGn")
+    axis.set_xticks(range(len(columns)), [str(c) for c in columns], fontsize=8)
+    axis.set_yticks(range(len(rows)), rows, fontsize=8)
+    axis.set_title(title, fontsize=9)
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            axis.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7)
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+    plt.close(figure)

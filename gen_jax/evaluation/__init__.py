@@ -29,6 +29,7 @@ EVALUATORS = {
     "shapes_accuracy": "gen_jax.evaluation.shapes:ShapesAccuracy",
     "prompt_robustness": "gen_jax.evaluation.prompt_robustness:PromptRobustness",
     "prompt_accuracy": "gen_jax.evaluation.prompts:PromptAccuracy",
+    "word_attention": "gen_jax.evaluation.word_attention:WordAttention",
     "word_margins": "gen_jax.evaluation.word_margins:WordMargins",
 }
 

@@ -35,8 +35,8 @@ class TextSteering(nn.Module):
 class VQVAE(nn.Module):
     """Patches in, residual blocks at ever smaller sizes, and the way back (arXiv 1711.00937).
 
-    The factor that the image shrinks by is patch_size * 2^(number of widths - 1). No layer runs at
-    the image's own size.
+    The factor that the image shrinks by is patch_size * 2^(number of widths - 1). No layer but the
+    head runs at the image's own size.
 
     Attributes:
       dim: channels of the latent, the quantizer's.
@@ -46,6 +46,8 @@ class VQVAE(nn.Module):
       layers_per_block: residual blocks at each size on the way in.
       decoder_layers: on the way out.
       attention: whether the smallest size has self-attention.
+      head_channels: between two convolutions at the image's own size, whose result is added to the
+        patches: they see across the patches' borders. 0 for none; the identity until trained.
       text: whether the decoder hears a text at its smallest size.
       heads: of all attention.
       dtype: compute dtype; parameters are f32.
@@ -58,6 +60,7 @@ class VQVAE(nn.Module):
     layers_per_block: int = 1
     decoder_layers: int = 2
     attention: bool = False
+    head_channels: int = 0
     text: bool = False
     heads: int = 4
     dtype: Any = jnp.float32
@@ -77,6 +80,10 @@ class VQVAE(nn.Module):
         self.ups = [Upsample2D(w, dtype=d) for w in widths[:-1]]
         self.decoder_norm = GroupNorm(_GROUPS, dtype=d)
         self.patch_out = Conv(self.in_channels * self.patch_size**2, (3, 3), dtype=d)
+        if self.head_channels:
+            zeros = nn.initializers.zeros
+            self.head_in = Conv(self.head_channels, (3, 3), dtype=d)
+            self.head_out = Conv(self.in_channels, (3, 3), kernel_init=zeros, dtype=d)
         if self.text:
             self.steering = [TextSteering(self.heads, d) for _ in range(self.decoder_layers)]
 
@@ -129,6 +136,8 @@ class VQVAE(nn.Module):
                 h = self.ups[level - 1](h)
         h = self.patch_out(nn.silu(self.decoder_norm(h)))
         image = rearrange(h, "b h w (p q c) -> b (h p) (w q) c", p=p, q=p)
+        if self.head_channels:
+            image = image + self.head_out(nn.silu(self.head_in(image)))
         return image.astype(jnp.float32)
 
     def __call__(

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gen_jax.common.errors import UserError
 from gen_jax.data import art_words
 from gen_jax.data.tokenizer import Tokenizer
+from gen_jax.models import weight_storage
 from gen_jax.pipelines.parts import in_parts
 from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
@@ -25,6 +25,7 @@ class AdjectivesToImages:
         the run's own, as for the others.
       steps: of a masked prior.
       temperature: of the codes drawn, 0 for the likeliest.
+      weights: how parameters are kept in memory, one of `models.weight_storage.KINDS`.
 
     Raises:
       UserError: one of them makes no sense.
@@ -36,6 +37,7 @@ class AdjectivesToImages:
         guidance: float | None = None,
         steps: int | None = None,
         temperature: float | None = None,
+        weights: str = "float32",
     ):
         if guidance is not None and not 0.0 <= guidance <= 20.0:
             raise UserError(f"--guidance={guidance}: expected 0 to 20, 1 for none")
@@ -53,9 +55,10 @@ class AdjectivesToImages:
         changes = {k: v for k, v in changes.items() if v is not None}
         self.task = dataclasses.replace(model.task, **changes)
         self._tokenizer = Tokenizer.load(model.path / layout.TOKENIZER)
-        self._frozen = jax.tree.map(jnp.asarray, dict(model.frozen))
-        self._variables = jax.tree.map(jnp.asarray, dict(model.variables))
-        self._run = jax.jit(self.task.predict_fns()["generate"])
+        self.weights = weights
+        self._frozen = weight_storage.stored(dict(model.frozen), weights)
+        self._variables = weight_storage.stored(dict(model.variables), weights)
+        self._run = jax.jit(weight_storage.reading(self.task.predict_fns()["generate"]))
 
     @staticmethod
     def fits(model: TrainedModel) -> bool:
@@ -72,6 +75,7 @@ class AdjectivesToImages:
         return {
             "guidance_scale": self.task.guidance_scale,
             "temperature": self.task.temperature,
+            "weights": self.weights,
             **steps,
         }
 

@@ -22,7 +22,7 @@ from gen_jax.tasks import first_stage, text
 from gen_jax.tasks.vqvae import VQVAETask
 
 # The parts of a VQ-VAE that lie behind its codes.
-_DECODER = ("decoder_", "ups_", "patch_out", "steering_")
+_DECODER = ("decoder_", "ups_", "patch_out", "head_", "steering_")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,6 +130,7 @@ class ArtTask:
             "reconstruct": self._reconstruct,
             "random": self._random,
             "score": self._score,
+            "look": self._look,
         }
 
     @property
@@ -157,16 +158,19 @@ class ArtTask:
 
     def _logits(self, params, codes, text_states, seen, rng, dropout=None):
         """Logits [b, n, k], and which places count: the hidden ones, or all."""
-        if self.prior.is_causal:
-            begin = jnp.full_like(codes[:, :1], self.prior.num_codes)
-            ids, counted = jnp.concatenate([begin, codes[:, :-1]], 1), jnp.ones_like(codes, bool)
-        else:
-            ids, counted = sampling.hide(codes, self.prior.num_codes, rng)
+        ids, counted = self._asked(codes, rng)
         rngs = {} if dropout is None else {"dropout": dropout}
         logits = self.prior.apply(
             {"params": params["prior"]}, ids, text_states, seen, dropout is None, rngs=rngs
         )
         return logits, counted
+
+    def _asked(self, codes, rng):
+        """What the prior is given of codes [b, n], and the places whose codes it is to tell."""
+        if not self.prior.is_causal:
+            return sampling.hide(codes, self.prior.num_codes, rng)
+        begin = jnp.full_like(codes[:, :1], self.prior.num_codes)
+        return jnp.concatenate([begin, codes[:, :-1]], 1), jnp.ones_like(codes, bool)
 
     def _of_codes(self, logits, codes, counted):
         """Mean negative log likelihood in nats, and the share told right, where they count."""
@@ -291,6 +295,22 @@ class ArtTask:
         nll = optax.softmax_cross_entropy_with_integer_labels(logits, codes)
         weight = counted.astype(jnp.float32)
         return {"nll": (nll * weight).sum(-1) / weight.sum(-1)}
+
+    def _look(self, variables, batch, rngs, frozen):
+        """Pictures of texts ("seed", "tokens", "token_mask"), and "attention" [b, rows, columns,
+        tokens]: how much each place looks at each token of the text, the mean over heads, layers
+        and depth, with a part of the codes hidden or, in order, all of those that follow.
+        """
+        made = self._generate(variables, batch, rngs, frozen)
+        params, codes = variables["params"]["model"], made["codes"].reshape(len(made["codes"]), -1)
+        states, seen = self._heard(params, batch, frozen)
+        ids, _ = self._asked(codes, rngs["hide"])
+        _, found = self.prior.apply(
+            {"params": params["prior"]}, ids, states, seen, mutable=["intermediates"]
+        )
+        looks = jnp.stack([leaf.mean(1) for leaf in jax.tree.leaves(found)]).mean(0)
+        grid = looks.reshape(len(codes), *self.prior.grid, -1).mean(3)
+        return {"image": made["image"], "attention": grid}
 
 
 def _twice(ids, scale):

@@ -32,7 +32,7 @@ class VAETask(ImageTerms):
     kl_warmup: int = 0
     momentum: float = 0.99
 
-    rng_streams = ("latent",)
+    rng_streams = ("latent", "window")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "VAETask":
@@ -73,7 +73,8 @@ class VAETask(ImageTerms):
         kl = reconstruction.kl_to_standard_normal(mean, logvar).mean() / x[0].size
         risen = jnp.minimum(1.0, extra["updates"] / max(self.kl_warmup, 1))
         weight = self.kl_weight * (risen if self.kl_warmup else 1.0)
-        terms = {"kl": (weight, kl)} | self.terms(x, y, everything, extra["updates"], frozen)
+        terms = {"kl": (weight, kl)}
+        terms |= self.terms(x, y, everything, extra["updates"], frozen, rngs["window"])
         loss, metrics = self.total(terms, x, y)
         return loss, (metrics, self._updated(extra, mean, logvar))
 

@@ -29,7 +29,7 @@ class VQVAETask(ImageTerms):
     quantizer: Any
     beta: float = 0.25
 
-    rng_streams = ("codebook",)
+    rng_streams = ("codebook", "window")
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "VQVAETask":
@@ -85,7 +85,7 @@ class VQVAETask(ImageTerms):
         found = self.quantizer(z, book)
         y = self.autoencoder.apply({"params": params}, found.latent, method="decode")
         terms = {"commitment": (self.beta, found.commitment)}
-        terms |= self.terms(x, y, everything, extra["updates"], frozen)
+        terms |= self.terms(x, y, everything, extra["updates"], frozen, rngs["window"])
         loss, metrics = self.total(terms, x, y)
         book, seen = self.quantizer.update(z, found, book, later)
         metrics |= {f"model/{name}": value for name, value in seen.items()}

@@ -23,6 +23,7 @@ from gen_jax.runs import data as run_data
 from gen_jax.runs import layout, manifest, reader, text_tower, weights
 from gen_jax.tasks import build_task
 from gen_jax.training import feature_data, logging, loop
+from gen_jax.training.by_step import by_step
 from gen_jax.training.progress import say
 
 _FEW = 200  # training images, below which the report warns
@@ -255,6 +256,10 @@ def _report(
             curves[key] = tuple(zip(*points))
     if curves:
         pictures.plot_curves(workdir / "metrics.png", curves, "step")
+    tables = []
+    for group, found in by_step(lines, config.task.name).items():
+        tables.append(workdir / f"{group}_by_step.png")
+        pictures.plot_table(tables[-1], f"{group} by step", *found)
     metrics = trained.metrics
     layout.write_json(workdir / layout.REPORT, dict(metrics))
     steps = {"best": trained.best_step, "last": trained.last_step}
@@ -266,7 +271,7 @@ def _report(
         workdir / layout.HTML,
         f"{config.task.name}: {workdir.name}",
         metrics,
-        [*sheets, *([curves_file] if curves_file.exists() else [])],
+        [*sheets, *tables, *([curves_file] if curves_file.exists() else [])],
         warnings=result.warnings,
         notes=result.notes,
         facts={

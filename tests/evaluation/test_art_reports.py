@@ -15,6 +15,7 @@ from gen_jax.evaluation.class_retrieval import ClassRetrieval
 from gen_jax.evaluation.codes import Codes, code_map, use_of
 from gen_jax.evaluation.memorisation import MemorisationAudit
 from gen_jax.evaluation.prompt_robustness import WORDINGS, PromptRobustness
+from gen_jax.evaluation.word_attention import WordAttention
 from gen_jax.evaluation.word_margins import WordMargins
 from gen_jax.metrics.memorisation import memorisation
 
@@ -289,3 +290,35 @@ def test_the_report_says_warnings_first_and_needs_no_other_file(tmp_path):
     assert re.search(r"<h2>art/accuracy</h2>\s*<table><tr><td>bright.*dark", body)
     assert base64.b64encode(b"\x89PNG...").decode() in body
     assert 'src="a.png' not in body and "http" not in body
+
+
+class Words(Known):
+    """A text is its beginning, a token a word or comma, and its end."""
+
+    def tokenize(self, texts):
+        rows = [[1, *(9 for _ in text.replace(",", " ,").split()), 2] for text in texts]
+        ids = np.array([(row + [0] * 16)[:16] for row in rows], np.int32)
+        return {"tokens": ids, "token_mask": ids > 0}
+
+
+def test_attention_is_laid_on_the_tokens_of_each_word():
+    """Three words and two commas: the upper half looks at the second word, the lower at an end."""
+    data, shares = Words(val=12), []
+
+    class Looks(Answers):
+        def __call__(self, name, batch, call=0):
+            assert name == "look"
+            maps = np.zeros((len(batch["seed"]), 4, 4, 16), np.float32)
+            maps[:, :2, :, 3] = 1.0  # beginning, word, comma, WORD
+            maps[:, 2:, :, 0] = 1.0
+            shares.append(batch["token_mask"].sum(1))
+            image = np.full((len(maps), SIDE, SIDE, 3), 255, np.uint8)
+            return {"image": image, "attention": maps}
+
+    found = WordAttention(count=6)(Looks(), data)
+    assert found.metrics == {"attention_on_words": 0.5}
+    assert (shares[0] == 7).all(), "three words, two commas, two ends"
+    picture = found.pictures["word_attention"]
+    left, scale = 4 + 2 * (4 + 128), 128 // SIDE  # the third column shows the second word
+    cell = picture[4 : 4 + 128, left : left + 128]
+    assert scale == 4 and cell[:64].min() == 255 and cell[64:].max() == int(255 * 0.15)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gen_jax.models.layers.attention import Attention
 from gen_jax.models.layers.conditioning import FiLM, TextCrossAttention, masked_mean
 from gen_jax.models.text_encoder import CompactTextEncoder
 
@@ -95,3 +96,20 @@ def test_words_have_a_place_and_padding_none(change):
         longer = jnp.pad(ids, ((0, 0), (0, 2)))
         same = encoder.apply(params, longer, jnp.arange(8)[None] < 4)
         np.testing.assert_allclose(same[:, :4], states[:, :4], atol=1e-5)
+
+
+def test_weights_are_given_where_they_are_asked_for():
+    """What `attend` gives is the values by these weights, and asking changes nothing."""
+    module = Attention(heads=2)
+    x, text = normal(3, 6, 8), normal(3, 5, 7)
+    params = module.init(jax.random.key(0), x, text, MASK)["params"]
+    out, found = module.apply({"params": params}, x, text, MASK, mutable=["intermediates"])
+    np.testing.assert_array_equal(out, module.apply({"params": params}, x, text, MASK))
+    (weights,) = found["intermediates"]["weights"]
+    assert weights.shape == (3, 2, 6, 5)
+    np.testing.assert_allclose(weights.sum(-1), np.ones((3, 2, 6)), rtol=1e-6)
+    assert (np.asarray(weights)[:, 0, 0][~np.asarray(MASK)] == 0).all()
+    values = (text @ params["to_v"]["kernel"]).reshape(3, 5, 2, 4)
+    mixed = jnp.einsum("bhnm,bmhd->bnhd", weights, values).reshape(3, 6, 8)
+    expected = mixed @ params["to_out_0"]["kernel"] + params["to_out_0"]["bias"][None, None]
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)

@@ -177,3 +177,19 @@ def test_what_makes_no_sense_is_refused():
             build_task(values, vqvae)
     with pytest.raises(UserError, match="prior=x"):
         art.get_config("prior=x")
+
+
+def test_attention_to_the_words_of_a_text_is_shared_out_at_each_place():
+    task, params, frozen, batch = made()
+    asked = {**batch, "seed": jnp.arange(COUNT, dtype=jnp.uint32)}
+    variables = {"params": params, "extra": {}}
+    found = task.predict_fns()["look"](variables, asked, rngs(task), frozen)
+    rows, columns, _ = task.prior.grid
+    assert found["attention"].shape == (COUNT, rows, columns, 24)
+    np.testing.assert_allclose(
+        found["attention"].sum(-1), np.ones((COUNT, rows, columns)), rtol=1e-5
+    )
+    unseen = ~np.asarray(batch["token_mask"])
+    assert np.asarray(found["attention"]).max((1, 2))[unseen].max() == 0.0
+    made_too = task.predict_fns()["generate"](variables, asked, rngs(task), frozen)
+    np.testing.assert_array_equal(found["image"], made_too["image"])

@@ -115,7 +115,8 @@ def test_real_weights_teach_the_decoder_and_stay_out_of_the_checkpoint(shared, t
     trees, digests = stage._frozen(task, {})
     params, extra = filled(task)
     image = jnp.asarray(np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)), jnp.uint8)
-    arguments = (params, extra, {"image": image}, {"latent": jax.random.key(0)}, trees)
+    keys = {name: jax.random.key(0) for name in task.rng_streams}
+    arguments = (params, extra, {"image": image}, keys, trees)
     grads = jax.jit(lambda p, *a: jax.grad(lambda p: task.losses()["model"](p, *a)[0])(p))(
         params["model"], *arguments
     )

@@ -23,7 +23,7 @@ def test_latent_statistics_are_those_of_the_data():
     rng = np.random.default_rng(0)
     image = jnp.asarray(rng.integers(0, 256, (8, 16, 16, 3)).astype(np.uint8))
     loss = jax.jit(task.losses()["model"])
-    keys = {"latent": jax.random.key(0)}
+    keys = {name: jax.random.key(0) for name in ("latent", "window")}
     for _ in range(5):
         _, (_, extra) = loss(params["model"], params, extra, {"image": image}, keys, {})
     mean, logvar = task.autoencoder.apply(
@@ -50,7 +50,7 @@ def test_discriminator_is_a_second_group_and_sets_in_late():
     assert list(task.losses()) == ["model", "disc"]
     params, extra = filled(task)
     image = jnp.asarray(np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3)), jnp.uint8)
-    keys = {"latent": jax.random.key(0)}
+    keys = {name: jax.random.key(0) for name in ("latent", "window")}
     model = task.losses()["model"]
     early, (m, _) = model(params["model"], params, extra, {"image": image}, keys, {})
     late, _ = model(
@@ -69,7 +69,7 @@ def test_the_weight_of_the_kl_term_rises():
     task = debug_task(kl_weight=2.0, kl_warmup=4)
     params, extra = filled(task)
     image = jnp.asarray(np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3)), jnp.uint8)
-    keys = {"latent": jax.random.key(0)}
+    keys = {name: jax.random.key(0) for name in ("latent", "window")}
 
     def loss(updates):
         now = extra | {"updates": jnp.int32(updates)}

@@ -1,5 +1,6 @@
 """The VQ-VAE stage: the codebook on one and on eight devices, what it learns, what it refuses."""
 
+import dataclasses
 import functools
 
 import jax
@@ -12,6 +13,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.parallel import sharding
 from gen_jax.parallel.mesh import make_mesh
 from gen_jax.tasks import build_task
+from gen_jax.tasks.perceptual import PerceptualTerm
 from gen_jax.training import optim, rngs
 from gen_jax.training import state as state_lib
 from gen_jax.training.step import make_train_step
@@ -89,6 +91,7 @@ def test_predictions_go_through_codes_alone():
     (lambda c: c.task.quantizer.update(name="none"), "quantizer.name"),
     (lambda c: c.task.update(image_size=18), "not divisible by 4"),
     (lambda c: c.task.autoencoder.update(patch_size=3), "not divisible by 6"),
+    (lambda c: c.task.update(perceptual_crop=17), "perceptual_crop=17"),
     (lambda c: c.task.__delattr__("quantizer"), "quantizer is missing"),
 ])  # fmt: skip
 def test_what_makes_no_sense_is_refused(change, words):
@@ -105,3 +108,44 @@ def test_what_makes_no_sense_is_refused(change, words):
 def test_wrong_arguments_are_refused(arg, words):
     with pytest.raises(UserError, match=words):
         vqvae.get_config(arg)
+
+
+def test_a_head_is_the_identity_at_first_and_sees_across_patches():
+    task = made()
+    x = jnp.asarray(batch(0)["image"], jnp.float32) / 127.5 - 1
+    params = task.autoencoder.init(jax.random.key(0), x)["params"]
+    without = {k: v for k, v in params.items() if not k.startswith("head_")}
+    assert set(params) - set(without) == {"head_in", "head_out"}
+    plain = task.autoencoder.clone(head_channels=0)
+    np.testing.assert_array_equal(
+        task.autoencoder.apply({"params": params}, x), plain.apply({"params": without}, x)
+    )
+    params["head_out"]["kernel"] = 0.1 + params["head_out"]["kernel"]
+    moved = task.autoencoder.apply({"params": params}, x) - plain.apply({"params": without}, x)
+    assert float(jnp.abs(moved).min(-1).max()) > 1e-3
+
+
+def test_the_perceptual_term_sees_a_window_that_moves():
+    seen = []
+
+    class Spy(PerceptualTerm):
+        def __call__(self, x, y, frozen):
+            seen.append((np.asarray(x), np.asarray(y)))
+            return jnp.abs(x - y).mean((1, 2, 3))
+
+    task = dataclasses.replace(made(), perceptual=Spy("spy"), perceptual_crop=8)
+    x = jnp.asarray(batch(0)["image"], jnp.float32) / 127.5 - 1
+    x = x + jnp.arange(256.0).reshape(1, 16, 16, 1) / 256  # no two windows are alike
+    for key in range(6):
+        task.terms(x, -x, {}, 0, {}, jax.random.key(key))
+    corners = set()
+    for a, b in seen:
+        assert a.shape == (BATCH, 8, 8, 3)
+        np.testing.assert_array_equal(a, -b)
+        places = [
+            (i, j) for i in range(9) for j in range(9)
+            if (np.asarray(x)[:, i : i + 8, j : j + 8] == a).all()
+        ]  # fmt: skip
+        assert len(places) == 1
+        corners.add(places[0])
+    assert len(corners) > 2

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from gen_jax.common.errors import UserError
 from gen_jax.models.layers.activations import gelu
-from gen_jax.models.layers.heads import attend
+from gen_jax.models.layers.heads import attend, attention_weights
 from gen_jax.models.layers.norms import GroupNorm, layer_norm
 
 
@@ -24,7 +24,8 @@ def _attend(
 ) -> jax.Array:
     """Multi-head attention whose projections become submodules of the (compact) `module`.
 
-    The logits and the softmax are float32 whatever the compute dtype is.
+    The logits and the softmax are float32 whatever the compute dtype is. Where "intermediates" are
+    asked for, "weights" [b, heads, n, m] are among them: which tokens each place looks at.
     """
     features = x.shape[-1]
     if features % heads:
@@ -37,13 +38,10 @@ def _attend(
         y = nn.Dense(features, use_bias=use_bias, dtype=module.dtype, name=name)(y)
         return y.reshape(*y.shape[:2], heads, features // heads)
 
-    out = attend(
-        project("to_q", x),
-        project("to_k", context),
-        project("to_v", context),
-        mask,
-        implementation=module.attention_implementation,
-    )
+    q, k, v = project("to_q", x), project("to_k", context), project("to_v", context)
+    if module.is_mutable_collection("intermediates"):
+        module.sow("intermediates", "weights", attention_weights(q, k, mask))
+    out = attend(q, k, v, mask, implementation=module.attention_implementation)
     return nn.Dense(features, dtype=module.dtype, name="to_out_0")(out.reshape(x.shape))
 
 

@@ -40,6 +40,19 @@ def attend(
     return jax.lax.platform_dependent(query, key, value, cpu=_by_head, default=fused)
 
 
+def attention_weights(
+    query: Float[Array, "b n heads d"],
+    key: Float[Array, "b m heads d"],
+    mask: Bool[Array, "b m"] | None = None,
+) -> Float[Array, "b heads n m"]:
+    """softmax(q k^T / sqrt(d)), which `attend` never holds: to be looked at."""
+    logits = jnp.einsum("bnhd,bmhd->bhnm", query, key, preferred_element_type=jnp.float32)
+    logits = logits * query.shape[-1] ** -0.5
+    if mask is not None:
+        logits = jnp.where(mask[:, None, None, :], logits, -jnp.inf)
+    return jax.nn.softmax(logits, axis=-1)
+
+
 def _by_head(query, key, value):
     q, k, v = (x.transpose(0, 2, 1, 3) for x in (query, key, value))
     logits = jnp.einsum(
