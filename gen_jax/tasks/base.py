@@ -36,7 +36,8 @@ class Task(Protocol):
     """A stage, built from `config.task`; it holds modules and numbers, no arrays.
 
     A task whose losses read frozen encoders also has `towers()`: place in `frozen` ->
-    "NAME:WEIGHTS"; the trainer loads them, predict functions do not see them.
+    "NAME:WEIGHTS"; the trainer loads them, predict functions do not see them. One with `inherited`
+    names the collections of `extra` that a run which begins with another's parameters takes, too.
 
     Attributes:
       rng_streams: names of the random streams that its losses and `predict_fns` draw from.

@@ -23,12 +23,16 @@ class VQVAETask(ImageTerms):
       autoencoder: from images to latents and back.
       quantizer: from latents to codes and back; a `models.quantizers.Quantizer`.
       beta: weight of the commitment: how near latents are to stay to their codes.
+      keep_codes: whether only the decoder learns: encoder and codebook stay, and with them the
+        codes of every image, so that a prior over them stays true.
     """
 
     autoencoder: VQVAE
     quantizer: Any
     beta: float = 0.25
+    keep_codes: bool = False
 
+    inherited = ("codebook",)
     rng_streams = ("codebook", "window")
 
     @classmethod
@@ -79,6 +83,8 @@ class VQVAETask(ImageTerms):
 
     def _model_loss(self, params, everything, extra, batch, rngs, frozen):
         x = first_stage.to_signed(batch["image"])
+        if self.keep_codes:
+            return self._decoder_loss(x, params, everything, extra, rngs, frozen)
         z = self.autoencoder.apply({"params": params}, x, method="encode")
         start, later = jax.random.split(rngs["codebook"])
         book = self.quantizer.prepare(z, extra["codebook"], start)
@@ -91,6 +97,13 @@ class VQVAETask(ImageTerms):
         metrics |= {f"model/{name}": value for name, value in seen.items()}
         extra = {"codebook": book, "updates": extra["updates"] + 1}
         return loss, (metrics, extra)
+
+    def _decoder_loss(self, x, params, everything, extra, rngs, frozen):
+        known = {"params": params, "codebook": extra["codebook"]}
+        y = self.images(known, jax.lax.stop_gradient(self.codes(known, x)))
+        terms = self.terms(x, y, everything, extra["updates"], frozen, rngs["window"])
+        loss, metrics = self.total(terms, x, y)
+        return loss, (metrics, {**extra, "updates": extra["updates"] + 1})
 
     def _disc_loss(self, params, everything, extra, batch, rngs, frozen):
         x = first_stage.to_signed(batch["image"])

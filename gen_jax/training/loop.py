@@ -99,7 +99,7 @@ class Run:
       evaluate: `(variables, step) -> {metric: number}`; it writes its own pictures.
       meta: JSON-able facts stored with each checkpoint.
       writer: where metrics go.
-      init: name and parameters of a run to begin from; None for fresh ones.
+      init: name and variables of a run to begin from; None for fresh ones.
     """
 
     name: str
@@ -188,7 +188,8 @@ def _train(run, saver, optimizers, ema_groups, abstract):
         )
         progress.say(f"{run.name}: made the parameters in {time.perf_counter() - began:.1f} s")
         if run.init is not None:
-            state, text = warm_start.take(state, run.init[1], run.init[0])
+            inherited = getattr(run.task, "inherited", ())
+            state, text = warm_start.take(state, run.init[1], run.init[0], inherited)
             progress.say(f"{run.name}: {text}")
         start = 0
         _print_overview(state.params)

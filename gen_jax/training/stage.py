@@ -112,7 +112,7 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
         evaluate=evaluate,
         meta={"data": data.facts()},
         writer=writer,
-        init=None if init is None else (config.init_from, init.variables["params"]),
+        init=None if init is None else (config.init_from, init.variables),
     )
     trained = loop.train(train)
     writer.close()

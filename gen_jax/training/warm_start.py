@@ -1,6 +1,6 @@
 """Beginning from another run's parameters instead of from random ones."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,15 +11,19 @@ from gen_jax.parallel.sharding import path_name
 from gen_jax.training.state import TrainState
 
 
-def take(state: TrainState, params: Mapping[str, Any], where: str) -> tuple[TrainState, str]:
+def take(
+    state: TrainState, variables: Mapping[str, Any], where: str, inherited: Sequence[str] = ()
+) -> tuple[TrainState, str]:
     """Puts every parameter of the same path and shape into a fresh state, and into its average.
 
     What has no counterpart stays as it was made: a new head, a level that was added.
 
     Args:
       state: of step 0.
-      params: group -> tree of NumPy arrays.
+      variables: "params", group -> tree of NumPy arrays, and "extra".
       where: what to call their source.
+      inherited: collections of "extra" that belong to the parameters; each is taken whole, or not
+        at all where one of its shapes differs.
 
     Returns:
       the state, and a line that says what was taken.
@@ -29,7 +33,7 @@ def take(state: TrainState, params: Mapping[str, Any], where: str) -> tuple[Trai
     """
     given = {
         (group, path_name(path)): leaf
-        for group, tree in params.items()
+        for group, tree in variables["params"].items()
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
     taken, fresh = 0, []
@@ -42,8 +46,7 @@ def take(state: TrainState, params: Mapping[str, Any], where: str) -> tuple[Trai
                 fresh.append(f"{group}/{path_name(path)}")
                 return leaf
             taken += 1
-            value = np.asarray(found, leaf.dtype)
-            return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda i: value[i])
+            return _like(leaf, found)
 
         return put
 
@@ -55,7 +58,24 @@ def take(state: TrainState, params: Mapping[str, Any], where: str) -> tuple[Trai
         )
     # Copies: the step donates both trees.
     ema = {g: jax.tree.map(lambda x: x.copy(), started[g]) for g in state.ema}
-    text = f"took {taken} of {taken + len(fresh)} parameters from {where}"
+    extra, count = dict(state.extra), taken + len(fresh)
+    for name in inherited:
+        given = variables.get("extra", {}).get(name)
+        if given is not None and _shapes(given) == _shapes(extra[name]):
+            extra[name] = jax.tree.map(_like, extra[name], given)
+        else:
+            fresh.append(name)
+    text = f"took {taken} of {count} parameters from {where}"
     if fresh:
         text += f"; new are {', '.join(fresh[:3])}" + ("..." if len(fresh) > 3 else "")
-    return state.replace(params=started, ema=ema), text
+    return state.replace(params=started, ema=ema, extra=extra), text
+
+
+def _shapes(tree):
+    return jax.tree_util.tree_structure(tree), [leaf.shape for leaf in jax.tree.leaves(tree)]
+
+
+def _like(leaf: jax.Array, given: np.ndarray) -> jax.Array:
+    """`given`, of the dtype and where `leaf` is."""
+    value = np.asarray(given, leaf.dtype)
+    return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda i: value[i])

@@ -14,7 +14,7 @@ from gen_jax.parallel import sharding
 from gen_jax.parallel.mesh import make_mesh
 from gen_jax.tasks import build_task
 from gen_jax.tasks.perceptual import PerceptualTerm
-from gen_jax.training import optim, rngs
+from gen_jax.training import optim, rngs, warm_start
 from gen_jax.training import state as state_lib
 from gen_jax.training.step import make_train_step
 
@@ -149,3 +149,46 @@ def test_the_perceptual_term_sees_a_window_that_moves():
         assert len(places) == 1
         corners.add(places[0])
     assert len(corners) > 2
+
+
+def test_the_decoder_alone_is_trained_on():
+    """From a trained run, codebook and all: afterwards codes are the same and pictures nearer."""
+    before, _ = trained(1, 50, made())
+    config = vqvae.get_config("debug,decoder_of=runs/a").unlock()
+    assert config.init_from == "runs/a"
+    config.task.perceptual_weight = 0.0
+    task = build_task(config.task.to_dict())
+    values = {**config.optimizer.model.to_dict(), "learning_rate": 1e-3, "schedule": "constant"}
+    optimizers = {"model": optim.make_optimizer(values, 40)}
+    mesh = make_mesh({"fsdp": 1}, jax.devices()[:1])
+    state = state_lib.create_state(task, optimizers, (), mesh, ((".*", "fsdp"),), seed=1)
+    given = {"params": before.params, "extra": before.extra}
+    state, text = warm_start.take(state, given, "runs/a", task.inherited)
+    assert "new are" not in text
+    step = jax.jit(make_train_step(task, optimizers))
+    losses = []
+    for i in range(40):
+        rows = jax.device_put(batch(i), sharding.batch_sharding(mesh))
+        state, m = step(state, rows, {}, rngs.root_key(0))
+        losses.append(float(m["model/loss"]))
+    assert np.mean(losses[-10:]) < np.mean(losses[:10])
+    for name, old in before.params["model"].items():
+        new = jax.device_get(state.params["model"][name])
+        kept = name.startswith(("patch_in", "encoder_", "downs_"))
+        same = jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), old, new))
+        assert same == kept, name
+    old, new = before.extra["codebook"], jax.device_get(state.extra["codebook"])
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), old, new))
+
+
+def test_another_number_of_codes_begins_a_codebook_of_its_own():
+    before, _ = trained(1, 2, made())
+    task = made(num_codes=16)
+    optimizers = {"model": optim.make_optimizer({"learning_rate": 1e-3}, 10)}
+    mesh = make_mesh({"fsdp": 1}, jax.devices()[:1])
+    state = state_lib.create_state(task, optimizers, (), mesh, ((".*", "fsdp"),), seed=1)
+    given = {"params": before.params, "extra": before.extra}
+    fresh = jax.device_get(state.extra["codebook"])
+    state, text = warm_start.take(state, given, "runs/a", task.inherited)
+    assert text.endswith("new are codebook")
+    np.testing.assert_array_equal(state.extra["codebook"]["codes"], fresh["codes"])

@@ -122,7 +122,7 @@ def test_a_run_begins_from_another_one(tmp_path, capsys):
     params = jax.device_get(first.state.params)
     del params["model"]["layers_2"]["bias"]
     run = make_run(tmp_path / "b", num_steps=1, ema=0.5, ema_groups=("model",))
-    run.init = ("runs/a", params)
+    run.init = ("runs/a", {"params": params})
     warm = loop.train(run)
     out = capsys.readouterr().out
     assert "took 3 of 4 parameters from runs/a; new are model/layers_2/bias" in out
@@ -133,13 +133,14 @@ def test_a_run_begins_from_another_one(tmp_path, capsys):
     assert lines[1][0]["model/loss"] < lines[0][0]["model/loss"]
     # A resumed run does not begin again.
     run = make_run(tmp_path / "b", num_steps=2, ema=0.5, ema_groups=("model",))
-    run.init = ("runs/a", params)
+    run.init = ("runs/a", {"params": params})
     loop.train(run)
     assert "resumed from step 1" in (said := capsys.readouterr().out) and "took" not in said
 
 
 def test_a_run_that_has_nothing_to_give_is_named(tmp_path):
     run = make_run(tmp_path)
-    run.init = ("package:other", {"model": {"layers_0": {"kernel": np.zeros((3, 3))}}})
+    kernel = {"layers_0": {"kernel": np.zeros((3, 3))}}
+    run.init = ("package:other", {"params": {"model": kernel}})
     with pytest.raises(UserError, match="init_from=package:other: none of its parameters"):
         loop.train(run)
