@@ -21,10 +21,11 @@ with `--config.task.perceptual_crop=64` at a quarter of its time. `disc` adds a 
 `decoder_of=RUN` trains the decoder of such a run on, and nothing else: its codes stay what they
 are, and a prior over them can be sampled by either.
 
-Measured (docs/results.md#text-to-art): the second command with 1,500 steps, 13 minutes on 2 CPU
-cores: 26.65 dB on held-out pictures, all codes in use; `size=base` with LPIPS, 2,200 steps in 3
-minutes of an H200 beside two others: 27.83 dB, with 1,024 codes 29.01 dB. The recipe on the
-embedded photographs is not yet measured.
+Measured (docs/results.md#text-to-art) on held-out pictures at 128 pixels, all codes in use, 2 CPU
+cores: with LPIPS in a window, 1,500 steps in 27 minutes, 27.10 dB; 700 more with gradients beside
+it, 27.56; the decoder alone for 770 more, 27.91. An H200, `size=base` with codes of 8 channels and
+LPIPS, 2,200 steps in 3 minutes beside two others: 27.83 dB, with 1,024 codes 29.01 dB. The recipe
+on the embedded photographs is not yet measured.
 """
 
 from configs import common
