@@ -108,7 +108,7 @@ def measure(args) -> list[dict]:
         model, data = opened(run)
         both = data.read("train", 2 * args.count)
         half = len(both["image"]) // 2 // args.batch * args.batch
-        if not half:
+        if half < 2:
             raise SystemExit(f"{run}: {len(both['image'])} training details; --batch is too large")
         mine = {k: v[:half] for k, v in both.items()}
         seeds = np.arange(half, dtype=np.uint32)
@@ -117,7 +117,8 @@ def measure(args) -> list[dict]:
 
         def of(images, plain=plain, target=both["image"][half:]):
             target, rows = (features_by(args.encoder, plain, v) for v in (target, images))
-            return kid.kernel_distance(target, rows), prdc.prdc(target, rows)
+            nearest = min(5, len(rows) - 1)
+            return kid.kernel_distance(target, rows), prdc.prdc(target, rows, nearest)
 
         bounds = {
             name: of(plain.batched(name, batch, args.batch)["image"])[0].value

@@ -135,10 +135,11 @@ def _debug(config):
     config.optimizer.model.warmup_steps = 1
     _evaluate(
         config, batch_size=8, art_samples=16, memorisation=8, class_retrieval=8, word_margins=8,
-        adjectives=2, prompt_robustness=1, word_attention=2,
+        adjectives=2, prompt_robustness=1,
     )  # fmt: skip
     if "adjectives" in config.evaluators:
         config.evaluators.adjectives.words = ("dark", "bright")
+        config.evaluators.word_attention.count = 2
 
 
 def _evaluate(config, batch_size, **counts):
