@@ -37,7 +37,8 @@ class Task(Protocol):
 
     A task whose losses read frozen encoders also has `towers()`: place in `frozen` ->
     "NAME:WEIGHTS"; the trainer loads them, predict functions do not see them. One with `inherited`
-    names the collections of `extra` that a run which begins with another's parameters takes, too.
+    names the collections of `extra` that a run which begins with another's parameters takes, too;
+    what matches `needed`, a pattern of "GROUP/PATH" and of these names, it cannot do without.
 
     Attributes:
       rng_streams: names of the random streams that its losses and `predict_fns` draw from.

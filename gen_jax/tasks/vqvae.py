@@ -61,6 +61,11 @@ class VQVAETask(ImageTerms):
         return task
 
     @property
+    def needed(self) -> str:
+        """What a run must bring that this one begins with: what is not trained here."""
+        return r"^(model/(patch_in|encoder_|downs_)|codebook$)" if self.keep_codes else "^$"
+
+    @property
     def grid(self) -> tuple[int, int, int]:
         """Rows, columns and depth of an image's codes."""
         side = self.image_size // self.autoencoder.downscale_factor

@@ -189,7 +189,8 @@ def _train(run, saver, optimizers, ema_groups, abstract):
         progress.say(f"{run.name}: made the parameters in {time.perf_counter() - began:.1f} s")
         if run.init is not None:
             inherited = getattr(run.task, "inherited", ())
-            state, text = warm_start.take(state, run.init[1], run.init[0], inherited)
+            needed = getattr(run.task, "needed", "^$")
+            state, text = warm_start.take(state, run.init[1], run.init[0], inherited, needed)
             progress.say(f"{run.name}: {text}")
         start = 0
         _print_overview(state.params)

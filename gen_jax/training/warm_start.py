@@ -1,5 +1,6 @@
 """Beginning from another run's parameters instead of from random ones."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,11 @@ from gen_jax.training.state import TrainState
 
 
 def take(
-    state: TrainState, variables: Mapping[str, Any], where: str, inherited: Sequence[str] = ()
+    state: TrainState,
+    variables: Mapping[str, Any],
+    where: str,
+    inherited: Sequence[str] = (),
+    needed: str = "^$",
 ) -> tuple[TrainState, str]:
     """Puts every parameter of the same path and shape into a fresh state, and into its average.
 
@@ -24,12 +29,13 @@ def take(
       where: what to call their source.
       inherited: collections of "extra" that belong to the parameters; each is taken whole, or not
         at all where one of its shapes differs.
+      needed: pattern of "GROUP/PATH" and of collections that must be found.
 
     Returns:
       the state, and a line that says what was taken.
 
     Raises:
-      UserError: nothing fits.
+      UserError: nothing fits, or something that is needed does not.
     """
     given = {
         (group, path_name(path)): leaf
@@ -65,6 +71,11 @@ def take(
             extra[name] = jax.tree.map(_like, extra[name], given)
         else:
             fresh.append(name)
+    if lost := [name for name in fresh if re.search(needed, name)]:
+        raise UserError(
+            f"config.init_from={where}: its {lost[0]} does not fit, and it is not trained here: "
+            "give the arguments that the run was trained by"
+        )
     text = f"took {taken} of {count} parameters from {where}"
     if fresh:
         text += f"; new are {', '.join(fresh[:3])}" + ("..." if len(fresh) > 3 else "")

@@ -110,7 +110,7 @@ def test_wrong_arguments_are_refused(arg, words):
         vqvae.get_config(arg)
 
 
-def test_a_head_is_the_identity_at_first_and_sees_across_patches():
+def test_a_head_is_the_identity_until_it_is_trained():
     task = made()
     x = jnp.asarray(batch(0)["image"], jnp.float32) / 127.5 - 1
     params = task.autoencoder.init(jax.random.key(0), x)["params"]
@@ -192,3 +192,6 @@ def test_another_number_of_codes_begins_a_codebook_of_its_own():
     state, text = warm_start.take(state, given, "runs/a", task.inherited)
     assert text.endswith("new are codebook")
     np.testing.assert_array_equal(state.extra["codebook"]["codes"], fresh["codes"])
+    alone = dataclasses.replace(task, keep_codes=True)
+    with pytest.raises(UserError, match="init_from=runs/a: its codebook does not fit"):
+        warm_start.take(state, given, "runs/a", alone.inherited, alone.needed)
