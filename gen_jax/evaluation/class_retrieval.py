@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 
+from gen_jax.common import pictures
 from gen_jax.evaluation.base import Data, Predictor, Result, held_out
 from gen_jax.evaluation.judge import features_by
 
@@ -24,6 +25,7 @@ class ClassRetrieval:
       k: of the nearest classes.
       batch_size: samples at once.
       encoder: whose features are compared, "NAME:WEIGHTS"; "" is an untrained network.
+      shown: classes in the picture.
     """
 
     count: int = 256
@@ -31,10 +33,13 @@ class ClassRetrieval:
     k: int = 10
     batch_size: int = 32
     encoder: str = ""
+    shown: int = 16
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Metrics `retrieval` (R@k), `retrieval_chance`, `retrieval_shuffled`, with prompts of
-        other samples, and `retrieval_real`, of held-out pictures in place of samples.
+        other samples, `retrieval_reconstructed`, of the prompts' own pictures through the codes,
+        which is as far as a prior over them can come, and `retrieval_real`, of held-out pictures;
+        picture `classes`: those found best and worst, a training picture and its caption's sample.
         """
         known = data.read("train", self.train)
         often = [c for c, n in Counter(known["label"].tolist()).items() if c >= 0 and n >= _LEAST]
@@ -46,30 +51,49 @@ class ClassRetrieval:
         rows = np.flatnonzero(np.isin(known["label"], classes))[: self.count]
         asked = {name: known[name][rows] for name in ("tokens", "token_mask")}
         asked["seed"] = np.arange(len(rows), dtype=np.uint32)
+        mine = known["image"][rows]
         made = predict.batched("generate", asked, self.batch_size)["image"]
-        found = _unit(features_by(self.encoder, predict, made))
+        coded = predict.batched("reconstruct", {"image": mine}, self.batch_size)["image"]
         truth = np.searchsorted(classes, known["label"][rows])
+
+        def places(images, truth=truth):
+            return _places(_unit(features_by(self.encoder, predict, images)), centres, truth)
+
+        place = places(made)
         turned = np.random.default_rng(0).permutation(truth)
         metrics = {
-            "retrieval": self._recall(found, centres, truth),
+            "retrieval": self._recall(place),
             "retrieval_chance": self.k / len(classes),
-            "retrieval_shuffled": self._recall(found, centres, turned),
+            "retrieval_shuffled": self._recall(places(made, turned)),
+            "retrieval_reconstructed": self._recall(places(coded)),
         }
         real, warnings = held_out(data, "val", self.count)
-        metrics |= self._of_real(predict, real, classes, centres)
-        return Result(metrics, warnings=warnings)
+        if len(of := np.flatnonzero(np.isin(real["label"], classes))):
+            truth_of_real = np.searchsorted(classes, real["label"][of])
+            metrics["retrieval_real"] = self._recall(places(real["image"][of], truth_of_real))
+        shown = self._picture(mine, made, place, truth)
+        return Result(metrics, {"classes": shown}, warnings=warnings)
 
-    def _of_real(self, predict, real, classes, centres):
-        rows = np.flatnonzero(np.isin(real["label"], classes))
-        if not len(rows):
-            return {}
-        features = _unit(features_by(self.encoder, predict, real["image"][rows]))
-        truth = np.searchsorted(classes, real["label"][rows])
-        return {"retrieval_real": self._recall(features, centres, truth)}
+    def _recall(self, place) -> float:
+        return float((place < self.k).mean())
 
-    def _recall(self, features, centres, truth):
-        nearest = np.argsort(-(features @ centres.T), axis=1)[:, : self.k]
-        return float((nearest == truth[:, None]).any(1).mean())
+    def _picture(self, real, made, place, truth):
+        """Pairs of a training picture and a sample, one of a class, best and worst places."""
+        order = np.argsort(place, kind="stable")
+        _, first = np.unique(truth[order], return_index=True)
+        order = order[np.sort(first)]
+        half = self.shown // 2
+        chosen = order if len(order) <= self.shown else np.r_[order[:half], order[-half:]]
+        pairs = np.stack([real[chosen], made[chosen]], 1).reshape(-1, *made.shape[1:])
+        words = [w for p in place[chosen] for w in ("trained on", f"class found at {p + 1}")]
+        return pictures.grid(pairs, words, columns=8)
+
+
+def _places(features, centres, truth):
+    """How many classes lie nearer to each row than its own does."""
+    likeness = features @ centres.T
+    own = np.take_along_axis(likeness, truth[:, None], 1)
+    return (likeness > own).sum(1)
 
 
 def _unit(x):

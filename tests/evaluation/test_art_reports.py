@@ -143,14 +143,22 @@ def test_classes_are_retrieved_by_samples_that_show_them():
     def shown(batch):
         return {"image": base[batch["tokens"][:, 0]]}
 
+    def coded(batch):
+        """Codes that know two of the twelve classes."""
+        near = np.abs(batch["image"].astype(int).mean((1, 2))[:, None] - base[:, 0, 0]).sum(-1)
+        return {"image": np.where((near.argmin(1) < 2)[:, None, None, None], batch["image"], 0)}
+
     audit = ClassRetrieval(count=60, train=120, k=2)
-    m = audit(Answers(generate=shown), data).metrics
+    result = audit(Answers(generate=shown, reconstruct=coded), data)
+    m = result.metrics
     assert m["retrieval"] == m["retrieval_real"] == 1.0
+    assert 2 / 12 <= m["retrieval_reconstructed"] <= 4 / 12
+    assert result.pictures["classes"].shape[1] > 8 * SIDE
     assert m["retrieval_chance"] == pytest.approx(2 / 12)
     assert m["retrieval_shuffled"] == pytest.approx(2 / 12, abs=0.12)
-    lost = audit(Answers(generate=deaf), data).metrics
+    lost = audit(Answers(generate=deaf, reconstruct=coded), data).metrics
     assert lost["retrieval"] < 0.35
-    missing = audit(Answers(generate=shown), Sorted(train=120))
+    missing = audit(Answers(generate=shown, reconstruct=coded), Sorted(train=120))
     assert "no split 'val'" in missing.warnings[0] and missing.metrics["retrieval"] == 1.0
     assert "too few" in ClassRetrieval(k=12)(Answers(generate=shown), data).warnings[0]
 
