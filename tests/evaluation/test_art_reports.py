@@ -11,7 +11,7 @@ from gen_jax.data import art_attributes, art_words
 from gen_jax.evaluation import Predictor, Result, html_report, run_all
 from gen_jax.evaluation.adjectives import Adjectives
 from gen_jax.evaluation.art_samples import ArtSamples
-from gen_jax.evaluation.class_retrieval import ClassRetrieval
+from gen_jax.evaluation.class_retrieval import ClassRetrieval, _places
 from gen_jax.evaluation.codes import Codes, code_map, use_of
 from gen_jax.evaluation.memorisation import MemorisationAudit
 from gen_jax.evaluation.prompt_robustness import WORDINGS, PromptRobustness
@@ -161,6 +161,14 @@ def test_classes_are_retrieved_by_samples_that_show_them():
     missing = audit(Answers(generate=shown, reconstruct=coded), Sorted(train=120))
     assert "no split 'val'" in missing.warnings[0] and missing.metrics["retrieval"] == 1.0
     assert "too few" in ClassRetrieval(k=12)(Answers(generate=shown), data).warnings[0]
+
+
+def test_a_row_that_is_as_near_to_every_class_finds_none():
+    centres, truth = np.eye(4), np.array([2, 0])
+    assert _places(np.zeros((2, 4)), centres, truth).tolist() == [3, 3]
+    assert _places(
+        np.array([[0.1, 0.2, 0.3, 0.0], [0.1, 0.2, 0.3, 0.0]]), centres, truth
+    ).tolist() == [0, 2]
 
 
 def test_pictures_too_flat_to_measure_are_chance():
