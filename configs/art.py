@@ -21,7 +21,7 @@ configs/vqvae.py decide the VQ-VAE.
 
 Measured (docs/results.md#text-to-art): the third command with minilm, a batch of 16 and 1,000
 steps, half an hour on 2 CPU cores with its evaluation: 19 of 28 adjectives heard in at least 80% of
-samples; 4,500 steps, an hour and a quarter: 21. `captions=own,res=64,codes=1024` on 2,059 cutouts
+samples; 4,500 steps, an hour more: 21. `captions=own,res=64,codes=1024` on 2,059 cutouts
 of 142 classes, 4,500 steps of 16: the class is among the ten nearest for 0.41 of samples (chance
 0.10). `size=base` and `joint` are not yet measured.
 """

@@ -46,7 +46,11 @@ class ClassRetrieval:
         classes = np.array(sorted(often))
         if len(classes) <= self.k:
             return Result({}, warnings=(f"{len(classes)} classes: too few for R@{self.k}",))
-        features = _unit(features_by(self.encoder, predict, known["image"]))
+
+        def features_of(images):
+            return _unit(features_by(self.encoder, predict, images))
+
+        features = features_of(known["image"])
         centres = _unit(np.stack([features[known["label"] == c].mean(0) for c in classes]))
         rows = np.flatnonzero(np.isin(known["label"], classes))[: self.count]
         asked = {name: known[name][rows] for name in ("tokens", "token_mask")}
@@ -55,22 +59,21 @@ class ClassRetrieval:
         made = predict.batched("generate", asked, self.batch_size)["image"]
         coded = predict.batched("reconstruct", {"image": mine}, self.batch_size)["image"]
         truth = np.searchsorted(classes, known["label"][rows])
-
-        def places(images, truth=truth):
-            return _places(_unit(features_by(self.encoder, predict, images)), centres, truth)
-
-        place = places(made)
+        found = features_of(made)
+        place = _places(found, centres, truth)
         turned = np.random.default_rng(0).permutation(truth)
         metrics = {
             "retrieval": self._recall(place),
             "retrieval_chance": self.k / len(classes),
-            "retrieval_shuffled": self._recall(places(made, turned)),
-            "retrieval_reconstructed": self._recall(places(coded)),
+            "retrieval_shuffled": self._recall(_places(found, centres, turned)),
+            "retrieval_reconstructed": self._recall(_places(features_of(coded), centres, truth)),
         }
         real, warnings = held_out(data, "val", self.count)
         if len(of := np.flatnonzero(np.isin(real["label"], classes))):
-            truth_of_real = np.searchsorted(classes, real["label"][of])
-            metrics["retrieval_real"] = self._recall(places(real["image"][of], truth_of_real))
+            place_of_real = _places(
+                features_of(real["image"][of]), centres, np.searchsorted(classes, real["label"][of])
+            )
+            metrics["retrieval_real"] = self._recall(place_of_real)
         shown = self._picture(mine, made, place, truth)
         return Result(metrics, {"classes": shown}, warnings=warnings)
 
@@ -82,8 +85,8 @@ class ClassRetrieval:
         order = np.argsort(place, kind="stable")
         _, first = np.unique(truth[order], return_index=True)
         order = order[np.sort(first)]
-        half = self.shown // 2
-        chosen = order if len(order) <= self.shown else np.r_[order[:half], order[-half:]]
+        best, worst = self.shown - self.shown // 2, len(order) - self.shown // 2
+        chosen = order if len(order) <= self.shown else np.r_[order[:best], order[worst:]]
         pairs = np.stack([real[chosen], made[chosen]], 1).reshape(-1, *made.shape[1:])
         words = [w for p in place[chosen] for w in ("trained on", f"class found at {p + 1}")]
         return pictures.grid(pairs, words, columns=8)

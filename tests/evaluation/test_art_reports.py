@@ -1,6 +1,7 @@
 """Evaluators of codes, samples and adjectives, on predictors whose answers are known."""
 
 import base64
+import dataclasses
 import re
 
 import numpy as np
@@ -153,7 +154,9 @@ def test_classes_are_retrieved_by_samples_that_show_them():
     m = result.metrics
     assert m["retrieval"] == m["retrieval_real"] == 1.0
     assert 2 / 12 <= m["retrieval_reconstructed"] <= 4 / 12
-    assert result.pictures["classes"].shape[1] > 8 * SIDE
+    assert result.pictures["classes"].shape[1] == 8 * (128 + 4) + 4  # four pairs in a row
+    few = dataclasses.replace(audit, shown=3)(Answers(generate=deaf, reconstruct=coded), data)
+    assert few.pictures["classes"].shape[1] == 6 * (128 + 4) + 4  # three pairs in all
     assert m["retrieval_chance"] == pytest.approx(2 / 12)
     assert m["retrieval_shuffled"] == pytest.approx(2 / 12, abs=0.12)
     lost = audit(Answers(generate=deaf, reconstruct=coded), data).metrics
