@@ -77,7 +77,7 @@ def get_config(arg=None):
             prompt_robustness=dict(per_word=4, batch_size=32),
             word_attention=dict(count=8, split="val"),
             word_margins=dict(count=256, split="val", batch_size=32),
-            memorisation=dict(count=256, split="val", batch_size=32, encoder=""),
+            memorisation=dict(count=256, split="val", batch_size=32, encoder="", prompts=True),
         )
     config.data = config.requires.vqvae.data.copy_and_resolve_references()
     config.data.update(art_words=True, max_length=_LENGTH, vocab_size=512)

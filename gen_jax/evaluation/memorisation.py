@@ -23,6 +23,7 @@ class MemorisationAudit:
       batch_size: samples at once.
       encoder: as in `faces.Faces`.
       shown: nearest pairs in the picture.
+      prompts: of captions of training images, which is where copies would be, not of no text.
     """
 
     count: int = 256
@@ -31,18 +32,22 @@ class MemorisationAudit:
     batch_size: int = 64
     encoder: str = ""
     shown: int = 16
+    prompts: bool = False
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Metrics `nearest_ratio`, `nearest_chance` and `copies` (see `metrics.memorisation`);
         picture `nearest`: the samples that are nearest to a training image, each with that image
         to its right. Warns where samples lie nearer to training images than held-out ones do.
         """
-        seeds = np.arange(self.count, dtype=np.uint32)
-        made = predict.batched("generate", {"seed": seeds}, self.batch_size)["image"]
-        train = data.read("train", self.train)["image"]
+        known = data.read("train", self.train)
+        train, asked = known["image"], {"seed": np.arange(self.count, dtype=np.uint32)}
         batch, warnings = held_out(data, self.split, self.count)
         if not (len(train) and len(batch["image"])):
             return Result({}, warnings=warnings)
+        if self.prompts:
+            of = asked["seed"] % len(train)
+            asked |= {name: known[name][of] for name in ("tokens", "token_mask")}
+        made = predict.batched("generate", asked, self.batch_size)["image"]
         rows = [features_by(self.encoder, predict, v) for v in (made, train, batch["image"])]
         found = memorisation(*rows)
         order = np.argsort(found.distance)[: self.shown]

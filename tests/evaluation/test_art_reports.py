@@ -275,6 +275,29 @@ def test_copies_are_told_before_any_number():
     assert free.warnings == () and free.metrics["nearest_chance"] > 0.01
 
 
+def test_copies_that_only_a_caption_brings_are_found():
+    class Captioned(Known):
+        def read(self, split, count):
+            tokens = np.arange(count, dtype=np.int32)[:, None] + 1
+            return super().read(split, count) | {"tokens": tokens, "token_mask": tokens > 0}
+
+    data = Captioned(train=60, val=60)
+    train = data.read("train", 60)["image"]
+    free = Known(other=60).read("other", 60)["image"]
+
+    def generate(batch):
+        told = "tokens" in batch
+        return {"image": train[batch["tokens"][:, 0] - 1] if told else free[batch["seed"] % 60]}
+
+    copies = [
+        MemorisationAudit(count=80, train=60, prompts=p)(Answers(generate=generate), data).metrics[
+            "copies"
+        ]
+        for p in (True, False)
+    ]
+    assert copies[0] == 1.0 and copies[1] < 0.1
+
+
 def test_chance_of_the_audit_is_even_for_equal_sets():
     rng = np.random.default_rng(0)
     train = rng.standard_normal((100, 6))
