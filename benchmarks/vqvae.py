@@ -96,9 +96,9 @@ def text_of(args) -> np.ndarray:
 
 def latents(args, codes: int) -> tuple[np.ndarray, np.ndarray]:
     """Places of a batch, and a codebook, all of unit length."""
-    rng = np.random.default_rng(3)
+    rng, dim = np.random.default_rng(3), task_of(args.size, "float32").quantizer.dim
     z, book = (
-        rng.standard_normal((n, 8), np.float32) for n in (args.batch * (RES // 8) ** 2, codes)
+        rng.standard_normal((n, dim), np.float32) for n in (args.batch * (RES // 8) ** 2, codes)
     )
     return tuple(v / np.linalg.norm(v, axis=-1, keepdims=True) for v in (z, book))
 
@@ -126,7 +126,7 @@ def ours(args):
         params = {"model": unflatten_dict(autoencoder_weights(args.size), sep="/")}
         params = jax.tree.map(jnp.asarray, params)
         _, extra = task.init(jax.random.key(0), {"image": images(args)[:1]})
-        book = vqvae_twin.codebook(CODES)
+        book = vqvae_twin.codebook(CODES, task.quantizer.dim)
         extra["codebook"] = {
             "codes": jnp.asarray(book[None]),
             "sum": jnp.asarray(book[None]),

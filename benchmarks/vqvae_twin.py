@@ -8,9 +8,9 @@ DECAY = 0.99
 BETA = 0.25
 
 
-def codebook(codes: int) -> np.ndarray:
+def codebook(codes: int, dim: int) -> np.ndarray:
     """Codes of unit length to begin with."""
-    book = np.random.default_rng(4).standard_normal((codes, 8), np.float32)
+    book = np.random.default_rng(4).standard_normal((codes, dim), np.float32)
     return book / np.linalg.norm(book, axis=-1, keepdims=True)
 
 
@@ -80,7 +80,11 @@ def train(weights, codes: int, images: np.ndarray, device: str, cast, wrap, rate
         x = conv(F.silu(norm(x, "decoder_norm")), "patch_out").permute(0, 2, 3, 1)
         b, h, w, _ = x.shape
         x = x.view(b, h, w, patch, patch, 3).permute(0, 1, 3, 2, 4, 5)
-        return x.reshape(b, h * patch, w * patch, 3).float()
+        x = x.reshape(b, h * patch, w * patch, 3)
+        if "head_in/kernel" in params:
+            y = conv(F.silu(conv(x.permute(0, 3, 1, 2), "head_in")), "head_out")
+            x = x + y.permute(0, 2, 3, 1)
+        return x.float()
 
     def forward(x, book):
         z = F.normalize(encode(x), dim=-1)
@@ -93,7 +97,7 @@ def train(weights, codes: int, images: np.ndarray, device: str, cast, wrap, rate
 
     run = wrap(forward)
     adam = torch.optim.Adam(params.values(), rate, (0.9, 0.99), fused=device == "cuda")
-    book = torch.from_numpy(codebook(codes)).to(device)
+    book = torch.from_numpy(codebook(codes, len(weights["encoder_out/bias"]))).to(device)
     state = {"book": book, "sum": book.clone(), "count": torch.ones(codes, device=device)}
     uint8 = torch.from_numpy(images).to(device)
 

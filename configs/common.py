@@ -62,6 +62,7 @@ def base() -> ml_collections.ConfigDict:
                 vocab_size=1024,  # of the tokenizer trained on the captions
                 max_length=32,  # tokens of a caption
                 num_threads=4,
+                num_workers=0,  # processes that read instead, for transforms that cost more
                 cache=True,  # keep decoded images in memory: for small data sets
                 max_bad_records=10,
                 verify="size",  # or "digest", "none": how shards are checked when opened

@@ -71,7 +71,17 @@ def test_faces_prints_a_table_for_each_resolution(monkeypatch, capsys, tmp_path)
     }
 
 
-def test_codes_are_searched_and_sampled(monkeypatch, capsys, tmp_path):
+@pytest.mark.slow
+def test_the_step_of_codes_is_the_recipes(monkeypatch, capsys):
+    monkeypatch.setattr(vqvae_speed, "CONTESTANTS", {"gen_jax": None})
+    options = ["--batch=1", "--repeats=1", "--runs", "train"]
+    monkeypatch.setattr(sys, "argv", ["benchmark", *options])
+    vqvae_speed.main()
+    out = capsys.readouterr().out
+    assert "train, batch 1, float32" in out and "not measured" not in out
+
+
+def test_codes_are_searched(monkeypatch, capsys, tmp_path):
     file = tmp_path / "numbers.json"
     monkeypatch.setattr(vqvae_speed, "CONTESTANTS", {"gen_jax": None})
     options = ["--batch=1", "--repeats=2", "--runs", "search", "--search", "16", f"--out={file}"]

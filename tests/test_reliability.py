@@ -1,9 +1,11 @@
 """What a run survives: kill -9 at any moment, SIGTERM, other topologies, damage."""
 
 import os
+import pathlib
 import random
 import shutil
 import signal
+import subprocess
 import time
 
 import pytest
@@ -95,6 +97,52 @@ def test_sigterm_saves_and_exits_0(tmp_path, photos, straight):
     assert "SIGTERM: saved at step" in out
     result = call("main", *arguments(tmp_path, photos))
     assert result.returncode == 0 and "resumed from step" in result.stdout
+    assert final_fingerprint(tmp_path) == straight[2]
+    assert losses(tmp_path) == straight[1]
+
+
+def workers_of(process):
+    """Process ids of the worker processes that read its data."""
+    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True)
+    return [
+        pid
+        for pid in map(int, found.stdout.split())
+        if b"spawn_main" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+
+
+def gone(pids):
+    """Whether all end within some seconds."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        if not any(pathlib.Path(f"/proc/{pid}").exists() for pid in pids):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self").exists(), reason="looks at /proc")
+def test_worker_processes_change_nothing_and_leave_with_the_trainer(tmp_path, photos, straight):
+    options = [*arguments(tmp_path, photos), "--config.data.num_workers=2"]
+    process = start("main", *options)
+    wait_for_step(tmp_path, process, 3)
+    workers = workers_of(process)
+    assert len(workers) == 2
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert gone(workers)
+
+    process = start("main", *options)
+    wait_for_step(tmp_path, process, 8)
+    workers = workers_of(process)
+    for pid in (*workers, process.pid):  # a cluster's SIGTERM goes to all at once
+        os.kill(pid, signal.SIGTERM)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0 and "SIGTERM: saved at step" in out, err[-2000:]
+    assert gone(workers)
+
+    result = call("main", *options)
+    assert result.returncode == 0 and "resumed from step" in result.stdout, result.stderr[-2000:]
     assert final_fingerprint(tmp_path) == straight[2]
     assert losses(tmp_path) == straight[1]
 
@@ -245,7 +293,7 @@ def test_damaged_records_are_counted_and_skipped(tmp_path, photos):
     shard.write_bytes(content)
     result = call("main", *arguments(tmp_path / "run", data, 30))
     assert result.returncode == 0, result.stderr[-2000:]
-    strict = call(
-        "main", *arguments(tmp_path / "strict", data, 30), "--config.data.max_bad_records=0"
-    )
-    assert "bad record" in one_line_error(strict) or "damaged" in one_line_error(strict)
+    for name, workers in (("strict", 0), ("strict_workers", 1)):
+        options = [f"--config.data.num_workers={workers}", "--config.data.max_bad_records=0"]
+        strict = call("main", *arguments(tmp_path / name, data, 30), *options)
+        assert "bad record" in one_line_error(strict) or "damaged" in one_line_error(strict)

@@ -6,15 +6,16 @@ an endless sequence (`order.example_order`), and process p of P reads the rows
 are the single process's batch, for any P. There is no iterator state to save.
 """
 
+import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import grain
 import numpy as np
-from absl import logging
+from absl import flags, logging
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import dataset, order, schema, transforms
+from gen_jax.data import dataset, order, schema, transforms, workers
 from gen_jax.data.reading import ExampleReader
 
 Batch = dict[str, np.ndarray]
@@ -51,7 +52,10 @@ class _Failure:
 
 
 class _Batches:
-    """Random access to this process's batches by local step; what Grain prefetches from."""
+    """Random access to this process's batches by local step; what Grain prefetches from.
+
+    Each comes with the bad records that its reader has met, where that is a worker's.
+    """
 
     def __init__(self, reader: ExampleReader, transform, *, start_step: int, num_steps: int, **how):
         self._reader, self._transform = reader, transform
@@ -59,16 +63,17 @@ class _Batches:
         self._batch_size, self._seed = how["batch_size"], how["seed"]
         self._process = how["process_index"], how["process_count"]
         self._shuffle, self._total = how["shuffle"], how["total"]
-        self._pad = how["pad"]
+        self._pad, self._tells = how["pad"], how["tells"]
 
     def __len__(self) -> int:
         return max(0, self._steps - self._start)
 
-    def __getitem__(self, local_step: int) -> Batch | _Failure:
+    def __getitem__(self, local_step: int) -> tuple[Batch | _Failure, dict[int, str]]:
         try:
-            return self._batch(local_step)
+            batch = self._batch(local_step)
         except Exception as error:
-            return _Failure(error)
+            batch = _Failure(error)
+        return batch, self._reader.bad_by_index if self._tells else {}
 
     def _batch(self, local_step: int) -> Batch:
         size = len(self._reader)
@@ -92,6 +97,11 @@ class _Batches:
         return batch
 
 
+def _begin_worker(index: int, count: int) -> None:
+    """SIGTERM is the trainer's to answer, which saves first and may want one more batch."""
+    workers.follow_parent(signal.SIGTERM)
+
+
 class Loader:
     """An iterator over batches; `next` blocks until one is there. See `make_loader`."""
 
@@ -104,6 +114,7 @@ class Loader:
         *,
         start_step: int,
         num_threads: int,
+        num_workers: int,
         prefetch: int,
         batch_size: int,
     ):
@@ -112,8 +123,17 @@ class Loader:
         self.step = start_step  # of the batch that `next` returns next
         self._reader = reader
         self._left = len(batches)
+        if num_workers:
+            num_threads, prefetch = 1, 2  # in each worker
         options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch)
         self._grain = grain.MapDataset.source(batches).to_iter_dataset(options)
+        if num_workers:
+            if not flags.FLAGS.is_parsed():
+                flags.FLAGS.mark_as_parsed()  # Grain reads its own; we may be in a notebook
+            self._grain = self._grain.mp_prefetch(
+                grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=2),
+                worker_init_fn=_begin_worker,
+            )
         self._iterator = None
 
     @property
@@ -138,9 +158,10 @@ class Loader:
             raise StopIteration
         if self._iterator is None:
             self._iterator = iter(self._grain)
-        batch = next(self._iterator)
+        batch, bad = next(self._iterator)
         if isinstance(batch, _Failure):
             raise batch.error
+        self._reader.learn_bad(bad)
         self._left -= 1
         self.step += 1
         return batch
@@ -182,6 +203,7 @@ def make_loader(
     num_epochs: int | None = None,
     remainder: str = "drop",
     num_threads: int = 4,
+    num_workers: int = 0,
     prefetch: int = 8,
     max_bad_records: int = 16,
     verify: str = "size",
@@ -205,6 +227,8 @@ def make_loader(
       remainder: with num_epochs, "drop" leaves out an incomplete last batch, "pad"
         fills it with repeated examples; every batch then has "valid" (bool [b]).
       num_threads: that read and decode. Four are enough and more are slower.
+      num_workers: processes of one thread each that do it instead, for transforms that compute in
+        Python, of which threads do one at a time. The batches are the same.
       prefetch: batches that are made ahead.
       max_bad_records: damaged records of this process to put up with. Each is
         replaced by the next one in the order, the same on every machine.
@@ -224,6 +248,7 @@ def make_loader(
         ("start_step", start_step, 0),
         ("process_count", process_count, 1),
         ("num_threads", num_threads, 1),
+        ("num_workers", num_workers, 0),
         ("prefetch", prefetch, 1),
     ):
         if value < low:
@@ -266,6 +291,7 @@ def make_loader(
         shuffle=shuffle,
         total=total,
         pad=pad,
+        tells=num_workers > 0,
     )
     logging.info("%s %s: %d records", data_dir, split, len(records))
     return Loader(
@@ -275,6 +301,7 @@ def make_loader(
         batches,
         start_step=start_step,
         num_threads=num_threads,
+        num_workers=num_workers,
         prefetch=max(prefetch, num_threads),
         batch_size=batch_size,
     )

@@ -1,8 +1,8 @@
 """From a position in the order to a decoded example, stepping over bad records."""
 
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 import numpy as np
 from absl import logging
@@ -53,6 +53,34 @@ class ExampleReader:
     def __len__(self) -> int:
         return len(self._records)
 
+    def __getstate__(self):
+        """For worker processes: each keeps a cache of its own."""
+        cache = None if self._cache is None else [None] * len(self)
+        return {**self.__dict__, "_lock": None, "_cache": cache}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state, _lock=threading.Lock())
+
+    @property
+    def bad_by_index(self) -> dict[int, str]:
+        """The bad records met so far: index -> place and key."""
+        with self._lock:
+            return dict(self._bad)
+
+    def learn_bad(self, found: Mapping[int, str]) -> None:
+        """Adds bad records that a worker process met.
+
+        Raises:
+          UserError: together they are too many.
+        """
+        if not found:
+            return
+        with self._lock:
+            self._bad.update(found)
+            count, last = len(self._bad), next(reversed(self._bad.values()))
+        if count > self._max_bad:
+            self._give_up(f"{self._records.locate(0)[0].parent}: {last} is bad", count)
+
     @property
     def bad_records(self) -> list[str]:
         """The bad records met so far, in the order of their indices."""
@@ -93,10 +121,13 @@ class ExampleReader:
             count = len(self._bad)
         logging.warning("bad record, replaced by the next: %s: %s", where, error)
         if count > self._max_bad:
-            raise UserError(
-                f"{path}: record {place}{key} is bad ({error}), and it is number {count}: more "
-                f"than max_bad_records={self._max_bad}; restore the shards or prepare again"
-            ) from error
+            self._give_up(f"{path}: record {place}{key} is bad ({error})", count)
+
+    def _give_up(self, what: str, count: int) -> NoReturn:
+        raise UserError(
+            f"{what}, and it is number {count}: more than max_bad_records={self._max_bad}; restore "
+            "the shards or prepare again"
+        )
 
     def read(
         self, position: int, index: int, seed: int, shuffle: bool

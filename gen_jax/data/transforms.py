@@ -209,17 +209,32 @@ def pick_caption(train: bool = True) -> Transform:
 
 def tokenize(tokenizer: Tokenizer, max_length: int) -> Transform:
     """Sets "tokens" (int32 [max_length]) and "token_mask" (bool) from "caption"."""
-
-    @functools.lru_cache(maxsize=1 << 15)  # small data sets repeat their captions all the time
-    def encode(text: str) -> tuple[np.ndarray, np.ndarray]:
-        found = tokenizer.encode([text], max_length)
-        return found.ids[0], found.mask[0]
+    encode = _Encoding(tokenizer, max_length)
 
     def run(example: Example, rng: np.random.Generator) -> Example:
         ids, mask = encode(example["caption"])
         return {**example, "tokens": ids, "token_mask": mask}
 
     return run
+
+
+class _Encoding:
+    """A text's tokens and mask, remembered: small data sets repeat their captions all the time."""
+
+    def __init__(self, tokenizer: Tokenizer, max_length: int):
+        self._of = tokenizer, max_length
+        self._remembered = functools.lru_cache(maxsize=1 << 15)(self._encode)
+
+    def __reduce__(self):  # worker processes remember for themselves
+        return _Encoding, self._of
+
+    def __call__(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        return self._remembered(text)
+
+    def _encode(self, text):
+        tokenizer, max_length = self._of
+        found = tokenizer.encode([text], max_length)
+        return found.ids[0], found.mask[0]
 
 
 def select(*keys: str) -> Transform:

@@ -16,14 +16,20 @@ from gen_jax.common.errors import UserError
 _context: Any = None
 
 
-def _start(context: Any) -> None:
-    global _context
-    _context = context
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+def follow_parent(*signals: int) -> None:
+    """Leaves these signals and Ctrl-C to the parent process, and ends when it does."""
+    for number in (signal.SIGINT, *signals):
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
         # kill -9 of the parent would leave us waiting for tasks for ever.
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def _start(context: Any) -> None:
+    global _context
+    _context = context
+    follow_parent()
 
 
 def _call(function: Callable[[Any, Any], Any], task: Any) -> Any:

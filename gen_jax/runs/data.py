@@ -79,6 +79,7 @@ class DataConfig:
     vocab_size: int = 1024
     max_length: int = 32
     num_threads: int = 4
+    num_workers: int = 0
     cache: bool = False
     max_bad_records: int = 10
     verify: str = "size"
@@ -167,6 +168,7 @@ class RunData:
             process_count=jax.process_count(),
             transform=self._transform(train=True),
             num_threads=c.num_threads,
+            num_workers=c.num_workers,
             max_bad_records=c.max_bad_records,
             verify="none",  # `open_data` has looked
             cache=c.cache,

@@ -175,7 +175,7 @@ def _compare(config, workdir: pathlib.Path) -> None:
                 tree.pop(key, None)
             for key in ("log_every", "eval_every", "checkpoint_every", "keep", "profile_steps"):
                 tree["training"].pop(key, None)
-            for key in ("num_threads", "cache", "verify", "max_bad_records"):
+            for key in ("num_threads", "num_workers", "cache", "verify", "max_bad_records"):
                 tree["data"].pop(key, None)
         if difference := _difference(was, mine):
             key, old, new = difference

@@ -1,4 +1,5 @@
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import dataset, loader, schema, shards, tokenizer, transforms
+from gen_jax.data import dataset, loader, reading, schema, shards, tokenizer, transforms
 
 
 def _augment():
@@ -188,6 +189,18 @@ def test_bad_records_are_replaced_the_same_way_everywhere_and_reported(
     halves = [_take(own_shapes_dir, 40, process_index=p, process_count=2) for p in range(2)]
     for batch, *parts in zip(found, *halves, strict=True):
         _same(batch, _joined(parts))
+
+
+def test_bad_records_of_workers_count_together(own_shapes_dir):
+    _, records = dataset.open_split(own_shapes_dir, "train", "none")
+    reader = reading.ExampleReader(records, transforms.decode, max_bad=2)
+    sent = pickle.loads(pickle.dumps(reader))  # as a worker gets it
+    assert sent.read(0, 7, 0, True)[0] == 7 and sent.bad_by_index == {}
+    reader.learn_bad({5: "shard record 5", 1: "shard record 1"})
+    reader.learn_bad({5: "shard record 5"})
+    assert reader.bad_records == ["shard record 1", "shard record 5"]
+    with pytest.raises(UserError, match="shard record 9 is bad, and it is number 3: more than max"):
+        reader.learn_bad({9: "shard record 9"})
 
 
 def test_too_many_bad_records_stop_with_shard_and_record(own_shapes_dir):
