@@ -233,7 +233,7 @@ def make_loader(
       max_bad_records: damaged records of this process to put up with. Each is
         replaced by the next one in the order, the same on every machine.
       verify: "size", "digest" (reads all shards) or "none".
-      cache: keep decoded images in memory, for small data sets.
+      cache: keep decoded images in memory, for small data sets; each worker keeps its own.
       decode: from a record's bytes to an example.
 
     Returns:
@@ -277,7 +277,7 @@ def make_loader(
         records,
         decode,
         max_bad=max_bad_records,
-        cache_bytes=_cache_bytes(info, split) if cache else 0,
+        cache_bytes=_cache_bytes(info, split) * max(1, num_workers) if cache else 0,
     )
     batches = _Batches(
         reader,
