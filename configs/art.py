@@ -75,7 +75,9 @@ def get_config(arg=None):
         )
         config.evaluators = dict(
             art_samples=dict(count=256, split="val", batch_size=32, encoder=""),
-            adjectives=dict(per_word=16, batch_size=32, words=(), paraphrases=True),
+            adjectives=dict(
+                per_word=16, batch_size=32, words=(), paraphrases=True, probe=1024, encoder=""
+            ),
             prompt_robustness=dict(per_word=4, batch_size=32),
             word_attention=dict(count=8, split="val"),
             word_margins=dict(count=256, split="val", batch_size=32),

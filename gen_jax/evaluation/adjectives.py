@@ -7,6 +7,7 @@ import numpy as np
 
 from gen_jax.common import pictures
 from gen_jax.data import art_attributes, art_words
+from gen_jax.evaluation import word_probe
 from gen_jax.evaluation.base import Data, Predictor, Result
 
 _ORDERS = 100  # of exchanged prompts
@@ -26,6 +27,9 @@ class Adjectives:
       words: names of the adjectives; all of the vocabulary where empty.
       paraphrases: whether words that no caption of training had are asked, too.
       shown: samples of each in the picture.
+      probe: training pictures that probes are fitted to, which judge the samples besides; 0 for
+        no probes (`word_probe`).
+      encoder: whose features the probes read, "NAME:WEIGHTS"; "" is an untrained network.
     """
 
     per_word: int = 32
@@ -33,11 +37,15 @@ class Adjectives:
     words: tuple[str, ...] = ()
     paraphrases: bool = True
     shown: int = 6
+    probe: int = 0
+    encoder: str = ""
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Metrics `adjective_accuracy/NAME` and their mean `adjective_accuracy`;
         `paraphrase_accuracy/NAME` and `paraphrase_accuracy` of words unseen in training;
-        `adjective_accuracy_shuffled`, the mean with prompts exchanged among all samples; pictures
+        `adjective_accuracy_shuffled`, the mean with prompts exchanged among all samples;
+        `probe_accuracy/NAME` and `probe_accuracy`, the same by probes, which are right about
+        `probe_held_out` of held-out pictures; pictures
         `adjectives` and `opposites`, a row for each adjective, and `adjectives_worst`: for the
         adjectives that are heard least, samples above and their opposites' below.
         """
@@ -55,12 +63,21 @@ class Adjectives:
             others = {a.name: _cycled(a.paraphrases, self.per_word) for a in chosen}
             unseen = self._samples(predict, data, others)
             metrics |= _named("paraphrase_accuracy", _accuracy(chosen, unseen, against))
+        warnings = ()
+        if self.probe:
+            probes = word_probe.fit(chosen, predict, data, encoder=self.encoder, count=self.probe)
+            both = ({k: v[0] for k, v in found.items()} for found in (asked, against))
+            warnings = probes.warnings
+            if judged := probes.accuracy(predict, *both):
+                metrics |= _named("probe_accuracy", judged)
+            if probes.held_out:
+                metrics["probe_held_out"] = float(np.mean(list(probes.held_out.values())))
         shown = {
             name: self._picture(chosen, found)
             for name, found in (("adjectives", asked), ("opposites", against))
         }
         shown["adjectives_worst"] = self._worst(chosen, accuracy, asked, against)
-        return Result(metrics, shown)
+        return Result(metrics, shown, warnings=warnings)
 
     def _worst(self, chosen, accuracy, asked, against):
         shown, rows, labels = min(self.shown, self.per_word), [], []

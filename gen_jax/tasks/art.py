@@ -15,7 +15,6 @@ import optax
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.diffusion import tokens as sampling
-from gen_jax.losses import reconstruction
 from gen_jax.models.token_transformer import TokenTransformer
 from gen_jax.models.vqvae import VQVAE
 from gen_jax.tasks import first_stage, text
@@ -36,8 +35,8 @@ class ArtTask:
       text_encoder: reads adjectives.
       drop_text: share of the texts that are left out in training, for guidance.
       label_smoothing: of the codes that are to be told.
-      decoder_weight: weight of what the decoder gives back, mean absolute and squared error; 0
-        leaves the decoder as it is, and deaf.
+      decoder_weight: weight of how the decoder gives images back, by the terms that the VQ-VAE was
+        trained by but for a discriminator; 0 leaves the decoder as it is, and deaf.
       guidance_scale: of sampling, 1 for none.
       num_inference_steps: of a masked prior's sampling.
       temperature: of the codes drawn.
@@ -55,7 +54,7 @@ class ArtTask:
     temperature: float = 1.0
     choice_temperature: float = 2.0
 
-    rng_streams = ("hide", "drop_text", "dropout", "sample")
+    rng_streams = ("hide", "drop_text", "dropout", "sample", "window")
 
     @classmethod
     def from_config(
@@ -134,6 +133,15 @@ class ArtTask:
         }
 
     @property
+    def _first(self) -> VQVAETask:
+        """The VQ-VAE's stage without a discriminator, which its run has kept to itself."""
+        return dataclasses.replace(self.vqvae, discriminator=None)
+
+    def towers(self) -> dict[str, str]:
+        """Frozen encoders that the decoder's loss reads; see `ImageTerms.towers`."""
+        return self._first.towers() if self.decoder_weight else {}
+
+    @property
     def _decoder(self) -> VQVAE:
         """The VQ-VAE with a decoder that hears."""
         return self.vqvae.autoencoder.clone(text=True)
@@ -151,9 +159,9 @@ class ArtTask:
         loss = self._smoothed(logits, codes, counted, nll)
         if self.decoder_weight:
             y = self._images(params, frozen, grid, states, seen)
-            l1, l2 = reconstruction.l1(x, y).mean(), reconstruction.l2(x, y).mean()
-            metrics |= {"model/image_l1": l1, "model/image_l2": l2}
-            loss = loss + self.decoder_weight * (l1 + l2)
+            terms = self._first.terms(x, y, everything, 0, frozen, rngs["window"])
+            metrics |= {f"model/image_{name}": value for name, (_, value) in terms.items()}
+            loss = loss + self.decoder_weight * sum(w * value for w, value in terms.values())
         return loss, (metrics, extra)
 
     def _logits(self, params, codes, text_states, seen, rng, dropout=None):

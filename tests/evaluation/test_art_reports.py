@@ -87,6 +87,28 @@ def deaf(batch):
     return {"image": rng.integers(0, 256, (len(batch["seed"]), SIDE, SIDE, 3)).astype(np.uint8)}
 
 
+class DarkAndBright(Known):
+    """Pictures that are dark and bright by turns, in noise."""
+
+    def read(self, split, count):
+        found = super().read(split, count)
+        words = ["dark" if i % 2 else "bright" for i in range(len(found["index"]))]
+        return found | {"image": obedient(self.tokenize(words))["image"]}
+
+
+@pytest.mark.parametrize(("generate", "want"), [("obedient", 1.0), ("deaf", 0.5)])
+def test_a_probe_judges_adjectives_besides(generate, want):
+    audit = Adjectives(per_word=32, words=("dark", "bright", "swirling"), probe=64)
+    m = audit(Answers(generate=globals()[generate]), DarkAndBright(train=64, val=40)).metrics
+    assert m["probe_held_out"] == 1.0
+    assert m["probe_accuracy/dark"] == pytest.approx(want, abs=0.25 * (want < 1))
+    assert m["probe_accuracy/bright"] == pytest.approx(want, abs=0.25 * (want < 1))
+    # No picture swirls: there is nothing to know it by.
+    assert "probe_accuracy/swirling" not in m and "adjective_accuracy/swirling" in m
+    few = audit(Answers(generate=obedient), DarkAndBright(train=10, val=40)).metrics
+    assert not any(name.startswith("probe") for name in few)
+
+
 def test_adjectives_that_are_heard():
     found = Adjectives(per_word=8, words=("dark", "bright"))(Answers(generate=obedient), Known())
     m = found.metrics

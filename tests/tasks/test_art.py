@@ -96,14 +96,32 @@ def test_the_decoder_begins_as_it_was_and_deaf():
 
 def test_the_joint_loss_has_both_parts():
     task, params, frozen, batch = made("debug,joint")
+    first = dataclasses.replace(
+        task.vqvae, l1_weight=0.5, l2_weight=2.0, gradient_weight=3.0, perceptual_weight=0.25
+    )
+    task = dataclasses.replace(task, vqvae=first, decoder_weight=0.5)
     loss, (metrics, _) = task._loss(params["model"], params, {}, batch, rngs(task), frozen)
-    parts = [float(metrics[f"model/{n}"]) for n in ("prior_nll", "image_l1", "image_l2")]
-    assert float(loss) == pytest.approx(sum(parts), rel=1e-5)
+    weights = {"l1": 0.5, "l2": 2.0, "gradient": 3.0, "perceptual": 0.25}
+    parts = [0.5 * w * float(metrics[f"model/image_{n}"]) for n, w in weights.items()]
+    assert min(parts) > 0
+    assert float(loss) == pytest.approx(float(metrics["model/prior_nll"]) + sum(parts), rel=1e-5)
     grads = jax.grad(lambda p: task._loss(p, params, {}, batch, rngs(task), frozen)[0])(
         params["model"]
     )
     for name in ("prior", "decoder", "text_encoder"):
         assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(grads[name])) > 0, name
+
+
+def test_joint_training_reads_the_encoder_of_the_vqvae_and_no_discriminator():
+    lpips = {"perceptual": "lpips", "perceptual_encoder": "lpips-st-alex:some.safetensors"}
+    for arg, known in (("debug,joint", True), ("debug", False)):
+        config = art.get_config(arg)
+        values = config.requires.vqvae.task.to_dict() | lpips
+        values["discriminator"] = dict(name="patch", channels=8, num_layers=1)
+        task = build_task(config.task.to_dict(), {"vqvae": build_task(values)})
+        wanted = [lpips["perceptual_encoder"]] if known else []
+        assert list(task.towers().values()) == wanted
+        assert task.losses().keys() == {"model"}
 
 
 @pytest.mark.parametrize("arg", ["debug", "debug,prior=ordered"])
