@@ -121,27 +121,39 @@ def gone(pids):
     return False
 
 
-@pytest.mark.skipif(not pathlib.Path("/proc/self").exists(), reason="looks at /proc")
-def test_worker_processes_change_nothing_and_leave_with_the_trainer(tmp_path, photos, straight):
-    options = [*arguments(tmp_path, photos), "--config.data.num_workers=2"]
-    process = start("main", *options)
-    wait_for_step(tmp_path, process, 3)
-    workers = workers_of(process)
-    assert len(workers) == 2
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert gone(workers)
+has_proc = pytest.mark.skipif(not pathlib.Path("/proc/self").exists(), reason="looks at /proc")
+WORKERS = "--config.data.num_workers=2"
 
-    process = start("main", *options)
-    wait_for_step(tmp_path, process, 8)
+
+@has_proc
+def test_workers_leave_with_the_trainer_and_are_missed(tmp_path, photos):
+    for end in ("trainer", "worker"):
+        process = start("main", *arguments(tmp_path / end, photos, 5000), WORKERS)
+        wait_for_step(tmp_path / end, process, 3)
+        workers = workers_of(process)
+        assert len(workers) == 2
+        if end == "trainer":
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        else:
+            os.kill(workers[1], signal.SIGKILL)  # as the system does where memory runs out
+            _, err = process.communicate(timeout=120)
+            assert process.returncode == 2 and err.startswith("error: a worker process"), err
+            assert "fewer data.num_workers" in err and "Traceback" not in err
+        assert gone(workers)
+
+
+@has_proc
+def test_workers_change_nothing_and_let_the_trainer_save(tmp_path, photos, straight):
+    process = start("main", *arguments(tmp_path, photos), WORKERS)
+    wait_for_step(tmp_path, process, 3)
     workers = workers_of(process)
     for pid in (*workers, process.pid):  # a cluster's SIGTERM goes to all at once
         os.kill(pid, signal.SIGTERM)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0 and "SIGTERM: saved at step" in out, err[-2000:]
     assert gone(workers)
-
-    result = call("main", *options)
+    result = call("main", *arguments(tmp_path, photos), WORKERS)
     assert result.returncode == 0 and "resumed from step" in result.stdout, result.stderr[-2000:]
     assert final_fingerprint(tmp_path) == straight[2]
     assert losses(tmp_path) == straight[1]

@@ -158,7 +158,15 @@ class Loader:
             raise StopIteration
         if self._iterator is None:
             self._iterator = iter(self._grain)
-        batch, bad = next(self._iterator)
+        try:
+            batch, bad = next(self._iterator)
+        except RuntimeError as error:
+            if "Worker process was terminated" not in str(error):
+                raise
+            raise UserError(
+                "a worker process that reads data died, most likely for want of memory; run it "
+                "again with fewer data.num_workers, or without data.cache"
+            ) from error
         if isinstance(batch, _Failure):
             raise batch.error
         self._reader.learn_bad(bad)
