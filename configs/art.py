@@ -22,7 +22,7 @@ configs/vqvae.py decide the VQ-VAE.
 Measured (docs/results.md#text-to-art): the third command with minilm, a batch of 16 and 1,000
 steps, half an hour on 2 CPU cores with its evaluation: 19 of 28 adjectives heard in at least 80% of
 samples; 4,500 steps, an hour more: 21. `captions=own,res=64,codes=1024` on 2,059 cutouts
-of 142 classes, 4,500 steps of 16: the class is among the ten nearest for 0.41 of samples (chance
+of 142 classes, 4,500 steps of 16: the class is among the ten nearest for 0.44 of samples (chance
 0.10); `size=base`, 5,000 steps of 64, 2 minutes of an H200 beside four trainings: 0.59. There
 `size=base` by adjectives, 2,700 steps of 64: 19 of 28, KID 0.33 of that of random codes, 0.29 with
 `prior=ordered`. `joint`, 500 steps after the 4,500, on CPU cores: 22 of 28, 0.31.

@@ -1,5 +1,7 @@
 import itertools
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from gen_jax.common.errors import UserError
 from gen_jax.data import dataset, loader, reading, schema, shards, tokenizer, transforms
+from tests.processes import ROOT
 
 
 def _augment():
@@ -189,6 +192,34 @@ def test_bad_records_are_replaced_the_same_way_everywhere_and_reported(
     halves = [_take(own_shapes_dir, 40, process_index=p, process_count=2) for p in range(2)]
     for batch, *parts in zip(found, *halves, strict=True):
         _same(batch, _joined(parts))
+
+
+# In a process of its own: what the suite checks types with cannot be sent to workers.
+_WORKERS = """
+import sys
+import numpy as np
+from gen_jax.data import loader, tokenizer, transforms
+
+step = transforms.standard(
+    12, train=True, tokenizer=tokenizer.train_tokenizer(["a red circle"], 300), words=True
+)
+how = dict(batch_size=8, seed=3, transform=step, cache=True, start_step=3)
+with (
+    loader.make_loader(sys.argv[1], "train", **how) as one,
+    loader.make_loader(sys.argv[1], "train", num_workers=2, **how) as two,
+):
+    for _ in range(40):
+        a, b = next(one), next(two)
+        assert a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
+    assert two.bad_records == one.bad_records and len(two.bad_records) == 3, two.bad_records
+"""
+
+
+def test_workers_read_the_same_batches_and_tell_of_bad_records(own_shapes_dir):
+    _rewrite(own_shapes_dir, lambda i, d: _without_image(d) if i in {4, 5, 17} else d)
+    command = [sys.executable, "-c", _WORKERS, str(own_shapes_dir)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_bad_records_of_workers_count_together(own_shapes_dir):

@@ -10,6 +10,7 @@ import pytest
 
 from configs import art
 from gen_jax.common.errors import UserError
+from gen_jax.models.patch_discriminator import PatchDiscriminator
 from gen_jax.tasks import build_task
 
 COUNT = 4
@@ -97,8 +98,9 @@ def test_the_decoder_begins_as_it_was_and_deaf():
 def test_the_joint_loss_has_both_parts():
     task, params, frozen, batch = made("debug,joint")
     first = dataclasses.replace(
-        task.vqvae, l1_weight=0.5, l2_weight=2.0, gradient_weight=3.0, perceptual_weight=0.25
-    )
+        task.vqvae, l1_weight=0.5, l2_weight=2.0, gradient_weight=3.0, perceptual_weight=0.25,
+        discriminator=PatchDiscriminator(channels=8, num_layers=1),  # whose parameters are not here
+    )  # fmt: skip
     task = dataclasses.replace(task, vqvae=first, decoder_weight=0.5)
     loss, (metrics, _) = task._loss(params["model"], params, {}, batch, rngs(task), frozen)
     weights = {"l1": 0.5, "l2": 2.0, "gradient": 3.0, "perceptual": 0.25}
@@ -112,16 +114,14 @@ def test_the_joint_loss_has_both_parts():
         assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(grads[name])) > 0, name
 
 
-def test_joint_training_reads_the_encoder_of_the_vqvae_and_no_discriminator():
+def test_joint_training_alone_reads_the_encoder_of_the_vqvae():
     lpips = {"perceptual": "lpips", "perceptual_encoder": "lpips-st-alex:some.safetensors"}
     for arg, known in (("debug,joint", True), ("debug", False)):
         config = art.get_config(arg)
         values = config.requires.vqvae.task.to_dict() | lpips
-        values["discriminator"] = dict(name="patch", channels=8, num_layers=1)
         task = build_task(config.task.to_dict(), {"vqvae": build_task(values)})
         wanted = [lpips["perceptual_encoder"]] if known else []
         assert list(task.towers().values()) == wanted
-        assert task.losses().keys() == {"model"}
 
 
 @pytest.mark.parametrize("arg", ["debug", "debug,prior=ordered"])
