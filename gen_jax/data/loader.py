@@ -6,6 +6,7 @@ an endless sequence (`order.example_order`), and process p of P reads the rows
 are the single process's batch, for any P. There is no iterator state to save.
 """
 
+import gc
 import signal
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -68,7 +69,7 @@ class _Batches:
     def __len__(self) -> int:
         return max(0, self._steps - self._start)
 
-    def __getitem__(self, local_step: int) -> tuple[Batch | _Failure, dict[int, str]]:
+    def __getitem__(self, local_step: int) -> tuple[Batch | _Failure, dict[int, tuple[str, str]]]:
         try:
             batch = self._batch(local_step)
         except Exception as error:
@@ -122,6 +123,7 @@ class Loader:
         self.info, self.split, self.batch_size = info, split, batch_size
         self.step = start_step  # of the batch that `next` returns next
         self._reader = reader
+        self._workers = num_workers
         self._left = len(batches)
         if num_workers:
             num_threads, prefetch = 1, 2  # in each worker
@@ -164,12 +166,16 @@ class Loader:
             if "Worker process was terminated" not in str(error):
                 raise
             raise UserError(
-                "a worker process that reads data died, most likely for want of memory; run it "
-                "again with fewer data.num_workers, or without data.cache"
+                "a worker process that reads data died, most likely for want of memory, or of "
+                "/dev/shm in a container; run it again with fewer data.num_workers, or without "
+                "data.cache"
             ) from error
         if isinstance(batch, _Failure):
             raise batch.error
         self._reader.learn_bad(bad)
+        if self._workers:
+            # Out of the shared memory they came in, which would otherwise outlive an error.
+            batch = {key: np.array(value, subok=False) for key, value in batch.items()}
         self._left -= 1
         self.step += 1
         return batch
@@ -188,6 +194,8 @@ class Loader:
         if self._iterator is not None and hasattr(self._iterator, "close"):
             self._iterator.close()
         self._iterator = None
+        if self._workers:
+            gc.collect()  # batches read ahead; Grain's iterators hold each other in cycles
         self._reader.close()
 
     def __enter__(self) -> "Loader":

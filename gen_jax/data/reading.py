@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -46,9 +46,10 @@ class ExampleReader:
         self._cache: list[dict[str, Any] | None] | None = (
             [None] * len(records) if cache_bytes else None
         )
-        self._bad: dict[int, str] = {}
+        self._bad: dict[int, tuple[str, str]] = {}  # index -> place and key, and what is wrong
         self._lock = threading.Lock()
         self._closed = False
+        self._speaks = True
 
     def __len__(self) -> int:
         return len(self._records)
@@ -59,33 +60,29 @@ class ExampleReader:
         return {**self.__dict__, "_lock": None, "_cache": cache}
 
     def __setstate__(self, state):
-        self.__dict__.update(state, _lock=threading.Lock())
+        # What a worker meets is sent to its parent (`learn_bad`), which says it, once.
+        self.__dict__.update(state, _lock=threading.Lock(), _speaks=False)
 
     @property
-    def bad_by_index(self) -> dict[int, str]:
-        """The bad records met so far: index -> place and key."""
+    def bad_by_index(self) -> dict[int, tuple[str, str]]:
+        """The bad records met so far: index -> place and key, and what is wrong."""
         with self._lock:
             return dict(self._bad)
 
-    def learn_bad(self, found: Mapping[int, str]) -> None:
+    def learn_bad(self, found: Mapping[int, tuple[str, str]]) -> None:
         """Adds bad records that a worker process met.
 
         Raises:
           UserError: together they are too many.
         """
-        if not found:
-            return
-        with self._lock:
-            self._bad.update(found)
-            count, last = len(self._bad), next(reversed(self._bad.values()))
-        if count > self._max_bad:
-            self._give_up(f"{self._records.locate(0)[0].parent}: {last} is bad", count)
+        for index, (where, error) in found.items():
+            self._note_bad(index, where, error)
 
     @property
     def bad_records(self) -> list[str]:
         """The bad records met so far, in the order of their indices."""
         with self._lock:
-            return [self._bad[index] for index in sorted(self._bad)]
+            return [self._bad[index][0] for index in sorted(self._bad)]
 
     def record(self, index: int) -> schema.Record:
         """One whole record."""
@@ -107,27 +104,29 @@ class ExampleReader:
             self._cache[index] = example
         return example
 
-    def _note_bad(self, index: int, error: Exception) -> None:
+    def _describe(self, index: int, error: Exception) -> tuple[str, str]:
         path, place = self._records.locate(index)
+        where = f"{path.name} record {place}"
+        what = str(error).removeprefix(f"{where}: ")
         try:
-            key = f" (key {self.record(index).key})"
+            return f"{where} (key {self.record(index).key})", what
         except ValueError:
-            key = ""
-        where = f"{path.name} record {place}{key}"
+            return where, what
+
+    def _note_bad(self, index: int, where: str, error: str) -> None:
         with self._lock:
             if index in self._bad:
                 return
-            self._bad[index] = where
+            self._bad[index] = where, error
             count = len(self._bad)
-        logging.warning("bad record, replaced by the next: %s: %s", where, error)
         if count > self._max_bad:
-            self._give_up(f"{path}: record {place}{key} is bad ({error})", count)
-
-    def _give_up(self, what: str, count: int) -> NoReturn:
-        raise UserError(
-            f"{what}, and it is number {count}: more than max_bad_records={self._max_bad}; restore "
-            "the shards or prepare again"
-        )
+            raise UserError(
+                f"{self._records.locate(index)[0].parent / where} is bad ({error}), and it is "
+                f"number {count}: more than max_bad_records={self._max_bad}; restore the shards "
+                "or prepare again"
+            )
+        if self._speaks:
+            logging.warning("bad record, replaced by the next: %s: %s", where, error)
 
     def read(
         self, position: int, index: int, seed: int, shuffle: bool
@@ -159,5 +158,5 @@ class ExampleReader:
             except (shards.ShardError, schema.RecordError, ImageError) as error:
                 if self._closed:
                     raise
-                self._note_bad(index, error)
+                self._note_bad(index, *self._describe(index, error))
         raise UserError(f"{self._records.locate(0)[0].parent}: every record of this split is bad")

@@ -203,8 +203,17 @@ def _train(run, saver, optimizers, ema_groups, abstract):
     if start >= s.num_steps:
         return state, run.evaluate(state.variables(), start)
 
-    batch_sharding = sharding.batch_sharding(run.mesh)
     batches = run.batches(start)
+    try:
+        return _steps(run, saver, optimizers, state, start, skipped, batches)
+    finally:
+        # Threads and worker processes that read ahead; a list's iterator has none.
+        getattr(batches, "close", lambda: None)()
+
+
+def _steps(run, saver, optimizers, state, start, skipped, batches):
+    s = run.schedule
+    batch_sharding = sharding.batch_sharding(run.mesh)
     root = rngs.root_key(s.seed)
     first, wait = _next(batches)
     _check_batch(run.task.batch_spec(), first)
