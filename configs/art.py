@@ -11,7 +11,7 @@ are written from what is measured of each crop as it is seen (gen_jax/data/art_v
 the words, docs/annotation.md the rules); a caption of the data's own is used half the time.
 
 `:prior=masked` (default) tells hidden codes from the others and samples in a dozen steps (MaskGIT,
-arXiv 2202.04200), or as well in 7 at `--config.task.temperature=0.6`; `:prior=ordered` tells one
+arXiv 2202.04200), to the same KID in 7 at `--config.task.temperature=0.6`; `:prior=ordered` tells one
 after the other. `:encoder=compact` (default) is trained along; `minilm`, `distilbert` and `clip`
 are frozen, `--config.task.text_encoder.weights=FILE`: they know words that the captions never had.
 `:captions=own` keeps to the data's own captions, and asks whether samples look like pictures of
