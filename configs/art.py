@@ -11,9 +11,10 @@ are written from what is measured of each crop as it is seen (gen_jax/data/art_v
 the words, docs/annotation.md the rules); a caption of the data's own is used half the time.
 
 `:prior=masked` (default) tells hidden codes from the others and samples in a dozen steps (MaskGIT,
-arXiv 2202.04200), to the same KID in 7 at `--config.task.temperature=0.6`; `:prior=ordered` tells one
-after the other. `:encoder=compact` (default) is trained along; `minilm`, `distilbert` and `clip`
-are frozen, `--config.task.text_encoder.weights=FILE`: they know words that the captions never had.
+arXiv 2202.04200), or to the same KID in 7 at `--config.task.temperature=0.6`; `:prior=ordered`
+tells one after the other. `:encoder=compact` (default) is trained along; `minilm`, `distilbert` and
+`clip` are frozen, `--config.task.text_encoder.weights=FILE`: they know words that the captions
+never had.
 `:captions=own` keeps to the data's own captions, and asks whether samples look like pictures of
 their prompt's class. `:joint` trains the decoder along, which then hears the text, too.
 `size=small` (default) is for CPUs, `size=base` for an accelerator. The arguments of
