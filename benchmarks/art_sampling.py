@@ -8,6 +8,7 @@ One half of `--count` doubled training details is what all are compared with; th
 other half are the prompts. "KID" is of the samples, "/recon." over that of the other half's
 reconstructions by the same codes, "/random" over that of random codes; "ms" a picture, the median
 of the batches after the first; "MiB" of all weights as they lie in memory, the text tower's, too.
+"guide=2" draws away from the weaker prior of --guide, so far.
 A setting that names steps or choice is left out for a prior that goes in order. Several runs are
 compared by the same details, prompts and seeds; every run's own settings come first.
 """
@@ -26,6 +27,7 @@ FIELDS = {
     "choice": ("choice_temperature", float),
     "temperature": ("temperature", float),
     "guidance": ("guidance_scale", float),
+    "guide": ("guide_scale", float),
 }
 OF_MASKED = ("steps", "choice")
 
@@ -57,12 +59,16 @@ def opened(run: str):
     return model, data
 
 
-def predictor(model, changes, weights):
+def predictor(model, changes, weights, guide=None):
     """Runs a run's predict functions by other settings, and the bytes of its weights."""
     from gen_jax.evaluation import Predictor
     from gen_jax.models import weight_storage
     from gen_jax.parallel.mesh import make_mesh
+    from gen_jax.pipelines.autoguidance import guided_by
 
+    scale = changes.pop("guide_scale", None)
+    if scale is not None:
+        model = guided_by(model, guide, scale)
     task = dataclasses.replace(model.task, **changes)
     kept = [weight_storage.stored(dict(v), weights) for v in (model.variables, model.frozen)]
     return Predictor(_Reading(task), *kept, make_mesh({"fsdp": -1})), sum(
@@ -101,9 +107,10 @@ def measure(args) -> list[dict]:
     from gen_jax.evaluation.judge import features_by
     from gen_jax.metrics import kid, prdc
     from gen_jax.parallel import compilation
+    from gen_jax.runs import reader
 
     compilation.set_up()
-    rows = []
+    guide, rows = reader.load(args.guide) if args.guide else None, []
     for run in args.runs:
         model, data = opened(run)
         both = data.read("train", 2 * args.count)
@@ -133,7 +140,7 @@ def measure(args) -> list[dict]:
             if model.task.prior.is_causal and any(f"{k}=" in text for k in OF_MASKED):
                 continue
             changes, weights = parsed(text)
-            predict, size = predictor(model, changes, weights)
+            predict, size = predictor(model, changes, weights, guide)
             images, codes, seconds = drawn(predict, asked, args.batch)
             first = codes if first is None else first
             distance, spread = of(images)
@@ -174,6 +181,7 @@ def main() -> None:
         "--runs", nargs="+", required=True, help="run directories of configs/art.py"
     )
     parser.add_argument("--settings", nargs="*", default=[], help="see above")
+    parser.add_argument("--guide", default="", help="run of a weaker prior, for guide= in settings")
     parser.add_argument("--count", type=int, default=256, help="samples of each setting")
     parser.add_argument("--batch", type=int, default=32, help="at once")
     parser.add_argument(
@@ -182,7 +190,8 @@ def main() -> None:
     parser.add_argument("--out", default="", help="JSON file")
     args = parser.parse_args()
     for text in args.settings:
-        parsed(text)
+        if "guide_scale" in parsed(text)[0] and not args.guide:
+            parser.error(f"--settings {text}: guide= needs --guide=RUN")
     print("| " + " | ".join(HEAD) + " |\n" + "|---" * len(HEAD) + "|")
     rows = measure(args)
     if args.out:

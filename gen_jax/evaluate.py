@@ -62,6 +62,10 @@ _WEIGHTS = flags.DEFINE_string("weights", "", "Of the restorer: .safetensors or 
 _SIGMA = flags.DEFINE_list("sigma", None, "Deviation of the noise in steps of 8 bits; 25.")
 _SCALE = flags.DEFINE_list("scale", None, "Factor of super-resolution; 4.")
 _QUALITY = flags.DEFINE_list("quality", None, "Of the JPEG; 10.")
+_GUIDE = flags.DEFINE_string(
+    "guide", None, "With --run, of art: a weaker prior over the same codes, to keep away from."
+)
+_GUIDE_SCALE = flags.DEFINE_float("guide_scale", 2.0, "How far from --guide, 1 for not at all.")
 _OUT = flags.DEFINE_string("out", None, "JSON file to write.")
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of what is sampled.")
@@ -83,6 +87,10 @@ def main(_) -> None:
         raise UserError("--real and --fake belong together: name both folders")
     if _SIZE.value is not None and _SIZE.value < 16:
         raise UserError(f"--size={_SIZE.value}: expected at least 16 pixels")
+    if _GUIDE.value and not _RUN.value:
+        raise UserError("--guide goes with --run: name a run of configs/art.py, or leave it out")
+    if _GUIDE_SCALE.present and not _GUIDE.value:
+        raise UserError("--guide_scale goes with --guide: name a run, or leave it out")
     if _ENCODER.value and not _METRICS.value:
         raise UserError("--encoder goes with --metrics: name what to measure, such as --metrics=fd")
     from gen_jax.parallel import compilation
@@ -156,11 +164,14 @@ def _evaluate_restorer() -> None:
 def _evaluate_run() -> tuple[dict[str, float], dict[str, str]]:
     from gen_jax.evaluation import Predictor, build_evaluators, image_metrics, run_all
     from gen_jax.parallel.mesh import make_mesh
+    from gen_jax.pipelines.autoguidance import guided_by
     from gen_jax.runs import data as run_data
     from gen_jax.runs import reader, text_tower
 
     image_metrics.check_names(_METRICS.value)
     model = reader.load(_RUN.value, _STEP.value)
+    if _GUIDE.value:
+        model = guided_by(model, reader.load(_GUIDE.value), _GUIDE_SCALE.value)
     config = model.config
     named = config.get("evaluators", {})
     named = named.to_dict() if named else {}

@@ -7,6 +7,7 @@ r"""Generates images with a trained run: from prompts, or from seeds alone.
     python -m gen_jax.generate --run=runs/faces --num=64 --seed=0 --out=out
     python -m gen_jax.generate --run=runs/faces --interpolate=1,2 --frames=32 --out=out
     python -m gen_jax.generate --run=runs/art --prompt="calm, deep blue, swirling" --out=out
+    python -m gen_jax.generate --run=runs/art --guide=runs/art_small --prompt="dark" --out=out
     python -m gen_jax.generate --run=runs/art --rows=dark,bright --columns=calm,lively --out=out
     python -m gen_jax.generate --run=runs/faces_text --prompt="a man with glasses" --out=out
 
@@ -55,6 +56,12 @@ _TEMPERATURE = flags.DEFINE_float(
 _WEIGHTS = flags.DEFINE_string(
     "weights", None, "Of an art run in memory: float32 (default), bfloat16 or int8."
 )
+_GUIDE = flags.DEFINE_string(
+    "guide",
+    None,
+    "Of an art run: the run of a weaker prior over the same codes, to keep away from.",
+)
+_GUIDE_SCALE = flags.DEFINE_float("guide_scale", 2.0, "How far from --guide, 1 for not at all.")
 _ROWS = flags.DEFINE_list("rows", [], "Adjectives of a grid, one a row; with --columns.")
 _COLUMNS = flags.DEFINE_list("columns", [], "Adjectives of a grid, one a column.")
 _FRAMES = flags.DEFINE_integer("frames", 16, "Pictures of the interpolation.")
@@ -68,6 +75,8 @@ def _check() -> None:
     for name, holder in (("num", _NUM), ("batch", _BATCH), ("frames", _FRAMES)):
         if holder.value < 1:
             raise UserError(f"--{name}={holder.value}: expected at least 1")
+    if _GUIDE_SCALE.present and not _GUIDE.value:
+        raise UserError("--guide_scale goes with --guide: name a run, or leave it out")
     if _SEED.value < 0:
         raise UserError(f"--seed={_SEED.value}: expected 0 or more")
 
@@ -113,8 +122,9 @@ def main(_) -> None:
 
     compilation.set_up()
     model = reader.load(_RUN.value, _STEP.value)
-    if _WEIGHTS.value and not AdjectivesToImages.fits(model):
-        raise UserError(f"--weights={_WEIGHTS.value}: only an art run takes it; leave it out")
+    for flag in (_WEIGHTS, _GUIDE):
+        if flag.value and not AdjectivesToImages.fits(model):
+            raise UserError(f"--{flag.name}={flag.value}: only an art run takes it; leave it out")
     if SeedsToImages.fits(model):
         made = _from_seeds(model, ends)
     elif AdjectivesToImages.fits(model):
@@ -156,6 +166,8 @@ def _from_seeds(model, ends):
 def _from_adjectives(model, ends):
     """Pictures, their prompts, seeds, and the settings."""
     from gen_jax.pipelines.adjectives import AdjectivesToImages, remarks
+    from gen_jax.pipelines.autoguidance import guided_by
+    from gen_jax.runs import reader
 
     if ends or _NEGATIVE.value:
         raise UserError(
@@ -164,6 +176,11 @@ def _from_adjectives(model, ends):
         )
     if bool(_ROWS.value) != bool(_COLUMNS.value) or (_ROWS.value and _PROMPT.value):
         raise UserError("--rows and --columns go together, and take the place of --prompt")
+    settings = {}
+    if _GUIDE.value:
+        guide = reader.load(_GUIDE.value)
+        model = guided_by(model, guide, _GUIDE_SCALE.value)
+        settings = {"guide": str(guide.path), "guide_sha256": guide.digest}
     pipe = AdjectivesToImages(
         model, _GUIDANCE.value, _STEPS.value, _TEMPERATURE.value, _WEIGHTS.value or "float32"
     )
@@ -178,7 +195,7 @@ def _from_adjectives(model, ends):
     texts = [text for text in prompts for _ in range(number)]
     # One seed for all cells of a grid: the adjectives alone change.
     seeds = [_SEED.value + i for i in range(number)] * len(prompts)
-    return pipe(texts, seeds, _BATCH.value), texts, seeds, pipe.settings
+    return pipe(texts, seeds, _BATCH.value), texts, seeds, {**pipe.settings, **settings}
 
 
 def _note_length(pipe, texts=()) -> None:

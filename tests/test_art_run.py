@@ -63,17 +63,28 @@ def test_pictures_are_made_of_words_and_odd_ones_are_named(run, tmp_path):
     small = call("generate", *flags[:-1], "--weights=int8", f"--out={tmp_path}/d")
     assert small.returncode == 0, small.stderr[-2000:]
     assert json.loads((tmp_path / "d" / "00001.json").read_text())["weights"] == "int8"
+    # It hears the texts with guidance of 2, and as its own guide without.
+    guide = [f"--guide={folder}", "--guide_scale=20", f"--out={tmp_path}/e"]
+    away = call("generate", *flags[:-1], *guide)
+    assert away.returncode == 0, away.stderr[-2000:]
+    told = json.loads((tmp_path / "e" / "00001.json").read_text())
+    assert told["guide"] == str(folder) and told["guide_scale"] == 20.0
+    assert told["guide_sha256"] == told["weights_sha256"]
+    pictures = [(tmp_path / name / "00001.png").read_bytes() for name in "ae"]
+    assert pictures[0] != pictures[1]
 
 
 @pytest.mark.slow
 def test_settings_of_sampling_are_compared(run, tmp_path):
     command = [sys.executable, "-m", "benchmarks.art_sampling", f"--runs={run[0]}", "--count=4"]
-    command += ["--batch=2", "--settings", "steps=1", "weights=int8", f"--out={tmp_path}/out.json"]
+    command += ["--batch=2", f"--guide={run[0]}", f"--out={tmp_path}/out.json"]
+    command += ["--settings", "steps=1", "weights=int8", "guide=3", "guide=1"]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    own, one_step, int8 = json.loads((tmp_path / "out.json").read_text())["rows"]
+    own, one_step, int8, away, same = json.loads((tmp_path / "out.json").read_text())["rows"]
     assert own["as_first"] == 1.0 and one_step["as_first"] < 1.0
     assert int8["mib"] < 0.5 * own["mib"] and own["mib"] == one_step["mib"]
+    assert away["as_first"] < same["as_first"] == 1.0
     assert done.stdout.count("| weights=int8 |") == 1
 
 
@@ -84,6 +95,8 @@ def test_settings_of_sampling_are_compared(run, tmp_path):
     (["--prompt=x", "--guidance=99"], "--guidance=99"),
     (["--prompt=x", "--temperature=-1"], "--temperature=-1"),
     (["--prompt=x", "--weights=int4"], "--weights=int4"),
+    (["--prompt=x", "--guide_scale=3"], "--guide_scale goes with --guide"),
+    (["--prompt=x", "--guide=package:restore"], "needs runs of configs/art.py"),
 ])  # fmt: skip
 def test_wrong_flags_are_refused_in_a_line(run, tmp_path, flags, words):
     done = call("generate", f"--run={run[0]}", *flags, f"--out={tmp_path}/out")

@@ -232,27 +232,15 @@ class ArtTask:
         the place of the task's own scale.
         """
         params, count = variables["params"]["model"], len(batch["seed"])
-        states, seen = self._heard(params, batch, frozen, count)
-        scale, both = batch.get("guidance"), (states, seen)
-        if scale is None and self.guidance_scale != 1.0:
-            scale = jnp.full((count,), self.guidance_scale)
-        if scale is not None:
-            blank = self._heard(params, {}, frozen, count)
-            both = tuple(jnp.concatenate(pair) for pair in zip(both, blank, strict=True))
         keys = jax.vmap(jax.random.key)(batch["seed"].astype(jnp.uint32))
         draw = self._in_order if self.prior.is_causal else self._at_once
-        codes = draw(params["prior"], both, scale, keys)
-        grid = codes.reshape(count, *self.prior.grid)
-        y = self._images(params, frozen, grid, states, seen)
+        grid = draw(params, batch, frozen, keys).reshape(count, *self.prior.grid)
+        y = self._images(params, frozen, grid, *self._heard(params, batch, frozen, count))
         return {"image": first_stage.to_pixels(y), "codes": grid}
 
-    def _at_once(self, params, both, scale, keys):
-        def logits_fn(ids):
-            logits = self.prior.apply({"params": params}, _twice(ids, scale), *both)
-            return _guided(logits, scale)
-
+    def _at_once(self, params, batch, frozen, keys):
         return sampling.parallel_decode(
-            logits_fn,
+            self.logits_fn(params, batch, frozen),
             keys,
             self.prior.length,
             self.prior.num_codes,
@@ -261,21 +249,49 @@ class ArtTask:
             choice_temperature=self.choice_temperature,
         )
 
-    def _in_order(self, params, both, scale, keys):
-        def step_fn(ids, index, cache):
-            logits, cache = self.prior.apply(
-                {"params": params}, _twice(ids, scale), index, cache, *both, method="step"
-            )
-            return _guided(logits, scale), cache
-
+    def _in_order(self, params, batch, frozen, keys):
+        step_fn, cache = self.step_fn(params, batch, frozen)
         return sampling.ordered_decode(
             step_fn,
-            self.prior.empty_cache(len(both[0])),
+            cache,
             keys,
             self.prior.length,
             self.prior.num_codes,
             temperature=self.temperature,
         )
+
+    def logits_fn(self, params, batch, frozen) -> sampling.LogitsFn:
+        """What a masked prior draws codes by, for the batch's texts, with their guidance."""
+        both, scale = self._with_none(params, batch, frozen)
+
+        def logits_fn(ids):
+            logits = self.prior.apply({"params": params["prior"]}, _twice(ids, scale), *both)
+            return _guided(logits, scale)
+
+        return logits_fn
+
+    def step_fn(self, params, batch, frozen):
+        """The same of an ordered prior, see `diffusion.tokens.ordered_decode`; its empty cache."""
+        both, scale = self._with_none(params, batch, frozen)
+
+        def step_fn(ids, index, cache):
+            logits, cache = self.prior.apply(
+                {"params": params["prior"]}, _twice(ids, scale), index, cache, *both, method="step"
+            )
+            return _guided(logits, scale), cache
+
+        return step_fn, self.prior.empty_cache(len(both[0]))
+
+    def _with_none(self, params, batch, frozen):
+        """What is heard of the texts, with guidance of none after them; and its scale [b]."""
+        count = len(batch["seed"])
+        heard, scale = self._heard(params, batch, frozen, count), batch.get("guidance")
+        if scale is None and self.guidance_scale != 1.0:
+            scale = jnp.full((count,), self.guidance_scale)
+        if scale is not None:
+            blank = self._heard(params, {}, frozen, count)
+            heard = tuple(jnp.concatenate(pair) for pair in zip(heard, blank, strict=True))
+        return heard, scale
 
     def _reconstruct(self, variables, batch, rngs, frozen):
         """Held-out images through their codes, by the decoder as it now is (hearing nothing)."""

@@ -1,0 +1,77 @@
+"""A run of the stage art with a weaker one that guides it."""
+
+import dataclasses
+import re
+
+import jax
+import numpy as np
+
+from gen_jax.common.errors import UserError
+from gen_jax.data.tokenizer import Tokenizer
+from gen_jax.runs import layout
+from gen_jax.runs.reader import TrainedModel
+from gen_jax.tasks.art import ArtTask
+from gen_jax.tasks.autoguidance import AutoguidedArtTask
+
+_ENCODER = "patch_in|encoder_|downs_"
+
+
+def guided_by(model: TrainedModel, guide: TrainedModel, scale: float = 2.0) -> TrainedModel:
+    """The model whose samples are taken away from the guide's (`tasks.autoguidance`).
+
+    Args:
+      model: a prior over codes.
+      guide: a weaker one over the same codes that reads the same words, masked if it is.
+      scale: how far, 1 for not at all.
+
+    Raises:
+      UserError: they do not belong together, or the scale makes no sense.
+    """
+    if not 0.0 <= scale <= 20.0:
+        raise UserError(f"--guide_scale={scale}: expected 0 to 20, 1 for none")
+    for run in (model, guide):
+        if not isinstance(run.task, ArtTask):
+            raise UserError(
+                f"{run.path}: guided sampling needs runs of configs/art.py; this is one of "
+                f"{run.config.task.name}"
+            )
+    if model.task.prior.is_causal != guide.task.prior.is_causal:
+        raise UserError(
+            f"--guide={guide.path}: one of the priors is masked and one in order; a guide fills "
+            "in the same places"
+        )
+    if not _same_codes(model, guide):
+        raise UserError(
+            f"--guide={guide.path}: its codes are not those of {model.path}; both need one VQ-VAE"
+        )
+    words = [Tokenizer.load(m.path / layout.TOKENIZER) for m in (model, guide)]
+    lengths = [m.task.text_encoder.max_length for m in (model, guide)]
+    if words[0].digest != words[1].digest or lengths[0] != lengths[1]:
+        raise UserError(
+            f"--guide={guide.path}: it does not read what {model.path} reads: its tokens or their "
+            f"number differ (at most {lengths[1]} and {lengths[0]})"
+        )
+    own = {f.name: getattr(model.task, f.name) for f in dataclasses.fields(model.task)}
+    task = AutoguidedArtTask(**own, guide=guide.task, guide_scale=scale)
+    theirs = {"params": guide.variables["params"]["model"], "frozen": dict(guide.frozen)}
+    return dataclasses.replace(model, task=task, frozen={**model.frozen, "guide": theirs})
+
+
+def _same_codes(model: TrainedModel, guide: TrainedModel) -> bool:
+    """Whether a code means the same to both; decoders may differ."""
+    asked = [(m.task.vqvae.quantizer, m.task.prior.grid) for m in (model, guide)]
+    mine, theirs = (_coding(m.frozen["vqvae"]) for m in (model, guide))
+    if asked[0] != asked[1] or jax.tree.structure(mine) != jax.tree.structure(theirs):
+        return False
+    return all(map(_alike, jax.tree.leaves(mine), jax.tree.leaves(theirs)))
+
+
+def _coding(vqvae):
+    """The parameters that codes are found by."""
+    encoder = {k: v for k, v in vqvae["params"].items() if re.match(_ENCODER, k)}
+    return vqvae["codebook"], encoder
+
+
+def _alike(x, y) -> bool:
+    """Equal but for rounding: one of the two may have been exported in 16 bits."""
+    return x.shape == y.shape and np.allclose(x, y, rtol=1e-2, atol=1e-3)
