@@ -3,14 +3,8 @@
 import os
 import pathlib
 
-# Programs here run for milliseconds and compile for seconds: spare the optimiser.
 os.environ["XLA_FLAGS"] = " ".join(
-    [
-        os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=8",
-        "--xla_backend_optimization_level=0",
-        "--xla_llvm_disable_expensive_passes=true",
-    ]
+    [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8"]
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # A thread a device is too few: see gen_jax/parallel/compilation.py.
@@ -32,9 +26,19 @@ hypothesis.settings.register_profile("gen_jax", deadline=None)
 hypothesis.settings.load_profile("gen_jax")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Most programs here run for milliseconds and compile for seconds: spare the optimiser.
+jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.fixture(scope="module")
+def optimized():
+    """Compiles the module's programs as a user's are: they run longer than that takes."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from gen_jax.metrics import frechet, kid
 from tests.evaluation.test_image_metrics import compared, images
 
 # Compiling Inception takes minutes.
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("optimized")]
 
 
 def random_params():

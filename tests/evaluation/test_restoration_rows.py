@@ -5,7 +5,7 @@ import pytest
 from gen_jax.evaluation.restoration.benchmarks import Given
 from gen_jax.evaluation.restoration.run import run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("optimized")]
 
 
 @pytest.mark.parametrize(

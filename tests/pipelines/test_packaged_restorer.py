@@ -12,6 +12,8 @@ from gen_jax.evaluation.restoration.score import score
 from gen_jax.pipelines.restoration import Restorer
 from gen_jax.runs import reader
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 # Of these pictures' middles LPIPS finds the artefacts less of a loss than what is smoothed with
 # them (see the card).
 ROUGHER = ("blur, noise, JPEG",)
