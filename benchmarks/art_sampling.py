@@ -8,9 +8,10 @@ One half of `--count` doubled training details is what all are compared with; th
 other half are the prompts. "KID" is of the samples, "/recon." over that of the other half's
 reconstructions by the same codes, "/random" over that of random codes; "ms" a picture, the median
 of the batches after the first; "MiB" of all weights as they lie in memory, the text tower's, too.
-"guide=2" draws away from the weaker prior of --guide, so far.
-A setting that names steps or choice is left out for a prior that goes in order. Several runs are
-compared by the same details, prompts and seeds; every run's own settings come first.
+"guide=2" draws so far away from the weaker prior of --guide. A setting that names steps or choice
+is left out for a prior that goes in order, and one that names guide where the guide is of another
+kind. Several runs are compared by the same details, prompts and seeds; every run's own settings
+come first.
 """
 
 import argparse
@@ -138,6 +139,8 @@ def measure(args) -> list[dict]:
         first = None
         for text in ["", *args.settings]:
             if model.task.prior.is_causal and any(f"{k}=" in text for k in OF_MASKED):
+                continue
+            if "guide=" in text and guide.task.prior.is_causal != model.task.prior.is_causal:
                 continue
             changes, weights = parsed(text)
             predict, size = predictor(model, changes, weights, guide)
