@@ -125,7 +125,7 @@ def _write(value: Any) -> None:
 def _evaluate_restorer() -> None:
     if not (_IMAGES.value and _RESTORER.value):
         raise UserError("--benchmark needs --images=FOLDER_OR_ZIP[:PREFIX] and --restorer=NAME")
-    for flag in (_METRICS, _SIZE, _COUNT, _STEP, _SEED):
+    for flag in (_METRICS, _SIZE, _COUNT, _STEP, _SEED, _GUIDE, _GUIDE_SCALE):
         if flag.present:
             raise UserError(f"--{flag.name} does not go with --benchmark: leave it out")
     from gen_jax.parallel import compilation

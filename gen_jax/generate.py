@@ -180,7 +180,11 @@ def _from_adjectives(model, ends):
     if _GUIDE.value:
         guide = reader.load(_GUIDE.value)
         model = guided_by(model, guide, _GUIDE_SCALE.value)
-        settings = {"guide": str(guide.path), "guide_sha256": guide.digest}
+        settings = {
+            "guide": str(guide.path),
+            "guide_sha256": guide.digest,
+            "guide_scale": _GUIDE_SCALE.value,
+        }
     pipe = AdjectivesToImages(
         model, _GUIDANCE.value, _STEPS.value, _TEMPERATURE.value, _WEIGHTS.value or "float32"
     )

@@ -75,6 +75,17 @@ def test_pictures_are_made_of_words_and_odd_ones_are_named(run, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_run_is_measured_with_a_guide(run, tmp_path):
+    flags = [f"--run={run[0]}", f"--guide={run[0]}", "--guide_scale=20"]
+    done = call("evaluate", *flags, f"--out={tmp_path}/guided.json")
+    assert done.returncode == 0, done.stderr[-2000:]
+    guided = json.loads((tmp_path / "guided.json").read_text())
+    own = json.loads((run[0] / "report.json").read_text())
+    words = [k for k in own if k.startswith("art/adjective_")]
+    assert words and any(guided[k] != own[k] for k in words)
+
+
+@pytest.mark.slow
 def test_settings_of_sampling_are_compared(run, tmp_path):
     command = [sys.executable, "-m", "benchmarks.art_sampling", f"--runs={run[0]}", "--count=4"]
     command += ["--batch=2", f"--guide={run[0]}", f"--out={tmp_path}/out.json"]

@@ -159,6 +159,17 @@ def test_evaluate_a_restorer(tmp_path):
         ),
         ("evaluate", ("--run=x", "--restorer=identity", "--out=o.json"), "goes with --benchmark"),
         ("evaluate", ("--benchmark=jpeg", "--out=o.json"), "needs --images="),
+        (
+            "evaluate",
+            ("--real=a", "--fake=b", "--guide=c", "--out=o.json"),
+            "--guide goes with --run",
+        ),
+        ("evaluate", ("--run=x", "--guide_scale=3", "--out=o.json"), "goes with --guide"),
+        (
+            "evaluate",
+            ("--benchmark=jpeg", "--images=x", "--restorer=identity", "--guide=c", "--out=o.json"),
+            "--guide does not go with --benchmark",
+        ),
         ("export", ("--run=/nowhere", "--out=o"), "no such folder"),
     ],
 )

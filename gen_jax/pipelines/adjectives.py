@@ -14,7 +14,6 @@ from gen_jax.models import weight_storage
 from gen_jax.pipelines.parts import in_parts
 from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
-from gen_jax.tasks.autoguidance import AutoguidedArtTask
 
 
 class AdjectivesToImages:
@@ -73,12 +72,8 @@ class AdjectivesToImages:
             "num_inference_steps": self.task.num_inference_steps,
             "choice_temperature": self.task.choice_temperature,
         }  # fmt: skip
-        guide = {}
-        if isinstance(self.task, AutoguidedArtTask):
-            guide = {"guide_scale": self.task.guide_scale}
         return {
             "guidance_scale": self.task.guidance_scale,
-            **guide,
             "temperature": self.task.temperature,
             "weights": self.weights,
             **steps,

@@ -12,8 +12,7 @@ from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
 from gen_jax.tasks.art import ArtTask
 from gen_jax.tasks.autoguidance import AutoguidedArtTask
-
-_ENCODER = "patch_in|encoder_|downs_"
+from gen_jax.tasks.vqvae import ENCODER
 
 
 def guided_by(model: TrainedModel, guide: TrainedModel, scale: float = 2.0) -> TrainedModel:
@@ -68,7 +67,7 @@ def _same_codes(model: TrainedModel, guide: TrainedModel) -> bool:
 
 def _coding(vqvae):
     """The parameters that codes are found by."""
-    encoder = {k: v for k, v in vqvae["params"].items() if re.match(_ENCODER, k)}
+    encoder = {k: v for k, v in vqvae["params"].items() if re.match(ENCODER, k)}
     return vqvae["codebook"], encoder
 
 

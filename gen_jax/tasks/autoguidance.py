@@ -21,10 +21,8 @@ class AutoguidedArtTask(ArtTask):
     guide_scale: float = 2.0
 
     def logits_fn(self, params, batch, frozen):
-        mine, theirs = (
-            super().logits_fn(params, batch, frozen),
-            self._guides("logits_fn", batch, frozen),
-        )
+        mine = super().logits_fn(params, batch, frozen)
+        theirs = self._guides("logits_fn", batch, frozen)
         return lambda ids: sampling.guided(mine(ids), theirs(ids), self.guide_scale)
 
     def step_fn(self, params, batch, frozen):

@@ -14,6 +14,9 @@ from gen_jax.models.vqvae import VQVAE
 from gen_jax.tasks import first_stage
 from gen_jax.tasks.image_terms import ImageTerms, with_terms
 
+ENCODER = "patch_in|encoder_|downs_"
+"""Pattern of the parameters before the codes: how their names begin."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VQVAETask(ImageTerms):
@@ -63,7 +66,7 @@ class VQVAETask(ImageTerms):
     @property
     def needed(self) -> str:
         """What a run must bring that this one begins with: what is not trained here."""
-        return r"^(model/(patch_in|encoder_|downs_)|codebook$)" if self.keep_codes else "^$"
+        return rf"^(model/({ENCODER})|codebook$)" if self.keep_codes else "^$"
 
     @property
     def grid(self) -> tuple[int, int, int]:

@@ -18,7 +18,7 @@ from gen_jax.evaluation.image_metrics import measure
 from gen_jax.metrics import frechet, kid
 from tests.evaluation.test_image_metrics import compared, images
 
-# Compiling Inception takes minutes.
+# Compiling and running Inception takes half a minute.
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("optimized")]
 
 

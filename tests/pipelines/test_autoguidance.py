@@ -56,7 +56,7 @@ def codes(model, batch):
 
 
 def logits(model, batch, ids):
-    """Of the first step: of both kinds of prior."""
+    """Of a masked prior's step, or of an ordered one's first two."""
     params = model.variables["params"]["model"]
     if not model.task.prior.is_causal:
         return model.task.logits_fn(params, asked(batch), model.frozen)(ids)
