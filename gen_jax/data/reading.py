@@ -47,6 +47,7 @@ class ExampleReader:
             [None] * len(records) if cache_bytes else None
         )
         self._bad: dict[int, tuple[str, str]] = {}  # index -> place and key, and what is wrong
+        self._too_many: str | None = None  # what to say from then on
         self._lock = threading.Lock()
         self._closed = False
         self._speaks = True
@@ -117,14 +118,16 @@ class ExampleReader:
         with self._lock:
             if index in self._bad:
                 return
-            self._bad[index] = where, error
-            count = len(self._bad)
-        if count > self._max_bad:
-            raise UserError(
-                f"{self._records.locate(index)[0].parent / where} is bad ({error}), and it is "
-                f"number {count}: more than max_bad_records={self._max_bad}; restore the shards "
-                "or prepare again"
-            )
+            if self._too_many is None:
+                self._bad[index] = where, error
+                if len(self._bad) > self._max_bad:
+                    self._too_many = (
+                        f"{self._records.locate(index)[0].parent / where} is bad ({error}), and "
+                        f"it is number {len(self._bad)}: more than max_bad_records="
+                        f"{self._max_bad}; restore the shards or prepare again"
+                    )
+            if self._too_many is not None:  # threads that read ahead must not count on
+                raise UserError(self._too_many)
         if self._speaks:
             logging.warning("bad record, replaced by the next: %s: %s", where, error)
 

@@ -240,9 +240,21 @@ def test_bad_records_of_workers_count_together(own_shapes_dir):
 def test_too_many_bad_records_stop_with_shard_and_record(own_shapes_dir):
     name = _rewrite(own_shapes_dir, lambda i, d: _without_image(d))
     with pytest.raises(
-        UserError, match=rf"{name} record \d+ \(key shapes/\d+\) is bad .*number [345678]:"
+        UserError, match=rf"{name} record \d+ \(key shapes/\d+\) is bad .*number 3:"
     ):
         _take(own_shapes_dir, 40, max_bad_records=2)
+
+
+def test_threads_that_read_ahead_repeat_the_first_error(own_shapes_dir):
+    _rewrite(own_shapes_dir, lambda i, d: _without_image(d))
+    _, records = dataset.open_split(own_shapes_dir, "train", "none")
+    reader = reading.ExampleReader(records, transforms.decode, max_bad=1)
+    said = []
+    for position in (0, 8, 16):
+        with pytest.raises(UserError, match="number 2: more than max_bad_records=1") as caught:
+            reader.read(position, position, 0, False)
+        said.append(str(caught.value))
+    assert len(set(said)) == 1 and len(reader.bad_records) == 2
 
 
 def test_a_damaged_chunk_and_another_schema_count_as_bad(own_shapes_dir):
