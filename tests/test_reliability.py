@@ -101,6 +101,20 @@ def test_sigterm_saves_and_exits_0(tmp_path, photos, straight):
     assert losses(tmp_path) == straight[1]
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_sigterm_ends_a_long_evaluation(tmp_path, photos, count):
+    rest = arguments(tmp_path, photos)[1:]
+    group = start_group(count, "--config=tests/slow_evaluation.py:5", *rest)
+    wait_for_step(tmp_path, group[0], 5)
+    time.sleep(2)
+    for process in group:
+        process.send_signal(signal.SIGTERM)
+    assert "SIGTERM: saved at step 5" in finish(group)[0]
+    result = call("main", "--config=tests/tiny_run.py:5", *rest)
+    assert result.returncode == 0 and "resumed from step 5" in result.stdout, result.stderr[-2000:]
+    assert sorted(losses(tmp_path)) == [1, 2, 3, 4, 5] and (tmp_path / "done.json").exists()
+
+
 def workers_of(process):
     """Process ids of the worker processes that read its data."""
     found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True)

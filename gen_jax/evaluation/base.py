@@ -41,11 +41,20 @@ class Predictor:
       frozen: parameters that are read and never trained.
       mesh: the devices; all of them by default.
       seed: of the streams that predict functions draw from.
+      check: called before each batch; what it raises ends the evaluation.
     """
 
-    def __init__(self, task, variables, frozen, mesh: Mesh, seed: int = 0):
+    def __init__(
+        self,
+        task,
+        variables,
+        frozen,
+        mesh: Mesh,
+        seed: int = 0,
+        check: Callable[[], None] = lambda: None,
+    ):
         self.task, self.variables, self.frozen = task, variables, frozen
-        self.mesh = mesh
+        self.mesh, self._check = mesh, check
         self._root = jax.random.key(seed)
         self._compiled: dict[str, Callable[..., Any]] = {}
         self._sharding = sharding.batch_sharding(mesh)
@@ -66,6 +75,7 @@ class Predictor:
         Returns:
           Key -> NumPy array `[b, ...]`.
         """
+        self._check()
         count = len(next(iter(batch.values())))
         missing = -count % self.rows
         padded = {k: np.concatenate([v, v[:1].repeat(missing, 0)]) for k, v in batch.items()}

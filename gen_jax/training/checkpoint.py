@@ -73,6 +73,7 @@ class Checkpointer:
             value = (metrics or {}).get(best_metric, math.nan)
             return sign * value if math.isfinite(value) else math.inf
 
+        self._score = score
         policies = [preservation_policy.LatestN(keep)]
         if best_metric:
             policies.append(preservation_policy.BestN(get_metric_fn=score, reverse=True, n=1))
@@ -90,10 +91,16 @@ class Checkpointer:
         """The newest finished step, or None."""
         return self._manager.latest_step()
 
-    def best_step(self) -> int | None:
-        """The step with the best metric, or the newest where none has one."""
-        best = self._manager.best_step()
-        return best if best is not None else self._manager.latest_step()
+    def best_step(self, newest: dict[str, float] | None = None) -> int | None:
+        """The step with the best metric, or the newest where none has one.
+
+        Args:
+          newest: what was measured of the newest step since it was saved.
+        """
+        best, last = self._manager.best_step(), self._manager.latest_step()
+        if best is None or best == last or newest is None:
+            return last if best is None else best
+        return last if self._score(newest) < self._score(self._manager.metrics(best)) else best
 
     def save(self, state: TrainState, meta: dict[str, Any], metrics: dict[str, float]) -> None:
         """Saves in the background; an earlier save that is under way is waited for.

@@ -15,7 +15,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.parallel import distributed, sharding
 from gen_jax.training import checkpoint, logging, optim, progress, rngs, warm_start
 from gen_jax.training import state as state_lib
-from gen_jax.training.preemption import Preemption
+from gen_jax.training.preemption import Leaving, Preemption
 from gen_jax.training.step import make_train_step
 from gen_jax.training.throughput import Throughput, flops_of
 
@@ -96,7 +96,8 @@ class Run:
       batches: `step -> iterator` of this process's rows as NumPy, from that step on.
       keys: record indices of a batch -> names, for error messages.
       frozen: parameters that are read and never trained.
-      evaluate: `(variables, step) -> {metric: number}`; it writes its own pictures.
+      evaluate: `(variables, step, check) -> {metric: number}`; it writes its own pictures, and
+        calls `check` before each batch, which raises to end it early.
       meta: JSON-able facts stored with each checkpoint.
       writer: where metrics go.
       init: name and variables of a run to begin from; None for fresh ones.
@@ -112,7 +113,7 @@ class Run:
     batches: Callable[[int], Iterator[dict[str, np.ndarray]]]
     keys: Callable[[np.ndarray], list[str]]
     frozen: Mapping[str, Any]
-    evaluate: Callable[[Mapping[str, Any], int], dict[str, float]]
+    evaluate: Callable[[Mapping[str, Any], int, Callable[[], None]], dict[str, float]]
     meta: Mapping[str, Any]
     writer: logging.MetricWriter
     init: tuple[str, Mapping[str, Any]] | None = None
@@ -173,7 +174,7 @@ def train(run: Run) -> Trained:
     )
     try:
         state, metrics = _train(run, saver, optimizers, ema_groups, abstract)
-        return Trained(state, metrics, saver.best_step(), saver.latest_step())
+        return Trained(state, metrics, saver.best_step(metrics), saver.latest_step())
     finally:
         saver.close()
 
@@ -201,7 +202,14 @@ def _train(run, saver, optimizers, ema_groups, abstract):
         run.writer.rewind(start)
         progress.say(f"{run.name}: resumed from step {start}")
     if start >= s.num_steps:
-        return state, run.evaluate(state.variables(), start)
+        with Preemption() as preemption:
+            measured = _evaluate(run, state, start, preemption)
+        if measured is None:
+            raise Preempted(f"saved at step {start}")
+        lines = logging.read_metrics(run.workdir)
+        if not any(x["step"] == start and measured.keys() <= x.keys() for x in lines):
+            run.writer.scalars(start, measured)  # the evaluation was cut off the first time
+        return state, measured
 
     batches = run.batches(start)
     try:
@@ -254,16 +262,18 @@ def _steps(run, saver, optimizers, state, start, skipped, batches):
                 run.writer.scalars(step, values)
                 line.update(step, values)
 
-            leaving = preemption.reached(step)
+            leaving, measured = preemption.reached(), {}
             at_eval = step == s.num_steps or (s.eval_every and step % s.eval_every == 0)
             if at_eval and not leaving:
-                last_eval = run.evaluate(state.variables(), step)
-                run.writer.scalars(step, last_eval)
+                found = _evaluate(run, state, step, preemption)
+                leaving = found is None
+                if found is not None:
+                    last_eval = measured = found
+                    run.writer.scalars(step, measured)
             every = s.checkpoint_every
             if leaving or at_eval or (every and step % every == 0):
                 while pending:
                     window.append(guard.check(*pending.popleft()))
-                measured = last_eval if at_eval and not leaving else {}
                 saver.save(state, {**run.meta, "skipped_steps": guard.total}, measured)
                 speed.pause()
             if leaving:
@@ -273,6 +283,14 @@ def _steps(run, saver, optimizers, state, start, skipped, batches):
     saver.wait()
     line.close()
     return state, last_eval
+
+
+def _evaluate(run, state, step, preemption) -> dict[str, float] | None:
+    """What an evaluation measures; None where SIGTERM ended it, whose grace may be shorter."""
+    try:
+        return run.evaluate(state.variables(), step, preemption.check)
+    except Leaving:
+        return None
 
 
 def _compile(run, optimizers, state, batch, root):

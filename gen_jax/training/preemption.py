@@ -6,15 +6,20 @@ import threading
 import jax
 
 
+class Leaving(Exception):
+    """What was under way is given up, because SIGTERM came."""
+
+
 class Preemption:
     """Listens for SIGTERM while it is entered as a context.
 
     With one process our own handler notes the signal. With several, JAX's coordination service
-    hears it on any host and names one step at which all of them stop.
+    hears it on any host and names one call of `reached` at which all of them stop.
     """
 
     def __init__(self):
         self._asked = False
+        self._calls = 0
         self._previous = None
 
     def __enter__(self):
@@ -29,10 +34,19 @@ class Preemption:
     def _note(self, *_):
         self._asked = True
 
-    def reached(self, step: int) -> bool:
-        """True when the run should save at this step and leave; the same on every process."""
-        if jax.process_count() > 1:
+    def reached(self) -> bool:
+        """True when the run should save and leave, the same on every process.
+
+        All of them call it equally often: after each step, and before each batch of an evaluation.
+        """
+        if jax.process_count() > 1 and not self._asked:
             from jax.experimental import multihost_utils
 
-            return bool(multihost_utils.reached_preemption_sync_point(step))
+            self._calls += 1
+            self._asked = bool(multihost_utils.reached_preemption_sync_point(self._calls))
         return self._asked
+
+    def check(self) -> None:
+        """Raises Leaving when the run should save and leave."""
+        if self.reached():
+            raise Leaving

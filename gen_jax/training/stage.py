@@ -90,8 +90,8 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
 
     latest = [Result({})]  # of the evaluations, whose numbers the report has
 
-    def evaluate(variables: Mapping[str, Any], step: int) -> dict[str, float]:
-        predict = Predictor(task, variables, frozen, mesh, seed=schedule.seed)
+    def evaluate(variables: Mapping[str, Any], step: int, check) -> dict[str, float]:
+        predict = Predictor(task, variables, frozen, mesh, seed=schedule.seed, check=check)
         result = run_all(evaluators, predict, data)
         for picture, image in result.pictures.items():
             writer.image(step, picture, image)

@@ -1,3 +1,6 @@
+import os
+import signal
+
 import jax
 import numpy as np
 import pytest
@@ -9,7 +12,12 @@ from tests.training.test_step import FSDP
 from tests.training.toy import ToyTask, batches
 
 
-def make_run(workdir, num_steps=12, source=batches, **changes):
+def score(variables, step, check):
+    check()
+    return {"toy/score": float(step)}
+
+
+def make_run(workdir, num_steps=12, source=batches, evaluate=score, **changes):
     schedule = {"batch_size": 16, "log_every": 4, "checkpoint_every": 4, "max_nonfinite": 3}
     return loop.Run(
         name="toy",
@@ -22,7 +30,7 @@ def make_run(workdir, num_steps=12, source=batches, **changes):
         batches=source,
         keys=lambda indices: [f"record-{i}" for i in indices],
         frozen={},
-        evaluate=lambda variables, step: {"toy/score": float(step)},
+        evaluate=evaluate,
         meta={"data": "toy"},
         writer=logging.MetricWriter(workdir),
     )
@@ -60,6 +68,29 @@ def test_a_finished_run_is_only_evaluated(tmp_path, capsys):
     assert trained.metrics == {"toy/score": 12.0}
     assert "resumed from step 12" in capsys.readouterr().out
     assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize("mode, best", [("max", 12), ("min", 4)])
+def test_sigterm_ends_an_evaluation_which_the_next_start_makes_up_for(tmp_path, mode, best):
+    seen = []
+
+    def left(variables, step, check):
+        seen.append(step)
+        if step == 12:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return score(variables, step, check)
+
+    how = {"eval_every": 4, "best_metric": "toy/score", "best_mode": mode}
+    with pytest.raises(loop.Preempted, match="saved at step 12"):
+        loop.train(make_run(tmp_path, evaluate=left, **how))
+    assert seen == [4, 8, 12]
+    with pytest.raises(loop.Preempted, match="saved at step 12"):  # and once more
+        loop.train(make_run(tmp_path, evaluate=left, **how))
+    trained = loop.train(make_run(tmp_path, **how))
+    assert trained.metrics == {"toy/score": 12.0}
+    assert trained.last_step == 12 and trained.best_step == best
+    lines = logging.read_metrics(tmp_path)
+    assert [x["step"] for x in lines if "toy/score" in x] == [4, 8, 12]
 
 
 def test_lines_after_the_checkpoint_are_written_once(tmp_path):
