@@ -15,6 +15,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.parallel import distributed, sharding
 from gen_jax.training import checkpoint, logging, optim, progress, rngs, warm_start
 from gen_jax.training import state as state_lib
+from gen_jax.training.nonfinite import NonFinite
 from gen_jax.training.preemption import Leaving, Preemption
 from gen_jax.training.step import make_train_step
 from gen_jax.training.throughput import Throughput, flops_of
@@ -235,7 +236,7 @@ def _steps(run, saver, optimizers, state, start, skipped, batches):
     line = progress.ProgressLine(run.name, s.num_steps, start)
     speed = Throughput(s.batch_size, flops)
     schedules = {g: optim.make_schedule(run.optimizer.get(g, {}), s.num_steps) for g in optimizers}
-    guard = _NonFinite(s.max_nonfinite, saver, run.keys, skipped)
+    guard = NonFinite(s.max_nonfinite, saver, run.keys, skipped)
     pending, window = collections.deque(), []
     last_eval: dict[str, float] = {}
     profile = _Profile(run.workdir, start, s.profile_steps)
@@ -329,35 +330,6 @@ def _check_batch(spec, rows) -> None:
                 f"config.data: {key!r} is {have.dtype}{list(have.shape[1:])}, but the task "
                 f"reads {want.dtype}{list(want.shape)}; make config.data and config.task agree"
             )
-
-
-class _NonFinite:
-    """Counts skipped steps; too many in a row stop the run."""
-
-    def __init__(self, limit: int, saver: checkpoint.Checkpointer, keys, total: int):
-        self._limit, self._saver, self._keys = limit, saver, keys
-        self._row, self.total = 0, total
-
-    def check(
-        self, step: int, indices: np.ndarray | None, metrics: Mapping[str, Any]
-    ) -> dict[str, float]:
-        """Reads a step's metrics from the device and returns them."""
-        values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        if not values["nonfinite"]:
-            self._row = 0
-            return values
-        self._row += 1
-        self.total += 1
-        names = self._keys(indices) if indices is not None else []
-        shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-        progress.say(f"step {step}: loss or gradient is not finite, skipped (records {shown})")
-        if self._row >= self._limit:
-            raise UserError(
-                f"step {step}: {self._row} steps in a row were not finite; the last batch held "
-                f"{shown}; the last good checkpoint is {self._saver.latest_step()}. Lower "
-                "config.optimizer.model.learning_rate or look at these records"
-            )
-        return values
 
 
 def _means(window: list[dict[str, float]]) -> dict[str, float]:
