@@ -1,9 +1,13 @@
 """SIGTERM as a request to save and leave, agreed on by all processes."""
 
+import itertools
 import signal
 import threading
 
 import jax
+
+# One count for all stages of a process: what one of them hears in its last moments, the next obeys.
+_CALLS = itertools.count(1)
 
 
 class Leaving(Exception):
@@ -19,7 +23,6 @@ class Preemption:
 
     def __init__(self):
         self._asked = False
-        self._calls = 0
         self._previous = None
 
     def __enter__(self):
@@ -42,8 +45,7 @@ class Preemption:
         if jax.process_count() > 1 and not self._asked:
             from jax.experimental import multihost_utils
 
-            self._calls += 1
-            self._asked = bool(multihost_utils.reached_preemption_sync_point(self._calls))
+            self._asked = bool(multihost_utils.reached_preemption_sync_point(next(_CALLS)))
         return self._asked
 
     def check(self) -> None:
