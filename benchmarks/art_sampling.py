@@ -10,8 +10,9 @@ reconstructions by the same codes, "/random" over that of random codes; "ms" a p
 of the batches after the first; "MiB" of all weights as they lie in memory, the text tower's, too.
 "guide=2" draws so far away from the weaker prior of --guide. A setting that names steps or choice
 is left out for a prior that goes in order, and one that names guide where the guide is of another
-kind. Several runs are compared by the same details, prompts and seeds; every run's own settings
-come first.
+kind. "detail=4" adds what the run of --detail draws in so many steps, to reconstructions and to
+pictures of random codes, too: its quotients are of these. Several runs are compared by the same
+details, prompts and seeds; every run's own settings come first.
 """
 
 import argparse
@@ -29,6 +30,7 @@ FIELDS = {
     "temperature": ("temperature", float),
     "guidance": ("guidance_scale", float),
     "guide": ("guide_scale", float),
+    "detail": ("detail_steps", int),
 }
 OF_MASKED = ("steps", "choice")
 
@@ -60,16 +62,22 @@ def opened(run: str):
     return model, data
 
 
-def predictor(model, changes, weights, guide=None):
+def predictor(model, changes, weights, guide=None, detail=None):
     """Runs a run's predict functions by other settings, and the bytes of its weights."""
     from gen_jax.evaluation import Predictor
     from gen_jax.models import weight_storage
     from gen_jax.parallel.mesh import make_mesh
     from gen_jax.pipelines.autoguidance import guided_by
+    from gen_jax.pipelines.detail import with_detail
 
+    changes = dict(changes)
     scale = changes.pop("guide_scale", None)
     if scale is not None:
         model = guided_by(model, guide, scale)
+    steps = changes.pop("detail_steps", None)
+    if steps is not None:
+        model = with_detail(model, detail)
+        changes["detail"] = dataclasses.replace(detail.task, num_inference_steps=steps)
     task = dataclasses.replace(model.task, **changes)
     kept = [weight_storage.stored(dict(v), weights) for v in (model.variables, model.frozen)]
     return Predictor(_Reading(task), *kept, make_mesh({"fsdp": -1})), sum(
@@ -111,7 +119,8 @@ def measure(args) -> list[dict]:
     from gen_jax.runs import reader
 
     compilation.set_up()
-    guide, rows = reader.load(args.guide) if args.guide else None, []
+    guide, detail = (reader.load(v) if v else None for v in (args.guide, args.detail))
+    rows = []
     for run in args.runs:
         model, data = opened(run)
         both = data.read("train", 2 * args.count)
@@ -128,14 +137,20 @@ def measure(args) -> list[dict]:
             nearest = min(5, len(rows) - 1)
             return kid.kernel_distance(target, rows), prdc.prdc(target, rows, nearest)
 
-        bounds = {
-            name: of(plain.batched(name, batch, args.batch)["image"])[0].value
-            for name, batch in (
-                ("reconstruct", {"image": mine["image"]}), ("random", {"seed": seeds})
+        asked_of = {"reconstruct": {"image": mine["image"]}, "random": {"seed": seeds}}
+
+        def bounds(text, run=run, model=model, of=of, asked=asked_of, half=half):
+            predict, _ = predictor(model, parsed(text)[0], "float32", detail=detail)
+            made = {k: predict.batched(k, v, args.batch)["image"] for k, v in asked.items()}
+            found = {k: of(v)[0].value for k, v in made.items()}
+            print(
+                f"{run} {text}: KID of reconstructions {found['reconstruct']:.4f}, of random codes "
+                f"{found['random']:.4f}; {half} samples",
+                flush=True,
             )
-        }  # fmt: skip
-        print(f"{run}: KID of reconstructions {bounds['reconstruct']:.4f}, of random codes "
-              f"{bounds['random']:.4f}; {half} samples", flush=True)  # fmt: skip
+            return found
+
+        limits = {}
         first = None
         for text in ["", *args.settings]:
             if model.task.prior.is_causal and any(f"{k}=" in text for k in OF_MASKED):
@@ -143,15 +158,18 @@ def measure(args) -> list[dict]:
             if "guide=" in text and guide.task.prior.is_causal != model.task.prior.is_causal:
                 continue
             changes, weights = parsed(text)
-            predict, size = predictor(model, changes, weights, guide)
+            fine = f"detail={changes['detail_steps']}" if "detail_steps" in changes else ""
+            if fine not in limits:
+                limits[fine] = bounds(fine)
+            predict, size = predictor(model, changes, weights, guide, detail)
             images, codes, seconds = drawn(predict, asked, args.batch)
             first = codes if first is None else first
             distance, spread = of(images)
             row = {
                 "run": run,
                 "settings": text or "the run's own",
-                "over_reconstructions": distance.value / bounds["reconstruct"],
-                "over_random": distance.value / bounds["random"],
+                "over_reconstructions": distance.value / limits[fine]["reconstruct"],
+                "over_random": distance.value / limits[fine]["random"],
                 "ms": 1e3 * seconds,
                 "mib": size / 2**20,
                 "as_first": float((codes == first).mean()),
@@ -185,6 +203,7 @@ def main() -> None:
     )
     parser.add_argument("--settings", nargs="*", default=[], help="see above")
     parser.add_argument("--guide", default="", help="run of a weaker prior, for guide= in settings")
+    parser.add_argument("--detail", default="", help="run of configs/detail.py, for detail=")
     parser.add_argument("--count", type=int, default=256, help="samples of each setting")
     parser.add_argument("--batch", type=int, default=32, help="at once")
     parser.add_argument(
@@ -193,8 +212,9 @@ def main() -> None:
     parser.add_argument("--out", default="", help="JSON file")
     args = parser.parse_args()
     for text in args.settings:
-        if "guide_scale" in parsed(text)[0] and not args.guide:
-            parser.error(f"--settings {text}: guide= needs --guide=RUN")
+        for key, given in (("guide", args.guide), ("detail", args.detail)):
+            if FIELDS[key][0] in parsed(text)[0] and not given:
+                parser.error(f"--settings {text}: {key}= needs --{key}=RUN")
     print("| " + " | ".join(HEAD) + " |\n" + "|---" * len(HEAD) + "|")
     rows = measure(args)
     if args.out:

@@ -8,6 +8,7 @@ r"""Generates images with a trained run: from prompts, or from seeds alone.
     python -m gen_jax.generate --run=runs/faces --interpolate=1,2 --frames=32 --out=out
     python -m gen_jax.generate --run=runs/art --prompt="calm, deep blue, swirling" --out=out
     python -m gen_jax.generate --run=runs/art --guide=runs/art_small --prompt="dark" --out=out
+    python -m gen_jax.generate --run=runs/art --detail=runs/detail --prompt="dark" --out=out
     python -m gen_jax.generate --run=runs/art --rows=dark,bright --columns=calm,lively --out=out
     python -m gen_jax.generate --run=runs/faces_text --prompt="a man with glasses" --out=out
 
@@ -62,6 +63,9 @@ _GUIDE = flags.DEFINE_string(
     "Of an art run: the run of a weaker prior over the same codes, to keep away from.",
 )
 _GUIDE_SCALE = flags.DEFINE_float("guide_scale", 2.0, "How far from --guide, 1 for not at all.")
+_DETAIL = flags.DEFINE_string(
+    "detail", None, "Of an art run: a run of configs/detail.py that draws what the decoder blurs."
+)
 _ROWS = flags.DEFINE_list("rows", [], "Adjectives of a grid, one a row; with --columns.")
 _COLUMNS = flags.DEFINE_list("columns", [], "Adjectives of a grid, one a column.")
 _FRAMES = flags.DEFINE_integer("frames", 16, "Pictures of the interpolation.")
@@ -122,7 +126,7 @@ def main(_) -> None:
 
     compilation.set_up()
     model = reader.load(_RUN.value, _STEP.value)
-    for flag in (_WEIGHTS, _GUIDE):
+    for flag in (_WEIGHTS, _GUIDE, _DETAIL):
         if flag.value and not AdjectivesToImages.fits(model):
             raise UserError(f"--{flag.name}={flag.value}: only an art run takes it; leave it out")
     if SeedsToImages.fits(model):
@@ -167,6 +171,7 @@ def _from_adjectives(model, ends):
     """Pictures, their prompts, seeds, and the settings."""
     from gen_jax.pipelines.adjectives import AdjectivesToImages, remarks
     from gen_jax.pipelines.autoguidance import guided_by
+    from gen_jax.pipelines.detail import with_detail
     from gen_jax.runs import reader
 
     if ends or _NEGATIVE.value:
@@ -185,6 +190,10 @@ def _from_adjectives(model, ends):
             "guide_sha256": guide.digest,
             "guide_scale": _GUIDE_SCALE.value,
         }
+    if _DETAIL.value:
+        detail = reader.load(_DETAIL.value)
+        model = with_detail(model, detail)
+        settings |= {"detail": str(detail.path), "detail_sha256": detail.digest}
     pipe = AdjectivesToImages(
         model, _GUIDANCE.value, _STEPS.value, _TEMPERATURE.value, _WEIGHTS.value or "float32"
     )

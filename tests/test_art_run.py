@@ -85,17 +85,52 @@ def test_a_run_is_measured_with_a_guide(run, tmp_path):
     assert words and any(guided[k] != own[k] for k in words)
 
 
+@pytest.fixture(scope="module")
+def detail(run, tmp_path_factory):
+    """A run of configs/detail.py:debug on the VQ-VAE of `run`."""
+    folder = tmp_path_factory.mktemp("detail") / "run"
+    config = f"--config=configs/detail.py:debug,data={run[0].parent}/data"
+    vqvae = f"--config.frozen.vqvae={run[0]}/vqvae"
+    done = call("main", config, vqvae, f"--workdir={folder}")
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
 @pytest.mark.slow
-def test_settings_of_sampling_are_compared(run, tmp_path):
+def test_detail_is_trained_and_added(run, detail, tmp_path):
+    report = json.loads((detail / "report.json").read_text())
+    assert {"detail/psnr", "detail/psnr_decoded", "detail/contrast"} <= set(report)
+    assert list((detail / "samples").glob("*_detail.png"))
+    flags = [f"--run={run[0]}", "--prompt=dark", "--num=2"]
+    for name, more in (("a", []), ("b", [f"--detail={detail}"])):
+        done = call("generate", *flags, *more, f"--out={tmp_path}/{name}")
+        assert done.returncode == 0, done.stderr[-2000:]
+    pictures = [(tmp_path / name / "00001.png").read_bytes() for name in "ab"]
+    assert pictures[0] != pictures[1]
+    told = json.loads((tmp_path / "b" / "00001.json").read_text())
+    assert told["detail"] == str(detail) and len(told["detail_sha256"]) == 64
+    wrong = call("generate", *flags, f"--detail={run[0]}", f"--out={tmp_path}/c")
+    assert "expected a run of configs/detail.py" in one_line_error(wrong)
+    assert not (tmp_path / "c").exists()
+    done = call("evaluate", f"--run={run[0]}", f"--detail={detail}", f"--out={tmp_path}/d.json")
+    assert done.returncode == 0, done.stderr[-2000:]
+    fine, own = (json.loads(p.read_text()) for p in (tmp_path / "d.json", run[0] / "report.json"))
+    assert fine.keys() == own.keys() and any(fine[k] != own[k] for k in own)
+
+
+@pytest.mark.slow
+def test_settings_of_sampling_are_compared(run, detail, tmp_path):
     command = [sys.executable, "-m", "benchmarks.art_sampling", f"--runs={run[0]}", "--count=4"]
     command += ["--batch=2", f"--guide={run[0]}", f"--out={tmp_path}/out.json"]
-    command += ["--settings", "steps=1", "weights=int8", "guide=3", "guide=1"]
+    command += [f"--detail={detail}"]
+    command += ["--settings", "steps=1", "weights=int8", "guide=3", "guide=1", "detail=1"]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    own, one_step, int8, away, same = json.loads((tmp_path / "out.json").read_text())["rows"]
+    own, one_step, int8, away, same, fine = json.loads((tmp_path / "out.json").read_text())["rows"]
     assert own["as_first"] == 1.0 and one_step["as_first"] < 1.0
     assert int8["mib"] < 0.5 * own["mib"] and own["mib"] == one_step["mib"]
-    assert away["as_first"] < same["as_first"] == 1.0
+    assert away["as_first"] < same["as_first"] == fine["as_first"] == 1.0
+    assert fine["mib"] > own["mib"] and fine["kid"] != own["kid"]
     assert done.stdout.count("| weights=int8 |") == 1
 
 

@@ -16,6 +16,7 @@ import gen_jax
 from configs import (
     art,
     common,
+    detail,
     encoder,
     faces,
     faces_text,
@@ -56,6 +57,7 @@ VARIANTS = [
     (art, ""), (art, "data=x,res=128,size=base,prior=ordered,encoder=minilm"),
     (art, "joint,encoder=distilbert,quantizer=fsq,codes=256"), (art, "debug"),
     (art, "captions=own"), (art, "captions=own,size=base,debug"),
+    (detail, ""), (detail, "data=x,res=128,size=base,quantizer=fsq"), (detail, "debug"),
 ]  # fmt: skip
 
 
@@ -71,7 +73,7 @@ def test_config_builds(module, arg):
         optim.make_optimizer(group.to_dict(), 10)
     stage = vae.get_config("").task.to_dict()
     tasks = {"vae": build_task(stage)} if config.task.name == "ldm" else {}
-    if config.task.name == "art":
+    if config.task.name in ("art", "detail"):
         tasks = {"vqvae": build_task(config.requires.vqvae.task.to_dict())}
     tasks |= unloaded(config)
     task = build_task(config.task.to_dict(), tasks)

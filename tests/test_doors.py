@@ -164,6 +164,11 @@ def test_evaluate_a_restorer(tmp_path):
             ("--real=a", "--fake=b", "--guide=c", "--out=o.json"),
             "--guide goes with --run",
         ),
+        (
+            "evaluate",
+            ("--real=a", "--fake=b", "--detail=c", "--out=o.json"),
+            "--detail goes with --run",
+        ),
         ("evaluate", ("--run=x", "--guide_scale=3", "--out=o.json"), "goes with --guide"),
         (
             "evaluate",

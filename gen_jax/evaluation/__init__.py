@@ -17,6 +17,7 @@ EVALUATORS = {
     "art_samples": "gen_jax.evaluation.art_samples:ArtSamples",
     "class_retrieval": "gen_jax.evaluation.class_retrieval:ClassRetrieval",
     "codes": "gen_jax.evaluation.codes:Codes",
+    "detail": "gen_jax.evaluation.detail:Detail",
     "first_stage": "gen_jax.evaluation.first_stage:FirstStage",
     "faces": "gen_jax.evaluation.faces:Faces",
     "interpolation": "gen_jax.evaluation.interpolation:Interpolation",

@@ -1,18 +1,14 @@
 """A run of the stage art with a weaker one that guides it."""
 
 import dataclasses
-import re
-
-import jax
-import numpy as np
 
 from gen_jax.common.errors import UserError
 from gen_jax.data.tokenizer import Tokenizer
+from gen_jax.pipelines.same_codes import same_codes
 from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
 from gen_jax.tasks.art import ArtTask
 from gen_jax.tasks.autoguidance import AutoguidedArtTask
-from gen_jax.tasks.vqvae import ENCODER
 
 
 def guided_by(model: TrainedModel, guide: TrainedModel, scale: float = 2.0) -> TrainedModel:
@@ -39,7 +35,7 @@ def guided_by(model: TrainedModel, guide: TrainedModel, scale: float = 2.0) -> T
             f"--guide={guide.path}: one of the priors is masked and one in order; a guide fills "
             "in the same places"
         )
-    if not _same_codes(model, guide):
+    if not same_codes(model, guide):
         raise UserError(
             f"--guide={guide.path}: its codes are not those of {model.path}; both need one VQ-VAE"
         )
@@ -54,23 +50,3 @@ def guided_by(model: TrainedModel, guide: TrainedModel, scale: float = 2.0) -> T
     task = AutoguidedArtTask(**own, guide=guide.task, guide_scale=scale)
     theirs = {"params": guide.variables["params"]["model"], "frozen": dict(guide.frozen)}
     return dataclasses.replace(model, task=task, frozen={**model.frozen, "guide": theirs})
-
-
-def _same_codes(model: TrainedModel, guide: TrainedModel) -> bool:
-    """Whether a code means the same to both; decoders may differ."""
-    asked = [(m.task.vqvae.quantizer, m.task.prior.grid) for m in (model, guide)]
-    mine, theirs = (_coding(m.frozen["vqvae"]) for m in (model, guide))
-    if asked[0] != asked[1] or jax.tree.structure(mine) != jax.tree.structure(theirs):
-        return False
-    return all(map(_alike, jax.tree.leaves(mine), jax.tree.leaves(theirs)))
-
-
-def _coding(vqvae):
-    """The parameters that codes are found by."""
-    encoder = {k: v for k, v in vqvae["params"].items() if re.match(ENCODER, k)}
-    return vqvae["codebook"], encoder
-
-
-def _alike(x, y) -> bool:
-    """Equal but for rounding: one of the two may have been exported in 16 bits."""
-    return x.shape == y.shape and np.allclose(x, y, rtol=1e-2, atol=1e-3)

@@ -18,10 +18,12 @@ from gen_jax.diffusion import tokens as sampling
 from gen_jax.models.token_transformer import TokenTransformer
 from gen_jax.models.vqvae import VQVAE
 from gen_jax.tasks import first_stage, text
+from gen_jax.tasks.detail import DetailTask
 from gen_jax.tasks.vqvae import VQVAETask
 
 # The parts of a VQ-VAE that lie behind its codes.
 _DECODER = ("decoder_", "ups_", "patch_out", "head_", "steering_")
+_OF_DETAIL = 2**32 - 1  # folded into a picture's key, its codes being drawn by others
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,8 @@ class ArtTask:
       num_inference_steps: of a masked prior's sampling.
       temperature: of the codes drawn.
       choice_temperature: see `diffusion.tokens.parallel_decode`.
+      detail: draws what the decoder blurs of each picture made, by the parameters
+        `frozen["detail"]`; no part of the training (`pipelines.detail`).
     """
 
     vqvae: VQVAETask
@@ -53,6 +57,7 @@ class ArtTask:
     num_inference_steps: int = 16
     temperature: float = 1.0
     choice_temperature: float = 2.0
+    detail: DetailTask | None = None
 
     rng_streams = ("hide", "drop_text", "dropout", "sample", "window")
 
@@ -79,6 +84,11 @@ class ArtTask:
         for name in ("prior", "text_encoder"):
             if name not in values:
                 raise UserError(f"config.task.{name} is missing; see configs/art.py")
+        if "detail" in values:
+            raise UserError(
+                "config.task.detail: it has no part in training; give generate or evaluate a "
+                "--detail=RUN"
+            )
         fields = {**values["prior"], "num_codes": vqvae.quantizer.num_codes, "grid": vqvae.grid}
         values["prior"] = build(TokenTransformer, fields, "config.task.prior")
         values["text_encoder"] = text.build_text_encoder(values["text_encoder"], found)
@@ -236,7 +246,14 @@ class ArtTask:
         draw = self._in_order if self.prior.is_causal else self._at_once
         grid = draw(params, batch, frozen, keys).reshape(count, *self.prior.grid)
         y = self._images(params, frozen, grid, *self._heard(params, batch, frozen, count))
-        return {"image": first_stage.to_pixels(y), "codes": grid}
+        return {"image": self._pixels(y, keys, frozen), "codes": grid}
+
+    def _pixels(self, y, keys, frozen):
+        """Decoded images in about [-1, 1] as pixels, with their detail where any is drawn."""
+        if self.detail is not None:
+            mine = jax.vmap(lambda key: jax.random.fold_in(key, _OF_DETAIL))(keys)
+            y = self.detail.add(frozen["detail"], y, mine)
+        return first_stage.to_pixels(y)
 
     def _at_once(self, params, batch, frozen, keys):
         return sampling.parallel_decode(
@@ -299,7 +316,8 @@ class ArtTask:
         grid, params = self.vqvae.codes(frozen["vqvae"], x), variables["params"]["model"]
         heard = self._heard(params, batch, frozen, len(x))
         y = self._images(params, frozen, grid, *heard)
-        return {"image": first_stage.to_pixels(y), "codes": grid}
+        keys = jax.random.split(rngs["sample"], len(x))
+        return {"image": self._pixels(y, keys, frozen), "codes": grid}
 
     def _random(self, variables, batch, rngs, frozen):
         """Pictures of codes that are drawn evenly: what a VQ-VAE is without a prior."""
@@ -308,7 +326,7 @@ class ArtTask:
             keys
         )
         y = self.vqvae.images(frozen["vqvae"], grid)
-        return {"image": first_stage.to_pixels(y)}
+        return {"image": self._pixels(y, keys, frozen)}
 
     def _score(self, variables, batch, rngs, frozen):
         """How likely the codes of images are with their texts: "nll" in nats a code, float [b]."""

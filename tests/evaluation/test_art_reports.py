@@ -14,6 +14,7 @@ from gen_jax.evaluation.adjectives import Adjectives
 from gen_jax.evaluation.art_samples import ArtSamples
 from gen_jax.evaluation.class_retrieval import ClassRetrieval, _places
 from gen_jax.evaluation.codes import Codes, code_map, use_of
+from gen_jax.evaluation.detail import Detail
 from gen_jax.evaluation.memorisation import MemorisationAudit
 from gen_jax.evaluation.prompt_robustness import WORDINGS, PromptRobustness
 from gen_jax.evaluation.word_attention import WordAttention
@@ -247,6 +248,27 @@ def test_codes_are_counted_and_the_worst_are_shown():
     ), "the worst is not shown"
     missing = Codes(count=4)(Answers(reconstruct=reconstruct), Known(train=12))
     assert len(missing.warnings) == 1 and "no split 'val'" in missing.warnings[0]
+
+
+def test_detail_is_measured_beside_what_it_was_added_to():
+    data = Known(train=12, val=12)
+    image = data.read("val", 12)["image"]
+    flat = image.mean((1, 2), keepdims=True).astype(np.uint8) + np.zeros_like(image)
+    answers = Answers(reconstruct=lambda batch: {"image": image, "decoded": flat})
+    found = Detail(shown=3)(answers, data)
+    perfect = {k: v for k, v in found.metrics.items() if not k.endswith("_decoded")}
+    assert perfect.keys() == {"psnr", "ssim", "contrast", "rkid", "rfd"}
+    assert perfect["contrast"] == perfect["ssim"] == 1.0 and perfect["rfd"] < 1e-3
+    assert found.metrics["contrast_decoded"] == 0.0 < found.metrics["rfd_decoded"]
+    assert found.metrics["rkid"] < found.metrics["rkid_decoded"]
+    rows = found.pictures["detail"]
+    assert rows.shape[0] > 2.9 * SIDE, "three rows"
+    missing = Detail(count=4)(answers_of(4, image, flat), Known(train=12))
+    assert "held-out images is of training images" in missing.warnings[0]
+
+
+def answers_of(count, image, flat):
+    return Answers(reconstruct=lambda batch: {"image": image[:count], "decoded": flat[:count]})
 
 
 def test_use_of_codes():

@@ -68,6 +68,12 @@ def test_an_ordered_prior_counts_every_code():
     assert counted.all()
 
 
+def test_an_ordered_prior_can_begin_with_all_that_a_masked_one_learned():
+    (_, masked, _, _), (_, ordered, _, _) = made(), made("debug,prior=ordered")
+    shapes = [jax.tree.map(jnp.shape, p) for p in (masked, ordered)]
+    assert shapes[0] == shapes[1]
+
+
 def test_label_smoothing_mixes_with_even_codes():
     task, params, frozen, batch = made()
     plain = task._loss(params["model"], params, {}, batch, rngs(task), frozen)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import art, encoder, faces, ldm, restore_text, vae, vqvae
+from configs import art, detail, encoder, faces, ldm, restore_text, vae, vqvae
 from gen_jax import encoders
 from gen_jax.common.build import build
 from gen_jax.parallel import sharding
@@ -27,6 +27,7 @@ DEBUG = {
     "faces": lambda: faces.get_config("debug"),
     "vqvae": lambda: vqvae.get_config("debug,disc"),
     "art": lambda: art.get_config("debug,joint"),
+    "detail": lambda: detail.get_config("debug"),
 }
 FSDP = ((".*", "fsdp"),)
 BATCH = 8
@@ -192,8 +193,8 @@ def test_predict_functions_give_what_they_say(name):
     batch = {k: jnp.asarray(v) for k, v in s.batch().items()}
     if name == "vae":
         batch["latent"] = jnp.zeros((BATCH, 4, 4, 4))
-    if name == "vqvae":
-        batch["codes"] = jnp.zeros((BATCH, *s.task.grid), jnp.int32)
+    if name in ("vqvae", "detail"):
+        batch["codes"] = jnp.zeros((BATCH, *getattr(s.task, "vqvae", s.task).grid), jnp.int32)
     if name in ("faces", "art"):
         batch |= {"seed": jnp.arange(BATCH, dtype=jnp.uint32), "z": jnp.zeros((BATCH, 8))}
     keys = {n: jax.random.key(i) for i, n in enumerate(s.task.rng_streams)}
