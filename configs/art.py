@@ -12,7 +12,8 @@ the words, docs/annotation.md the rules); a caption of the data's own is used ha
 
 `:prior=masked` (default) tells hidden codes from the others and samples in a dozen steps (MaskGIT,
 arXiv 2202.04200), or to the same KID in 7 at `--config.task.temperature=0.6`; `:prior=ordered`
-tells one after the other. `:encoder=compact` (default) is trained along; `minilm`, `distilbert` and
+tells one after the other, and learns fastest from a masked one (`--config.init_from=RUN`).
+`:encoder=compact` (default) is trained along; `minilm`, `distilbert` and
 `clip` are frozen, `--config.task.text_encoder.weights=FILE`: they know words that the captions
 never had.
 `:captions=own` keeps to the data's own captions, and asks whether samples look like pictures of
