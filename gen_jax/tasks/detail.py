@@ -152,6 +152,7 @@ class DetailTask:
         """The detail that a noisy one stands for, in units of its scale."""
         alpha, sigma = _PROCESS.alpha(t), _PROCESS.sigma(t)
         x_t = x_t * expand(jax.lax.rsqrt(alpha**2 + sigma**2), x_t.ndim)
+        # Logarithms of scales, brought to about the range of the images.
         seen = jnp.concatenate([x_t, y, 0.5 * log_std + 1.25], -1)
         time = timestep_embedding(_FASTEST * t, _TIME, max_period=_FASTEST)
         return self.network.apply({"params": params["network"]}, seen, time)[0]
