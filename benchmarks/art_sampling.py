@@ -137,19 +137,7 @@ def measure(args) -> list[dict]:
             nearest = min(5, len(rows) - 1)
             return kid.kernel_distance(target, rows), prdc.prdc(target, rows, nearest)
 
-        asked_of = {"reconstruct": {"image": mine["image"]}, "random": {"seed": seeds}}
-
-        def bounds(text, run=run, model=model, of=of, asked=asked_of, half=half):
-            predict, _ = predictor(model, parsed(text)[0], "float32", detail=detail)
-            made = {k: predict.batched(k, v, args.batch)["image"] for k, v in asked.items()}
-            found = {k: of(v)[0].value for k, v in made.items()}
-            print(
-                f"{run} {text}: KID of reconstructions {found['reconstruct']:.4f}, of random codes "
-                f"{found['random']:.4f}; {half} samples",
-                flush=True,
-            )
-            return found
-
+        ends = {"reconstruct": {"image": mine["image"]}, "random": {"seed": seeds}}
         limits = {}
         first = None
         for text in ["", *args.settings]:
@@ -160,7 +148,12 @@ def measure(args) -> list[dict]:
             changes, weights = parsed(text)
             fine = f"detail={changes['detail_steps']}" if "detail_steps" in changes else ""
             if fine not in limits:
-                limits[fine] = bounds(fine)
+                ending, _ = predictor(model, parsed(fine)[0], "float32", detail=detail)
+                made = {k: ending.batched(k, v, args.batch)["image"] for k, v in ends.items()}
+                limits[fine] = {k: of(v)[0].value for k, v in made.items()}
+                print(f"{' '.join(filter(None, (run, fine)))}: KID of reconstructions "
+                      f"{limits[fine]['reconstruct']:.4f}, of random codes "
+                      f"{limits[fine]['random']:.4f}; {half} samples", flush=True)  # fmt: skip
             predict, size = predictor(model, changes, weights, guide, detail)
             images, codes, seconds = drawn(predict, asked, args.batch)
             first = codes if first is None else first

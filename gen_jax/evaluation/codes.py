@@ -50,14 +50,7 @@ class Codes:
             return Result({}, warnings=warnings)
         found = predict.batched("reconstruct", {"image": images}, self.batch_size)
         out, codes = found["image"], found["codes"]
-        metrics = compare(images, out)
-        if self.encoder:
-            distances = image_distance.open_distance(self.encoder)(images, out)
-            metrics |= of_mean(distances).named("lpips")
-        if len(images) >= _LEAST_ROWS:
-            real, made = (features_by(self.features, predict, v) for v in (images, out))
-            metrics["rfd"] = float(frechet.frechet(real, made))
-            metrics |= kid.kernel_distance(real, made).named("rkid")
+        metrics = distances(predict, images, out, self.encoder, self.features)
         metrics |= use_of(codes, predict.task.quantizer.num_codes)
         error = ((images.astype(np.float32) - out) ** 2).mean((1, 2, 3))
         worst = np.argsort(-error)
@@ -66,6 +59,20 @@ class Codes:
             "reconstruction_worst": _picture(images[worst], out[worst], codes[worst], self.shown),
         }
         return Result(metrics, shown, warnings=warnings)
+
+
+def distances(
+    predict: Predictor, images: np.ndarray, out: np.ndarray, encoder: str, features: str
+) -> dict[str, float]:
+    """`psnr`, `ssim`, `lpips`, `rfd` and `rkid` of images given back; the towers as in `Codes`."""
+    metrics = compare(images, out)
+    if encoder:
+        metrics |= of_mean(image_distance.open_distance(encoder)(images, out)).named("lpips")
+    if len(images) >= _LEAST_ROWS:
+        real, made = (features_by(features, predict, v) for v in (images, out))
+        metrics["rfd"] = float(frechet.frechet(real, made))
+        metrics |= kid.kernel_distance(real, made).named("rkid")
+    return metrics
 
 
 def use_of(codes: np.ndarray, num_codes: int) -> dict[str, float]:

@@ -5,14 +5,8 @@ import dataclasses
 import numpy as np
 
 from gen_jax.common import pictures
-from gen_jax.encoders import image_distance
 from gen_jax.evaluation.base import Data, Predictor, Result, held_out
-from gen_jax.evaluation.judge import features_by
-from gen_jax.evaluation.reconstruction import compare
-from gen_jax.metrics import frechet, kid
-from gen_jax.metrics.interval import of_mean
-
-_LEAST_ROWS = 4  # of a kernel distance
+from gen_jax.evaluation.codes import distances
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,10 +33,10 @@ class Detail:
     features: str = ""
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
-        """Metrics `psnr` (dB), `ssim`, `lpips`, `rfd` and `rkid` (Frechet and kernel distance to
-        the images) with detail, and with `_decoded` after them without; `contrast` and
-        `contrast_decoded`, the mean step between neighbouring pixels over the images'. Picture
-        `detail`: images, what the decoder gives, and with detail, below each other.
+        """Metrics `psnr` (dB), `ssim`, `lpips`, `rfd` and `rkid` as of `Codes` with detail, and
+        with `_decoded` after them without; `contrast` and `contrast_decoded`, the mean step
+        between neighbouring pixels over the images'. Picture `detail`: images, what the decoder
+        gives, and with detail, below each other.
         """
         batch, warnings = held_out(data, self.split, self.count)
         images = batch["image"]
@@ -51,23 +45,13 @@ class Detail:
         found = predict.batched("reconstruct", {"image": images}, self.batch_size)
         metrics = {}
         for key, after in (("image", ""), ("decoded", "_decoded")):
-            of = self._compared(predict, images, found[key])
+            out = found[key]
+            of = distances(predict, images, out, self.encoder, self.features)
+            of["contrast"] = _step(out) / max(_step(images), 1e-9)
             metrics |= {f"{name}{after}": value for name, value in of.items()}
         shown = min(self.shown, len(images))
         rows = np.concatenate([v[:shown] for v in (images, found["decoded"], found["image"])])
         return Result(metrics, {"detail": pictures.grid(rows, columns=shown)}, warnings=warnings)
-
-    def _compared(self, predict, images, out) -> dict[str, float]:
-        metrics = compare(images, out)
-        metrics["contrast"] = _step(out) / max(_step(images), 1e-9)
-        if self.encoder:
-            distances = image_distance.open_distance(self.encoder)(images, out)
-            metrics["lpips"] = of_mean(distances).value
-        if len(images) >= _LEAST_ROWS:
-            real, made = (features_by(self.features, predict, v) for v in (images, out))
-            metrics["rfd"] = float(frechet.frechet(real, made))
-            metrics["rkid"] = kid.kernel_distance(real, made).value
-        return metrics
 
 
 def _step(images: np.ndarray) -> float:

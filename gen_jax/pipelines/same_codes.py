@@ -10,18 +10,18 @@ from gen_jax.tasks.vqvae import ENCODER
 
 
 def same_codes(model: TrainedModel, other: TrainedModel) -> bool:
-    """Whether a code means the same to two priors; decoders may differ."""
-    return _same(model, other, lambda m: (m.task.vqvae.quantizer, m.task.prior.grid), _coding)
+    """Whether a code means the same to two runs; decoders may differ."""
+    return _same(model, other, _coding)
 
 
 def same_pictures(model: TrainedModel, other: TrainedModel) -> bool:
     """Whether equal codes become equal pictures by the VQ-VAEs of two runs."""
-    return _same(model, other, lambda m: (m.task.vqvae.quantizer, m.task.vqvae.grid), lambda v: v)
+    return _same(model, other, lambda vqvae: vqvae)
 
 
-def _same(model, other, shape_of, part) -> bool:
-    asked = [shape_of(m) for m in (model, other)]
-    mine, theirs = (part(dict(m.frozen["vqvae"])) for m in (model, other))
+def _same(model, other, part) -> bool:
+    asked = [(m.task.vqvae.quantizer, m.task.vqvae.grid) for m in (model, other)]
+    mine, theirs = (part(m.frozen["vqvae"]) for m in (model, other))
     if asked[0] != asked[1] or jax.tree.structure(mine) != jax.tree.structure(theirs):
         return False
     return all(map(_alike, jax.tree.leaves(mine), jax.tree.leaves(theirs)))

@@ -257,7 +257,8 @@ def test_detail_is_measured_beside_what_it_was_added_to():
     answers = Answers(reconstruct=lambda batch: {"image": image, "decoded": flat})
     found = Detail(shown=3)(answers, data)
     perfect = {k: v for k, v in found.metrics.items() if not k.endswith("_decoded")}
-    assert perfect.keys() == {"psnr", "ssim", "contrast", "rkid", "rfd"}
+    spread = {"rkid", "rkid_low", "rkid_high"}
+    assert perfect.keys() == {"psnr", "ssim", "contrast", "rfd", *spread}
     assert perfect["contrast"] == perfect["ssim"] == 1.0 and perfect["rfd"] < 1e-3
     assert found.metrics["contrast_decoded"] == 0.0 < found.metrics["rfd_decoded"]
     assert found.metrics["rkid"] < found.metrics["rkid_decoded"]

@@ -74,6 +74,13 @@ def test_an_ordered_prior_can_begin_with_all_that_a_masked_one_learned():
     assert shapes[0] == shapes[1]
 
 
+def test_detail_is_no_part_of_training():
+    config = art.get_config("debug")
+    vqvae = build_task(config.requires.vqvae.task.to_dict())
+    with pytest.raises(UserError, match=r"config\.task\.detail: it has no part in training"):
+        build_task({**config.task.to_dict(), "detail": "runs/detail"}, {"vqvae": vqvae})
+
+
 def test_label_smoothing_mixes_with_even_codes():
     task, params, frozen, batch = made()
     plain = task._loss(params["model"], params, {}, batch, rngs(task), frozen)
