@@ -16,6 +16,8 @@ tells one after the other, and learns fastest from a masked one (`--config.init_
 `:encoder=compact` (default) is trained along; `minilm`, `distilbert` and
 `clip` are frozen, `--config.task.text_encoder.weights=FILE`: they know words that the captions
 never had.
+`:style` first draws what a picture is like as a whole, a few numbers that all codes are then given:
+samples have the details' colours and unrest, and `generate --like=PICTURE` takes a picture's.
 `:captions=own` keeps to the data's own captions, and asks whether samples look like pictures of
 their prompt's class. `:joint` trains the decoder along, which then hears the text, too.
 `size=small` (default) is for CPUs, `size=base` for an accelerator. The arguments of
@@ -49,6 +51,7 @@ def get_config(arg=None):
         encoder="compact",
         captions="measured",
         joint=False,
+        style=False,
         size="small",
         debug=False,
     )
@@ -67,6 +70,7 @@ def get_config(arg=None):
             name="art",
             prior=_prior(arg),
             text_encoder=common.text_encoder(arg.encoder, _LENGTH, hidden_size=128, minilm=_MINILM),
+            style=_style() if arg.style else None,
             drop_text=0.1,
             label_smoothing=0.0,
             decoder_weight=1.0 if arg.joint else 0.0,
@@ -134,6 +138,15 @@ def _prior(arg):
     elif arg.size != "small":
         raise UserError(f"size={arg.size}: expected small or base")
     return dict(**fields, is_causal=arg.prior == "ordered", dropout=0.1, remat=False)
+
+
+def _style():
+    return dict(
+        encoder=dict(dim=16, hidden=64),
+        flow=dict(hidden=256, num_layers=3),
+        noise=0.5,
+        drop=0.1,
+    )
 
 
 def _debug(config):

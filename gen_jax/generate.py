@@ -9,6 +9,7 @@ r"""Generates images with a trained run: from prompts, or from seeds alone.
     python -m gen_jax.generate --run=runs/art --prompt="calm, deep blue, swirling" --out=out
     python -m gen_jax.generate --run=runs/art --guide=runs/art_small --prompt="dark" --out=out
     python -m gen_jax.generate --run=runs/art --detail=runs/detail --prompt="dark" --out=out
+    python -m gen_jax.generate --run=runs/art --like=picture.jpg --prompt="dark" --out=out
     python -m gen_jax.generate --run=runs/art --rows=dark,bright --columns=calm,lively --out=out
     python -m gen_jax.generate --run=runs/faces_text --prompt="a man with glasses" --out=out
 
@@ -65,6 +66,11 @@ _GUIDE = flags.DEFINE_string(
 _GUIDE_SCALE = flags.DEFINE_float("guide_scale", 2.0, "How far from --guide, 1 for not at all.")
 _DETAIL = flags.DEFINE_string(
     "detail", None, "Of an art run: a run of configs/detail.py that draws what the decoder blurs."
+)
+_LIKE = flags.DEFINE_string(
+    "like",
+    None,
+    "Of an art run with styles: a picture whose style all shall have, the prompt's words besides.",
 )
 _ROWS = flags.DEFINE_list("rows", [], "Adjectives of a grid, one a row; with --columns.")
 _COLUMNS = flags.DEFINE_list("columns", [], "Adjectives of a grid, one a column.")
@@ -126,7 +132,7 @@ def main(_) -> None:
 
     compilation.set_up()
     model = reader.load(_RUN.value, _STEP.value)
-    for flag in (_WEIGHTS, _GUIDE, _DETAIL):
+    for flag in (_WEIGHTS, _GUIDE, _DETAIL, _LIKE):
         if flag.value and not AdjectivesToImages.fits(model):
             raise UserError(f"--{flag.name}={flag.value}: only an art run takes it; leave it out")
     if SeedsToImages.fits(model):
@@ -197,6 +203,11 @@ def _from_adjectives(model, ends):
     pipe = AdjectivesToImages(
         model, _GUIDANCE.value, _STEPS.value, _TEMPERATURE.value, _WEIGHTS.value or "float32"
     )
+    like = None
+    if _LIKE.value:
+        like = pipe.picture(_LIKE.value)
+        digest = hashlib.sha256(pathlib.Path(_LIKE.value).read_bytes()).hexdigest()
+        settings |= {"like": _LIKE.value, "like_sha256": digest}
     prompts = _PROMPT.value or [""]
     if _ROWS.value:
         prompts = [f"{row}, {column}" for row in _ROWS.value for column in _COLUMNS.value]
@@ -208,7 +219,8 @@ def _from_adjectives(model, ends):
     texts = [text for text in prompts for _ in range(number)]
     # One seed for all cells of a grid: the adjectives alone change.
     seeds = [_SEED.value + i for i in range(number)] * len(prompts)
-    return pipe(texts, seeds, _BATCH.value), texts, seeds, {**pipe.settings, **settings}
+    images = pipe(texts, seeds, _BATCH.value, like)
+    return images, texts, seeds, {**pipe.settings, **settings}
 
 
 def _note_length(pipe, texts=()) -> None:

@@ -1,5 +1,6 @@
 """From a folder of twelve pictures to samples by adjectives, through the doors."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -22,7 +23,9 @@ def run(tmp_path_factory):
         cv2.imwrite(str(base / "pictures" / f"{seed}.png"), picture)
     flags = [f"--source={base}/pictures", "--size=24", f"--out={base}/data", "--val_fraction=0.2"]
     assert call("prepare", *flags).returncode == 0
-    done = call("main", f"--config=configs/art.py:debug,data={base}/data", f"--workdir={base}/run")
+    done = call(
+        "main", f"--config=configs/art.py:debug,style,data={base}/data", f"--workdir={base}/run"
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return base / "run", done.stdout
 
@@ -70,8 +73,15 @@ def test_pictures_are_made_of_words_and_odd_ones_are_named(run, tmp_path):
     told = json.loads((tmp_path / "e" / "00001.json").read_text())
     assert told["guide"] == str(folder) and told["guide_scale"] == 20.0
     assert told["guide_sha256"] == told["weights_sha256"]
-    pictures = [(tmp_path / name / "00001.png").read_bytes() for name in "ae"]
-    assert pictures[0] != pictures[1]
+    # The style of a picture of the folder.
+    like = folder.parent / "pictures" / "3.png"
+    styled = call("generate", *flags[:-1], f"--like={like}", f"--out={tmp_path}/f")
+    assert styled.returncode == 0, styled.stderr[-2000:]
+    told = json.loads((tmp_path / "f" / "00001.json").read_text())
+    assert told["like"] == str(like)
+    assert told["like_sha256"] == hashlib.sha256(like.read_bytes()).hexdigest()
+    pictures = [(tmp_path / name / "00001.png").read_bytes() for name in "aef"]
+    assert len(set(pictures)) == 3
 
 
 @pytest.mark.slow
@@ -143,6 +153,7 @@ def test_settings_of_sampling_are_compared(run, detail, tmp_path):
     (["--prompt=x", "--weights=int4"], "--weights=int4"),
     (["--prompt=x", "--guide_scale=3"], "--guide_scale goes with --guide"),
     (["--prompt=x", "--guide=package:restore"], "needs runs of configs/art.py"),
+    (["--prompt=x", "--like=none.png"], "--like=none.png: No such file"),
 ])  # fmt: skip
 def test_wrong_flags_are_refused_in_a_line(run, tmp_path, flags, words):
     done = call("generate", f"--run={run[0]}", *flags, f"--out={tmp_path}/out")

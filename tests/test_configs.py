@@ -56,7 +56,7 @@ VARIANTS = [
     (vqvae, "quantizer=fsq,codes=1024"), (vqvae, "quantizer=residual,debug"),
     (art, ""), (art, "data=x,res=128,size=base,prior=ordered,encoder=minilm"),
     (art, "joint,encoder=distilbert,quantizer=fsq,codes=256"), (art, "debug"),
-    (art, "captions=own"), (art, "captions=own,size=base,debug"),
+    (art, "captions=own,style"), (art, "captions=own,size=base,debug"),
     (detail, ""), (detail, "data=x,res=128,size=base,quantizer=fsq"), (detail, "debug"),
 ]  # fmt: skip
 

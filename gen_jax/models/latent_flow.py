@@ -20,11 +20,18 @@ class LatentFlow(nn.Module):
     num_layers: int = 3
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b d"], t: Float[Array, " b"]) -> Float[Array, "b d"]:
-        """Velocities at times from 0, noise, to 1, data."""
+    def __call__(
+        self,
+        x: Float[Array, "b d"],
+        t: Float[Array, " b"],
+        condition: Float[Array, "b c"] | None = None,
+    ) -> Float[Array, "b d"]:
+        """Velocities at times from 0, noise, to 1, data; of data that go with a condition."""
         angle = t[:, None] * (jnp.pi * 2.0 ** jnp.arange(_WAVES, dtype=jnp.float32))[None]
         time = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
         y = nn.Dense(self.hidden, name="enter")(jnp.concatenate([x, time], -1))
+        if condition is not None:
+            y = y + nn.Dense(self.hidden, name="condition")(condition)
         for index in range(self.num_layers):
             z = nn.LayerNorm(name=f"norm_{index}")(y)
             z = nn.silu(nn.Dense(self.hidden, name=f"wide_{index}")(z))
@@ -35,7 +42,11 @@ class LatentFlow(nn.Module):
 
 
 def flow_loss(
-    flow: LatentFlow, params, x: Float[Array, "b d"], key: jax.Array
+    flow: LatentFlow,
+    params,
+    x: Float[Array, "b d"],
+    key: jax.Array,
+    condition: Float[Array, "b c"] | None = None,
 ) -> Float[Array, " b"]:
     """Squared error of the velocity at a random time of each vector's way, in its own units."""
     keys = jax.random.split(key)
@@ -43,19 +54,23 @@ def flow_loss(
     # A time from each part of the range: less noise in the loss than independent draws have.
     t = (jnp.arange(len(x)) + jax.random.uniform(keys[1], (len(x),))) / len(x)
     at = (1.0 - t)[:, None] * noise + t[:, None] * x
-    said = flow.apply({"params": params}, at, t)
+    said = flow.apply({"params": params}, at, t, condition)
     return jnp.mean(jnp.square(said - (x - noise)), -1)
 
 
 def follow(
-    flow: LatentFlow, params, noise: Float[Array, "b d"], steps: int = 16
+    flow: LatentFlow,
+    params,
+    noise: Float[Array, "b d"],
+    steps: int = 16,
+    condition: Float[Array, "b c"] | None = None,
 ) -> Float[Array, "b d"]:
     """Where noise arrives, by Heun's method."""
 
     def step(x, index):
         t = jnp.full((len(x),), index / steps)
-        here = flow.apply({"params": params}, x, t)
-        there = flow.apply({"params": params}, x + here / steps, t + 1.0 / steps)
+        here = flow.apply({"params": params}, x, t, condition)
+        there = flow.apply({"params": params}, x + here / steps, t + 1.0 / steps, condition)
         return x + (here + there) / (2.0 * steps), None
 
     return jax.lax.scan(step, noise, jnp.arange(steps, dtype=jnp.float32))[0]

@@ -28,8 +28,8 @@ class Cache:
 class TokenBlock(nn.Module):
     """Self-attention, attention to the text and an MLP, each normalised first and residual.
 
-    The text's mean scales and shifts the tokens (FiLM), its tokens are attended to; both are the
-    identity until trained.
+    The text's mean and what is told of the whole scale and shift the tokens (FiLM), the text's
+    tokens are attended to; both are the identity until trained.
     """
 
     num_heads: int
@@ -38,12 +38,12 @@ class TokenBlock(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x, text, mask, cache=None, index=None, deterministic: bool = True):
+    def __call__(self, x, text, mask, whole, cache=None, index=None, deterministic: bool = True):
         """Tokens [b, t, c] to tokens; with a cache (a key and a value) also that, t being 1."""
         b, t, width = x.shape
         heads = (b, t, self.num_heads, width // self.num_heads)
         h = layer_norm("norm1", dtype=self.dtype)(x)
-        h = _as_map(FiLM(dtype=self.dtype, name="film"), h, masked_mean(text, mask))
+        h = _as_map(FiLM(dtype=self.dtype, name="film"), h, whole)
         q, k, v = (
             nn.Dense(width, use_bias=False, dtype=self.dtype, name=name)(h).reshape(heads)
             for name in ("to_q", "to_k", "to_v")
@@ -149,11 +149,12 @@ class TokenTransformer(nn.Module):
             ))  # fmt: skip
         block = TokenBlock
         if self.remat:
-            block = nn.remat(TokenBlock, static_argnums=(6,))
+            block = nn.remat(TokenBlock, static_argnums=(7,))
         self.blocks = [
             block(self.num_heads, self.is_causal, self.dropout, self.dtype)
             for _ in range(self.num_layers)
         ]
+        self.style = nn.Dense(width)
         self.final_norm = layer_norm("final_norm", dtype=self.dtype)
         self.head = nn.Dense(self.num_codes, dtype=self.dtype)
 
@@ -168,12 +169,18 @@ class TokenTransformer(nn.Module):
         places = row[:, None, None] + column[None, :, None] + depth[None, None]
         return places.reshape(self.length, -1)
 
+    def _whole(self, text, mask, style):
+        """What every place is told: the text's mean, and the style where there is one."""
+        mean = masked_mean(text, mask)
+        return mean if style is None else jnp.concatenate([mean, self.style(style)], -1)
+
     def __call__(
         self,
         ids: Int[Array, "b n"],
         text: Float[Array, "b t d"],
         mask: Bool[Array, "b t"],
         deterministic: bool = True,
+        style: Float[Array, "b s"] | None = None,
     ) -> Float[Array, "b n k"]:
         """Logits at every place.
 
@@ -183,10 +190,12 @@ class TokenTransformer(nn.Module):
           text: a state a token.
           mask: True at tokens of the text that count.
           deterministic: without dropout; else the stream "dropout" is drawn from.
+          style: of the whole, for a transformer that is always given one; zeros where unknown.
         """
         x = self.code_embedding(ids) + self._positions()[None].astype(self.dtype)
+        whole = self._whole(text, mask, style)
         for block in self.blocks:
-            x = block(x, text, mask, None, None, deterministic)
+            x = block(x, text, mask, whole, None, None, deterministic)
         return self.head(self.final_norm(x)).astype(jnp.float32)
 
     def empty_cache(self, count: int) -> Cache:
@@ -202,6 +211,7 @@ class TokenTransformer(nn.Module):
         cache: Cache,
         text: Float[Array, "b t d"],
         mask: Bool[Array, "b t"],
+        style: Float[Array, "b s"] | None = None,
     ) -> tuple[Float[Array, "b k"], Cache]:
         """Logits at one place of a causal transformer, everything before it being in the cache.
 
@@ -211,12 +221,14 @@ class TokenTransformer(nn.Module):
           cache: see `empty_cache`.
           text: a state a token.
           mask: True at tokens of the text that count.
+          style: see `__call__`.
         """
         place = jax.lax.dynamic_slice_in_dim(self._positions(), index, 1)
         x = self.code_embedding(ids[:, None]) + place[None].astype(self.dtype)
+        whole = self._whole(text, mask, style)
         keys, values = [], []
         for layer, block in enumerate(self.blocks):
-            x, (k, v) = block(x, text, mask, (cache.key[layer], cache.value[layer]), index)
+            x, (k, v) = block(x, text, mask, whole, (cache.key[layer], cache.value[layer]), index)
             keys.append(k)
             values.append(v)
         logits = self.head(self.final_norm(x))[:, 0].astype(jnp.float32)

@@ -1,6 +1,7 @@
 """From adjectives to pictures with a trained prior over codes."""
 
 import dataclasses
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import art_words
+from gen_jax.data import art_words, images, transforms
 from gen_jax.data.tokenizer import Tokenizer
 from gen_jax.models import weight_storage
 from gen_jax.pipelines.parts import in_parts
@@ -79,18 +80,52 @@ class AdjectivesToImages:
             **steps,
         }
 
+    def picture(self, path: str) -> np.ndarray:
+        """The middle of a picture file, as large as the run's pictures, uint8 `[s, s, 3]`.
+
+        Raises:
+          UserError: it cannot be read, or the run has no styles.
+        """
+        if self.task.style is None:
+            raise UserError(
+                f"--like={path}: the run was trained without styles; train one with "
+                "--config=configs/art.py:style, or leave it out"
+            )
+        try:
+            pixels, _ = images.open_strict(pathlib.Path(path).read_bytes())
+        except OSError as error:
+            raise UserError(f"--like={path}: {error.strerror or error}; name a picture") from error
+        except images.ImageError as error:
+            raise UserError(f"--like={path}: {error}; name another picture") from error
+        cropped = transforms.center_crop(self.task.image_size)
+        return cropped({"image": pixels}, np.random.default_rng(0))["image"]
+
     def truncated(self, texts: Sequence[str]) -> list[str]:
         """The texts that are longer than the model reads."""
         found = self._tokenizer.encode(list(texts), self.task.text_encoder.max_length)
         return [t for t, cut in zip(texts, found.truncated) if cut]
 
     def __call__(
-        self, prompts: Sequence[str], seeds: Sequence[int], batch_size: int = 32
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        batch_size: int = 32,
+        like: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Pictures, uint8 `[n, h, w, 3]`, each of its own prompt and seed alone."""
+        """Pictures, uint8 `[n, h, w, 3]`, each of its own prompt and seed alone.
+
+        Args:
+          prompts: texts.
+          seeds: one a picture.
+          batch_size: pictures at once.
+          like: a picture that gives all of them its style, see `picture`; None for styles drawn
+            for the prompts, where the run has styles.
+        """
         found = self._tokenizer.encode(list(prompts), self.task.text_encoder.max_length)
         seeds = np.asarray(seeds, np.uint32)
         batch = {"tokens": found.ids, "token_mask": found.mask, "seed": seeds}
+        if like is not None:
+            batch["like"] = np.broadcast_to(like, (len(seeds), *like.shape))
         return in_parts(
             lambda part: self._run(self._variables, part, {}, self._frozen)["image"],
             batch,

@@ -7,7 +7,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -15,10 +14,13 @@ import optax
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.diffusion import tokens as sampling
+from gen_jax.models.layers.conditioning import masked_mean
 from gen_jax.models.token_transformer import TokenTransformer
 from gen_jax.models.vqvae import VQVAE
 from gen_jax.tasks import first_stage, text
+from gen_jax.tasks.code_prior import CodePrior
 from gen_jax.tasks.detail import DetailTask
+from gen_jax.tasks.style import Style
 from gen_jax.tasks.vqvae import VQVAETask
 
 # The parts of a VQ-VAE that lie behind its codes.
@@ -27,39 +29,25 @@ _OF_DETAIL = 2**32 - 1  # folded into a picture's key, its codes being drawn by 
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ArtTask:
+class ArtTask(CodePrior):
     """Trains a transformer on codes: a masked one (MaskGIT, arXiv 2202.04200) or, if it is causal,
     one that goes in order (arXiv 2012.09841, section 3.2).
 
     Attributes:
-      vqvae: the trained one, whose parameters are `frozen["vqvae"]`.
-      prior: over its codes.
-      text_encoder: reads adjectives.
       drop_text: share of the texts that are left out in training, for guidance.
       label_smoothing: of the codes that are to be told.
       decoder_weight: weight of how the decoder gives images back, by the terms that the VQ-VAE was
         trained by but for a discriminator; 0 leaves the decoder as it is, and deaf.
-      guidance_scale: of sampling, 1 for none.
-      num_inference_steps: of a masked prior's sampling.
-      temperature: of the codes drawn.
-      choice_temperature: see `diffusion.tokens.parallel_decode`.
       detail: draws what the decoder blurs of each picture made, by the parameters
         `frozen["detail"]`; no part of the training (`pipelines.detail`).
     """
 
-    vqvae: VQVAETask
-    prior: TokenTransformer
-    text_encoder: nn.Module | text.FrozenText
     drop_text: float = 0.1
     label_smoothing: float = 0.0
     decoder_weight: float = 0.0
-    guidance_scale: float = 2.0
-    num_inference_steps: int = 16
-    temperature: float = 1.0
-    choice_temperature: float = 2.0
     detail: DetailTask | None = None
 
-    rng_streams = ("hide", "drop_text", "dropout", "sample", "window")
+    rng_streams = ("hide", "drop_text", "dropout", "sample", "window", "style")
 
     @classmethod
     def from_config(
@@ -92,6 +80,8 @@ class ArtTask:
         fields = {**values["prior"], "num_codes": vqvae.quantizer.num_codes, "grid": vqvae.grid}
         values["prior"] = build(TokenTransformer, fields, "config.task.prior")
         values["text_encoder"] = text.build_text_encoder(values["text_encoder"], found)
+        if values.get("style") is not None:
+            values["style"] = Style.from_config(values["style"])
         task = build(cls, {**values, "vqvae": vqvae}, "config.task")
         if task.num_inference_steps < 1:
             raise UserError(
@@ -118,7 +108,14 @@ class ArtTask:
         states = jnp.zeros((*tokens.shape, self.text_encoder.hidden_size))
         ids = jnp.zeros((1, self.prior.length), jnp.int32)
         model = text.init(self.text_encoder, keys[0], tokens, mask)
-        model["prior"] = self.prior.init(keys[1], ids, states, mask)["params"]
+        told = {}
+        if self.style is not None:
+            z = jnp.zeros((1, *self.prior.grid[:2], self.vqvae.quantizer.dim))
+            model["style"] = self.style.init(
+                jax.random.fold_in(rng, 3), z, masked_mean(states, mask)
+            )
+            told = {"style": jnp.zeros((1, self.style.dim))}
+        model["prior"] = self.prior.init(keys[1], ids, states, mask, **told)["params"]
         if self.decoder_weight:
             image = jnp.zeros((1, *self.vqvae.batch_spec()["image"].shape))
             made = self._decoder.init(keys[2], image, states, mask)["params"]
@@ -160,26 +157,39 @@ class ArtTask:
         x = first_stage.to_signed(batch["image"])
         grid = jax.lax.stop_gradient(self.vqvae.codes(frozen["vqvae"], x))
         codes = grid.reshape(len(x), -1)
-        states, seen = self._heard(params, self._with_dropped_text(batch, rngs), frozen)
-        logits, counted = self._logits(
-            params, codes, states, seen, rngs["hide"], rngs.get("dropout")
-        )
+        told = self.told(params, self._with_dropped_text(batch, rngs), frozen)
+        metrics, loss = {}, 0.0
+        if self.style is not None:
+            loss, told["style"] = self._learn_style(params, grid, told, frozen, rngs)
+            metrics["model/style"] = loss
+        logits, counted = self._logits(params, codes, told, rngs["hide"], rngs.get("dropout"))
         nll, right = self._of_codes(logits, codes, counted)
-        metrics = {"model/prior_nll": nll, "model/prior_accuracy": right}
-        loss = self._smoothed(logits, codes, counted, nll)
+        metrics |= {"model/prior_nll": nll, "model/prior_accuracy": right}
+        loss = loss + self._smoothed(logits, codes, counted, nll)
         if self.decoder_weight:
-            y = self._images(params, frozen, grid, states, seen)
+            y = self._images(params, frozen, grid, told)
             terms = self._first.terms(x, y, everything, 0, frozen, rngs["window"])
             metrics |= {f"model/image_{name}": value for name, (_, value) in terms.items()}
             loss = loss + self.decoder_weight * sum(w * value for w, value in terms.values())
         return loss, (metrics, extra)
 
-    def _logits(self, params, codes, text_states, seen, rng, dropout=None):
+    def _learn_style(self, params, grid, told, frozen, rngs):
+        """The flow's loss, and the styles of codes with some left out: all whose text is."""
+        keys = jax.random.split(rngs["style"], 3)
+        each = jax.random.split(keys[0], len(grid))
+        style = self.style_of(params, grid, frozen, each)
+        heard = masked_mean(told["text"], told["mask"])
+        loss = self.style.loss(params["style"], style, heard, keys[1])
+        kept = jax.random.bernoulli(keys[2], 1.0 - self.style.drop, (len(grid),))
+        kept &= ~self._dropped(len(grid), rngs)
+        return loss, jnp.where(kept[:, None], style, 0.0)
+
+    def _logits(self, params, codes, told, rng, dropout=None):
         """Logits [b, n, k], and which places count: the hidden ones, or all."""
         ids, counted = self._asked(codes, rng)
         rngs = {} if dropout is None else {"dropout": dropout}
         logits = self.prior.apply(
-            {"params": params["prior"]}, ids, text_states, seen, dropout is None, rngs=rngs
+            {"params": params["prior"]}, ids, deterministic=dropout is None, rngs=rngs, **told
         )
         return logits, counted
 
@@ -206,7 +216,7 @@ class ArtTask:
 
     def _with_dropped_text(self, batch, rngs):
         count = len(batch["tokens"])
-        dropped = jax.random.bernoulli(rngs["drop_text"], self.drop_text, (count, 1))
+        dropped = self._dropped(count, rngs)[:, None]
         tokens, mask = text.empty(self.text_encoder, count)
         return {
             **batch,
@@ -214,17 +224,10 @@ class ArtTask:
             "token_mask": jnp.where(dropped, mask, batch["token_mask"]),
         }
 
-    def _heard(self, params, batch, frozen, count: int = 0):
-        """States and mask of the batch's texts; of the empty text where it has none."""
-        tokens, mask = (
-            (batch["tokens"], batch["token_mask"])
-            if "tokens" in batch
-            else text.empty(self.text_encoder, count)
-        )
-        states, seen = text.encode(self.text_encoder, params, frozen, tokens, mask)
-        return states, mask if seen is None else seen
+    def _dropped(self, count, rngs):
+        return jax.random.bernoulli(rngs["drop_text"], self.drop_text, (count,))
 
-    def _images(self, params, frozen, grid, states, seen):
+    def _images(self, params, frozen, grid, told):
         """Codes [b, *grid] to images in about [-1, 1], by the decoder as it now is."""
         if not self.decoder_weight:
             return self.vqvae.images(frozen["vqvae"], grid)
@@ -234,18 +237,21 @@ class ArtTask:
             for name, tree in params["decoder"].items()
         }
         z = self.vqvae.quantizer.lookup(grid, frozen["vqvae"]["codebook"])
-        return self._decoder.apply({"params": {**old, **new}}, z, states, seen, method="decode")
+        return self._decoder.apply(
+            {"params": {**old, **new}}, z, told["text"], told["mask"], method="decode"
+        )
 
     def _generate(self, variables, batch, rngs, frozen):
         """Pictures "image" of texts ("tokens", "token_mask"; none is the empty text) by "seed",
         uint32 [b]: each of its own seed and text alone; and their "codes". "guidance" [b] takes
-        the place of the task's own scale.
+        the place of the task's own scale; images "like" [b, h, w, 3] give their styles, and so
+        does "style" [b, d]: else it is drawn for the text.
         """
         params, count = variables["params"]["model"], len(batch["seed"])
         keys = jax.vmap(jax.random.key)(batch["seed"].astype(jnp.uint32))
-        draw = self._in_order if self.prior.is_causal else self._at_once
-        grid = draw(params, batch, frozen, keys).reshape(count, *self.prior.grid)
-        y = self._images(params, frozen, grid, *self._heard(params, batch, frozen, count))
+        batch = self.with_style(params, batch, frozen, keys)
+        grid = self.draw(params, batch, frozen, keys).reshape(count, *self.prior.grid)
+        y = self._images(params, frozen, grid, self.told(params, batch, frozen, count))
         return {"image": self._pixels(y, keys, frozen), "codes": grid}
 
     def _pixels(self, y, keys, frozen):
@@ -255,67 +261,11 @@ class ArtTask:
             y = self.detail.add(frozen["detail"], y, mine)
         return first_stage.to_pixels(y)
 
-    def _at_once(self, params, batch, frozen, keys):
-        return sampling.parallel_decode(
-            self.logits_fn(params, batch, frozen),
-            keys,
-            self.prior.length,
-            self.prior.num_codes,
-            steps=self.num_inference_steps,
-            temperature=self.temperature,
-            choice_temperature=self.choice_temperature,
-        )
-
-    def _in_order(self, params, batch, frozen, keys):
-        step_fn, cache = self.step_fn(params, batch, frozen)
-        return sampling.ordered_decode(
-            step_fn,
-            cache,
-            keys,
-            self.prior.length,
-            self.prior.num_codes,
-            temperature=self.temperature,
-        )
-
-    def logits_fn(self, params, batch, frozen) -> sampling.LogitsFn:
-        """What a masked prior draws codes by, for the batch's texts, with their guidance."""
-        both, scale = self._with_none(params, batch, frozen)
-
-        def logits_fn(ids):
-            logits = self.prior.apply({"params": params["prior"]}, _twice(ids, scale), *both)
-            return _guided(logits, scale)
-
-        return logits_fn
-
-    def step_fn(self, params, batch, frozen):
-        """The same of an ordered prior, see `diffusion.tokens.ordered_decode`; its empty cache."""
-        both, scale = self._with_none(params, batch, frozen)
-
-        def step_fn(ids, index, cache):
-            logits, cache = self.prior.apply(
-                {"params": params["prior"]}, _twice(ids, scale), index, cache, *both, method="step"
-            )
-            return _guided(logits, scale), cache
-
-        return step_fn, self.prior.empty_cache(len(both[0]))
-
-    def _with_none(self, params, batch, frozen):
-        """What is heard of the texts, with guidance of none after them; and its scale [b]."""
-        count = len(batch["seed"])
-        heard, scale = self._heard(params, batch, frozen, count), batch.get("guidance")
-        if scale is None and self.guidance_scale != 1.0:
-            scale = jnp.full((count,), self.guidance_scale)
-        if scale is not None:
-            blank = self._heard(params, {}, frozen, count)
-            heard = tuple(jnp.concatenate(pair) for pair in zip(heard, blank, strict=True))
-        return heard, scale
-
     def _reconstruct(self, variables, batch, rngs, frozen):
         """Held-out images through their codes, by the decoder as it now is (hearing nothing)."""
         x = first_stage.to_signed(batch["image"])
         grid, params = self.vqvae.codes(frozen["vqvae"], x), variables["params"]["model"]
-        heard = self._heard(params, batch, frozen, len(x))
-        y = self._images(params, frozen, grid, *heard)
+        y = self._images(params, frozen, grid, self.told(params, batch, frozen, len(x)))
         keys = jax.random.split(rngs["sample"], len(x))
         return {"image": self._pixels(y, keys, frozen), "codes": grid}
 
@@ -332,8 +282,8 @@ class ArtTask:
         """How likely the codes of images are with their texts: "nll" in nats a code, float [b]."""
         x, params = first_stage.to_signed(batch["image"]), variables["params"]["model"]
         codes = self.vqvae.codes(frozen["vqvae"], x).reshape(len(x), -1)
-        heard = self._heard(params, batch, frozen, len(x))
-        logits, counted = self._logits(params, codes, *heard, rngs["hide"])
+        told = self.told(params, batch, frozen, len(x))
+        logits, counted = self._logits(params, codes, told, rngs["hide"])
         nll = optax.softmax_cross_entropy_with_integer_labels(logits, codes)
         weight = counted.astype(jnp.float32)
         return {"nll": (nll * weight).sum(-1) / weight.sum(-1)}
@@ -343,26 +293,16 @@ class ArtTask:
         tokens]: how much each place looks at each token of the text, the mean over heads, layers
         and depth, with a part of the codes hidden or, in order, all of those that follow.
         """
+        params = variables["params"]["model"]
+        keys = jax.vmap(jax.random.key)(batch["seed"].astype(jnp.uint32))
+        batch = self.with_style(params, batch, frozen, keys)
         made = self._generate(variables, batch, rngs, frozen)
-        params, codes = variables["params"]["model"], made["codes"].reshape(len(made["codes"]), -1)
-        states, seen = self._heard(params, batch, frozen)
+        codes = made["codes"].reshape(len(made["codes"]), -1)
         ids, _ = self._asked(codes, rngs["hide"])
+        told = self.told(params, batch, frozen)
         _, found = self.prior.apply(
-            {"params": params["prior"]}, ids, states, seen, mutable=["intermediates"]
+            {"params": params["prior"]}, ids, mutable=["intermediates"], **told
         )
         looks = jnp.stack([leaf.mean(1) for leaf in jax.tree.leaves(found)]).mean(0)
         grid = looks.reshape(len(codes), *self.prior.grid, -1).mean(3)
         return {"image": made["image"], "attention": grid}
-
-
-def _twice(ids, scale):
-    """Once for the text and once for none, where there is guidance."""
-    return ids if scale is None else jnp.concatenate([ids, ids])
-
-
-def _guided(logits, scale):
-    """One set of logits of both halves, where there is guidance."""
-    if scale is None:
-        return logits
-    scale = scale.reshape(-1, *(1,) * (logits.ndim - 1))
-    return sampling.guided(*jnp.split(logits, 2), scale)

@@ -5,6 +5,8 @@ import dataclasses
 from gen_jax.diffusion import tokens as sampling
 from gen_jax.tasks.art import ArtTask
 
+_MINE = ("guidance", "like", "style")  # of a batch, what is not the guide's
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AutoguidedArtTask(ArtTask):
@@ -37,7 +39,9 @@ class AutoguidedArtTask(ArtTask):
         return step_fn, (cache, other)
 
     def _guides(self, name, batch, frozen):
-        """The guide's own function: it hears the texts, and is not taken away from none."""
+        """The guide's own function: it hears the texts, and is not taken away from none. Of styles
+        it is told nothing: its own would be others.
+        """
         guide = dataclasses.replace(self.guide, guidance_scale=1.0)
-        batch = {k: v for k, v in batch.items() if k != "guidance"}
+        batch = {k: v for k, v in batch.items() if k not in _MINE}
         return getattr(guide, name)(frozen["guide"]["params"], batch, frozen["guide"]["frozen"])

@@ -55,6 +55,26 @@ def test_the_cache_gives_what_the_whole_sequence_gives():
         np.testing.assert_allclose(logits, whole[:, place], atol=1e-5)
 
 
+def test_a_style_is_heard_everywhere_and_the_same_by_the_cache():
+    module, _, ids, text, mask = made(is_causal=True)
+    rng = np.random.default_rng(1)
+    styles = jnp.asarray(rng.standard_normal((B, 5)), jnp.float32)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), ids, text, mask, style=styles)
+    variables = jax.tree.map(
+        lambda s: jnp.asarray(rng.standard_normal(s.shape) * 0.3, jnp.float32), shapes
+    )
+    whole = module.apply(variables, ids, text, mask, style=styles)
+    other = module.apply(variables, ids, text, mask, style=-styles)
+    assert np.abs(np.asarray(whole - other)).max((0, 2)).min() > 1e-3
+    cache = module.empty_cache(B)
+    for place in range(N):
+        logits, cache = module.apply(
+            variables, ids[:, place], jnp.asarray(place), cache, text, mask, style=styles,
+            method="step",
+        )  # fmt: skip
+        np.testing.assert_allclose(logits, whole[:, place], atol=1e-5)
+
+
 def test_padding_of_the_text_is_not_read():
     module, variables, ids, text, mask = made(is_causal=False)
     base = module.apply(variables, ids, text, mask)

@@ -1,48 +1,17 @@
 """Sampling away from a weaker prior: by how much, for both kinds of prior, and of which runs."""
 
 import dataclasses
-import pathlib
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import pytest
 
 from gen_jax.common.errors import UserError
-from gen_jax.data.tokenizer import train_tokenizer
 from gen_jax.pipelines.autoguidance import guided_by
-from gen_jax.runs import layout
-from gen_jax.runs.reader import TrainedModel
 from tests.tasks.test_art import COUNT, made
 
 BOTH = pytest.mark.parametrize("arg", ["debug", "debug,prior=ordered"])
-
-
-@pytest.fixture
-def runs(tmp_path):
-    """Makes a run of `made`'s, its parameters moved, with changes of the task."""
-
-    def run(arg="debug", noise=0.0, words=("deep blue", "blue and deep"), frozen=None, **changes):
-        task, params, own, _ = made(arg)
-        rng = np.random.default_rng(7)
-        moved = jax.tree.map(
-            lambda p: p + noise * jnp.asarray(rng.standard_normal(p.shape), p.dtype), params
-        )
-        folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        folder.mkdir()
-        train_tokenizer(words, 300).save(folder / layout.TOKENIZER)
-        return TrainedModel(
-            path=pathlib.Path(folder),
-            config=ml_collections.ConfigDict({"task": {"name": "art"}}),
-            task=dataclasses.replace(task, **changes),
-            variables={"params": moved, "extra": {}},
-            frozen=own if frozen is None else frozen,
-            step=1,
-            digest="",
-        )
-
-    return run
 
 
 def asked(batch):
@@ -55,11 +24,15 @@ def codes(model, batch):
     return np.asarray(made["codes"])
 
 
+def of_masked(model, given):
+    return model.task.logits_fn(model.variables["params"]["model"], given, model.frozen)
+
+
 def logits(model, batch, ids):
     """Of a masked prior's step, or of an ordered one's first two."""
     params = model.variables["params"]["model"]
     if not model.task.prior.is_causal:
-        return model.task.logits_fn(params, asked(batch), model.frozen)(ids)
+        return of_masked(model, asked(batch))(ids)
     step, cache = model.task.step_fn(params, asked(batch), model.frozen)
     first, cache = step(ids[:, 0], jnp.int32(0), cache)
     second, _ = step(ids[:, 1], jnp.int32(1), cache)
@@ -77,6 +50,18 @@ def test_logits_are_taken_so_far_from_the_guides(runs, arg):
     assert np.abs(np.asarray(mine - theirs)).max() > 0.1
     got = logits(guided_by(model, weak, 3.0), batch, ids)
     np.testing.assert_allclose(got, theirs + 3.0 * (mine - theirs), rtol=1e-4, atol=1e-4)
+
+
+def test_a_guide_is_told_of_no_style(runs):
+    *_, batch = made("debug,style")
+    model, weak = runs("debug,style"), runs("debug,style", noise=0.3, guidance_scale=1.0)
+    ids = jnp.asarray(np.random.default_rng(1).integers(0, 32, (COUNT, 16)), jnp.int32)
+    style = jnp.asarray(np.random.default_rng(2).standard_normal((COUNT, 16)), jnp.float32)
+    given = {**asked(batch), "style": style}
+    have = of_masked(guided_by(model, weak, 3.0), given)(ids)
+    mine, theirs = of_masked(model, given)(ids), of_masked(weak, asked(batch))(ids)
+    assert np.abs(np.asarray(of_masked(weak, given)(ids) - theirs)).max() > 0.1
+    np.testing.assert_allclose(have, theirs + 3.0 * (mine - theirs), rtol=1e-4, atol=1e-4)
 
 
 @BOTH

@@ -49,7 +49,7 @@ def test_the_loss_is_of_hidden_codes_alone():
     assert float(loss) == pytest.approx(float(metrics["model/prior_nll"]))
     codes = task.vqvae.codes(frozen["vqvae"], batch["image"].astype(jnp.float32) / 127.5 - 1)
     logits, hidden = task._logits(
-        params["model"], codes.reshape(COUNT, -1), *task._heard(params["model"], batch, frozen),
+        params["model"], codes.reshape(COUNT, -1), task.told(params["model"], batch, frozen),
         rngs(task)["hide"], rngs(task)["dropout"],
     )  # fmt: skip
     log_p = jax.nn.log_softmax(logits)
@@ -63,7 +63,7 @@ def test_an_ordered_prior_counts_every_code():
     task, params, frozen, batch = made("debug,prior=ordered")
     _, counted = task._logits(
         params["model"], jnp.zeros((COUNT, 16), jnp.int32),
-        *task._heard(params["model"], batch, frozen), jax.random.key(0),
+        task.told(params["model"], batch, frozen), jax.random.key(0),
     )  # fmt: skip
     assert counted.all()
 
@@ -97,13 +97,13 @@ def test_the_decoder_begins_as_it_was_and_deaf():
     grid = jnp.asarray(
         np.random.default_rng(1).integers(0, 32, (COUNT, *task.vqvae.grid)), jnp.int32
     )
-    heard = task._heard(params["model"], batch, frozen)
-    now = task._images(params["model"], frozen, grid, *heard)
+    told = task.told(params["model"], batch, frozen)
+    now = task._images(params["model"], frozen, grid, told)
     np.testing.assert_array_equal(now, task.vqvae.images(frozen["vqvae"], grid))
     moved = jax.tree.map(lambda p: p + 0.05, params["model"]["decoder"])
     later = {**params["model"], "decoder": moved}
-    a = task._images(later, frozen, grid, *heard)
-    b = task._images(later, frozen, grid, -heard[0], heard[1])
+    a = task._images(later, frozen, grid, told)
+    b = task._images(later, frozen, grid, {**told, "text": -told["text"]})
     assert np.abs(np.asarray(a - now)).max() > 1e-3, "what is learnt does nothing"
     assert np.abs(np.asarray(a - b)).max() > 1e-4, "it does not hear"
 

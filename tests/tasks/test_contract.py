@@ -26,7 +26,7 @@ DEBUG = {
     "restore": lambda: restore_text.get_config("debug"),
     "faces": lambda: faces.get_config("debug"),
     "vqvae": lambda: vqvae.get_config("debug,disc"),
-    "art": lambda: art.get_config("debug,joint"),
+    "art": lambda: art.get_config("debug,joint,style"),
     "detail": lambda: detail.get_config("debug"),
 }
 FSDP = ((".*", "fsdp"),)

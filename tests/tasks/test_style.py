@@ -1,0 +1,150 @@
+"""Styles: what passes the noisy channel, who teaches whom, and what a prior makes of them."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import art
+from gen_jax.common.errors import UserError
+from gen_jax.tasks import build_task
+from gen_jax.tasks.style import Style
+from tests.tasks import test_art
+from tests.tasks.test_art import COUNT, rngs
+
+SMALL = {"encoder": {"dim": 6, "hidden": 8}, "flow": {"hidden": 32, "num_layers": 2}, "noise": 0.5}
+
+
+@functools.cache
+def made(arg="debug,style"):
+    """As of `test_art`, the style's parameters nowhere zero, either."""
+    task, params, frozen, batch = test_art.made(arg)
+    rng = np.random.default_rng(0)
+    moved = jax.tree.map(
+        lambda p: p + 0.2 * jnp.asarray(rng.standard_normal(p.shape), p.dtype),
+        params["model"]["style"],
+    )
+    return task, {"model": {**params["model"], "style": moved}}, frozen, batch
+
+
+def test_a_style_is_a_point_on_a_sphere_and_noise():
+    style = Style.from_config(SMALL)
+    z = jax.random.normal(jax.random.key(0), (1, 4, 4, 3))
+    params = style.init(jax.random.key(1), z, jnp.zeros((1, 5)))
+    keys = jax.random.split(jax.random.key(2), 4096)
+    many = style.of(params, jnp.tile(z, (4096, 1, 1, 1)), keys)
+    np.testing.assert_allclose(np.asarray(many).std(0), 0.5, rtol=0.05)
+    np.testing.assert_allclose(np.square(np.asarray(many).mean(0)).mean(), 1.0, rtol=0.05)
+
+
+def test_the_flow_learns_which_styles_go_with_which_text():
+    style = Style.from_config(SMALL)
+    params = style.init(jax.random.key(0), jnp.zeros((1, 4, 4, 3)), jnp.zeros((1, 1)))
+    optimizer = optax.adam(3e-3)
+
+    def batch_of(key):
+        text = jnp.sign(jax.random.normal(key, (128, 1)))
+        return 2.0 * text + 0.1 * jax.random.normal(jax.random.fold_in(key, 1), (128, 6)), text
+
+    @jax.jit
+    def step(carry, key):
+        params, state = carry
+        x, text = batch_of(key)
+        grads = jax.grad(style.loss)(params, x, text, key)
+        updates, state = optimizer.update(grads, state)
+        return (optax.apply_updates(params, updates), state), None
+
+    keys = jax.random.split(jax.random.key(1), 600)
+    (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), keys)
+    text = jnp.asarray([[1.0], [-1.0]] * 32)
+    drawn = style.draw(params, text, jax.random.split(jax.random.key(2), 64))
+    np.testing.assert_allclose(drawn, 2.0 * jnp.tile(text, (1, 6)), atol=1.0)
+    assert np.abs(np.asarray(drawn - 2.0 * jnp.tile(text, (1, 6)))).mean() < 0.25
+
+
+def test_the_flow_teaches_the_encoder_nothing_and_the_prior_does():
+    task, params, frozen, batch = made()
+
+    def gradient(part):
+        def loss(p):
+            _, (metrics, _) = task._loss(p, params, {}, batch, rngs(task), frozen)
+            return metrics[part]
+
+        return jax.grad(loss)(params["model"])["style"]
+
+    def most(tree):
+        return max(float(jnp.abs(g).max()) for g in jax.tree.leaves(tree))
+
+    flow, prior = gradient("model/style"), gradient("model/prior_nll")
+    assert most(flow["encoder"]) == 0.0 and most(flow["flow"]) > 0.0
+    assert most(prior["encoder"]) > 0.0 and most(prior["flow"]) == 0.0
+
+
+def test_styles_are_left_out_where_the_text_is_and_now_and_then_besides():
+    task, params, frozen, _ = made()
+    task = dataclasses.replace(
+        task, drop_text=0.3, style=dataclasses.replace(task.style, drop=0.25)
+    )
+    many = 2048
+    told = {
+        "text": jnp.zeros((many, 3, task.text_encoder.hidden_size)),
+        "mask": jnp.ones((many, 3), bool),
+    }
+    grid = jnp.zeros((many, *task.prior.grid), jnp.int32)
+    keys = rngs(task)
+    _, style = task._learn_style(params["model"], grid, told, frozen, keys)
+    out = np.asarray(style == 0.0).all(-1)
+    without = np.asarray(task._dropped(many, keys))
+    assert out[without].all()
+    assert out[~without].mean() == pytest.approx(0.25, abs=0.04)
+
+
+@pytest.mark.parametrize("arg", ["debug,style", "debug,style,prior=ordered"])
+def test_a_sample_is_of_its_seed_text_and_style_alone(arg):
+    task, params, frozen, batch = made(arg)
+    variables = {"params": params, "extra": {}}
+    asked = {k: batch[k] for k in ("tokens", "token_mask")}
+    asked["seed"] = jnp.asarray([5, 6, 7, 5], jnp.uint32)
+    draw = jax.jit(lambda b: task._generate(variables, b, {}, frozen)["codes"])
+    whole = np.asarray(draw(asked))
+    alone = draw({k: v[1:2] for k, v in asked.items()})
+    np.testing.assert_array_equal(whole[1:2], alone)
+    given = np.asarray(draw({**asked, "like": batch["image"]}))
+    assert (given != whole).any((1, 2, 3)).all(), "the style is not heard"
+    again = np.asarray(draw({**asked, "like": batch["image"][::-1]}))
+    assert (given != again).any((1, 2, 3)).all(), "any style does the same"
+    alone = draw({k: v[1:2] for k, v in {**asked, "like": batch["image"]}.items()})
+    np.testing.assert_array_equal(given[1:2], alone)
+
+
+def test_the_style_drawn_is_that_of_the_text():
+    task, params, frozen, batch = made()
+    keys = jax.random.split(jax.random.key(0), COUNT)
+    asked = {k: batch[k] for k in ("tokens", "token_mask")}
+    mine = task.with_style(params["model"], asked, frozen, keys)["style"]
+    other = {k: v[::-1] for k, v in asked.items()}
+    theirs = task.with_style(params["model"], other, frozen, keys)["style"]
+    assert np.abs(np.asarray(mine - theirs)).max(-1).min() > 1e-3
+    kept = {**asked, "style": mine}
+    np.testing.assert_array_equal(
+        task.with_style(params["model"], kept, frozen, keys)["style"], mine
+    )
+
+
+def test_a_key_that_does_not_fit_is_named():
+    config = art.get_config("debug,style")
+    vqvae = {"vqvae": build_task(config.requires.vqvae.task.to_dict())}
+    for change, words in (
+        ({"x": 1}, r"config\.task\.style"),
+        ({"encoder": {"x": 1}}, r"style\.encoder"),
+        ({"noise": -0.1}, r"config\.task\.style\.noise=-0\.1"),
+        ({"drop": 1.0}, r"config\.task\.style\.drop=1\.0"),
+    ):
+        values = config.task.to_dict()
+        values["style"] = {**values["style"], **change}
+        with pytest.raises(UserError, match=words):
+            build_task(values, vqvae)
