@@ -94,7 +94,9 @@ def get_config(arg=None):
     if arg.data == "photos":  # people and things have a right way up
         config.data.symmetries = False
     if arg.size == "base":
-        config.training.update(num_steps=10_000, batch_size=64, eval_every=2500)
+        config.training.update(
+            num_steps=10_000, batch_size=64, eval_every=2500, checkpoint_every=500
+        )
         config.optimizer.model.update(
             name="adamw", learning_rate=5e-4, schedule="cosine", warmup_steps=500
         )

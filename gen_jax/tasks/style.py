@@ -3,8 +3,8 @@
 Codes that are drawn at once, or far from each other, do not know of each other. What they have in
 common, from the colours to the composition, can be drawn first, by a small flow that hears the
 text, and then be given to all of them: as in generation by way of a representation (RCG, arXiv
-2312.03701), but with a representation that learns along what helps the prior, through a channel so
-noisy that it cannot tell one picture from another. The style of a picture can be given, too.
+2312.03701), but with a representation that learns along what helps the prior, through a noisy
+channel that limits how much it tells. The style of a picture can be given, too.
 """
 
 import dataclasses
