@@ -41,6 +41,22 @@ def optimized():
     jax.config.update("jax_disable_most_optimizations", True)
 
 
+MAPS = pathlib.Path("/proc/self/maps")
+MAPS_LIMIT = 20_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_programs():
+    """Frees compiled programs before Linux runs out of places to map them (65,530 a process).
+
+    Each holds half a dozen mappings or more, and the next compilation beyond the limit is a
+    segmentation fault. What is needed again comes from the cache on disk.
+    """
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MAPS_LIMIT:
+        jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def shared():
     """The folder of real images that lies beside a development checkout, if it does."""
