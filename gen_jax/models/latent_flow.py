@@ -64,13 +64,25 @@ def follow(
     noise: Float[Array, "b d"],
     steps: int = 16,
     condition: Float[Array, "b c"] | None = None,
+    away: tuple[Float[Array, "b c"], Float[Array, " b"]] | None = None,
 ) -> Float[Array, "b d"]:
-    """Where noise arrives, by Heun's method."""
+    """Where noise arrives, by Heun's method.
+
+    `away` has the conditions to draw away from and how far, 1 for not at all: classifier-free
+    guidance (arXiv 2207.12598).
+    """
+
+    def velocity(x, t):
+        told = flow.apply({"params": params}, x, t, condition)
+        if away is None:
+            return told
+        untold = flow.apply({"params": params}, x, t, away[0])
+        return untold + away[1][:, None] * (told - untold)
 
     def step(x, index):
         t = jnp.full((len(x),), index / steps)
-        here = flow.apply({"params": params}, x, t, condition)
-        there = flow.apply({"params": params}, x + here / steps, t + 1.0 / steps, condition)
+        here = velocity(x, t)
+        there = velocity(x + here / steps, t + 1.0 / steps)
         return x + (here + there) / (2.0 * steps), None
 
     return jax.lax.scan(step, noise, jnp.arange(steps, dtype=jnp.float32))[0]

@@ -61,16 +61,23 @@ class CodePrior:
         return told
 
     def with_style(self, params, batch, frozen, keys):
-        """The batch with styles: those of pictures that it is to be "like", or drawn for texts."""
+        """The batch with styles: those of pictures that it is to be "like", or drawn for texts with
+        their guidance.
+        """
         if self.style is None or "style" in batch:
             return batch
         keys = jax.vmap(lambda key: jax.random.fold_in(key, _OF_STYLE))(keys)
         if "like" in batch:
             grid = self.vqvae.codes(frozen["vqvae"], first_stage.to_signed(batch["like"]))
             return {**batch, "style": self.style_of(params, grid, frozen, keys)}
-        told = self.told(params, batch, frozen, len(keys))
-        heard = masked_mean(told["text"], told["mask"])
-        return {**batch, "style": self.style.draw(params["style"], heard, keys)}
+        count, scale = len(keys), self._scale(batch, len(keys))
+        heard = self._heard(params, batch, frozen, count)
+        away = None if scale is None else (self._heard(params, {}, frozen, count), scale)
+        return {**batch, "style": self.style.draw(params["style"], heard, keys, away)}
+
+    def _heard(self, params, batch, frozen, count):
+        told = self.told(params, batch, frozen, count)
+        return masked_mean(told["text"], told["mask"])
 
     def style_of(self, params, grid, frozen, keys):
         """Styles of codes [b, *grid] by a key each."""
@@ -124,13 +131,17 @@ class CodePrior:
     def _with_none(self, params, batch, frozen):
         """What the prior is told, with guidance what of no text after it; and its scale [b]."""
         count = len(batch["seed"])
-        told, scale = self.told(params, batch, frozen, count), batch.get("guidance")
-        if scale is None and self.guidance_scale != 1.0:
-            scale = jnp.full((count,), self.guidance_scale)
+        told, scale = self.told(params, batch, frozen, count), self._scale(batch, count)
         if scale is not None:
             blank = self.told(params, {}, frozen, count)
             told = jax.tree.map(lambda *pair: jnp.concatenate(pair), told, blank)
         return told, scale
+
+    def _scale(self, batch, count):
+        """Of guidance for each picture [b]; none where none is guided."""
+        if "guidance" in batch or self.guidance_scale == 1.0:
+            return batch.get("guidance")
+        return jnp.full((count,), self.guidance_scale)
 
 
 def _twice(ids, scale):

@@ -78,9 +78,9 @@ class Style:
         style = jax.lax.stop_gradient(style)
         return flow_loss(self.flow, params["flow"], style, rng, heard).mean()
 
-    def draw(self, params, heard: Float[Array, "b t"], keys: jax.Array) -> Float[Array, "b d"]:
-        """A style for each text by a key of its own."""
-        return follow(self.flow, params["flow"], self._noise(keys), condition=heard)
+    def draw(self, params, heard: Float[Array, "b t"], keys: jax.Array, away=None):
+        """A style [b, d] for each text by a key of its own; `away`: see `latent_flow.follow`."""
+        return follow(self.flow, params["flow"], self._noise(keys), condition=heard, away=away)
 
     def _noise(self, keys):
         return jax.vmap(lambda key: jax.random.normal(key, (self.dim,)))(keys)

@@ -42,3 +42,20 @@ def test_the_loss_is_the_velocity_error():
     params = flow.init(jax.random.key(1), x, jnp.zeros((4096,)))["params"]
     # It says nought: what is left is the mean square of data less noise, 4 + 1.
     np.testing.assert_allclose(flow_loss(flow, params, x, jax.random.key(2)).mean(), 5, rtol=0.05)
+
+
+class Steady(LatentFlow):
+    """Whose velocity is the condition."""
+
+    def __call__(self, x, t, condition=None):
+        return condition
+
+
+def test_guidance_draws_away_from_the_other_condition_by_its_scale():
+    keys = jax.random.split(jax.random.key(0), 3)
+    noise, told, untold = (jax.random.normal(key, (3, 2)) for key in keys)
+    scale = jnp.array([0.0, 1.0, 2.5])
+    arrived = follow(Steady(), {}, noise, condition=told, away=(untold, scale))
+    expected = noise + untold + scale[:, None] * (told - untold)
+    np.testing.assert_allclose(arrived, expected, atol=1e-5)
+    np.testing.assert_allclose(arrived[1], follow(Steady(), {}, noise, condition=told)[1], atol=1e-5)

@@ -135,6 +135,25 @@ def test_the_style_drawn_is_that_of_the_text():
     )
 
 
+def test_styles_hear_the_guidance_of_codes_or_none():
+    task, params, frozen, batch = made()
+    keys = jax.random.split(jax.random.key(0), COUNT)
+    asked = {k: batch[k] for k in ("tokens", "token_mask")}
+
+    def styles(batch, **changes):
+        mine = dataclasses.replace(task, **changes)
+        return np.asarray(mine.with_style(params["model"], batch, frozen, keys)["style"])
+
+    plain, guided = styles(asked, guidance_scale=1.0), styles(asked, guidance_scale=3.0)
+    assert np.abs(plain - guided).max(-1).min() > 1e-3
+    each = {**asked, "guidance": jnp.asarray([3.0, 1.0] * (COUNT // 2))}
+    found = styles(each, guidance_scale=1.0)
+    np.testing.assert_allclose(found[::2], guided[::2], atol=1e-5)
+    np.testing.assert_allclose(found[1::2], plain[1::2], atol=1e-5)
+    none = styles({}, guidance_scale=1.0)
+    np.testing.assert_allclose(styles({}, guidance_scale=3.0), none, atol=1e-5)
+
+
 def test_a_key_that_does_not_fit_is_named():
     config = art.get_config("debug,style")
     vqvae = {"vqvae": build_task(config.requires.vqvae.task.to_dict())}
