@@ -58,4 +58,6 @@ def test_guidance_draws_away_from_the_other_condition_by_its_scale():
     arrived = follow(Steady(), {}, noise, condition=told, away=(untold, scale))
     expected = noise + untold + scale[:, None] * (told - untold)
     np.testing.assert_allclose(arrived, expected, atol=1e-5)
-    np.testing.assert_allclose(arrived[1], follow(Steady(), {}, noise, condition=told)[1], atol=1e-5)
+    np.testing.assert_allclose(
+        arrived[1], follow(Steady(), {}, noise, condition=told)[1], atol=1e-5
+    )
