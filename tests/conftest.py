@@ -3,8 +3,14 @@
 import os
 import pathlib
 
+from tests.processes import QUICK_TO_COMPILE
+
 os.environ["XLA_FLAGS"] = " ".join(
-    [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8"]
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        QUICK_TO_COMPILE,
+    ]
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # A thread a device is too few: see gen_jax/parallel/compilation.py.

@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 
+# Spares a third of the time that compiling takes; the programs run slower (jaxlib 0.10).
+QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -21,7 +23,8 @@ def environment(devices: int = 1, **extra: str) -> dict[str, str]:
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
-        "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+        "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+        f"{QUICK_TO_COMPILE}",
         **extra,
     }
 

@@ -21,7 +21,7 @@ from tests.processes import (
     start_group,
 )
 
-STEPS = 60
+STEPS = 30
 
 
 def arguments(workdir, photos, steps=STEPS):

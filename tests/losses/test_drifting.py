@@ -7,7 +7,9 @@ import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from gen_jax.losses.drifting import drifting
+from gen_jax.losses import drifting as losses
+
+drifting = jax.jit(losses.drifting, static_argnames="temperatures")
 
 
 def draw(seed, *shape):

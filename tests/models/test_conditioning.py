@@ -29,7 +29,7 @@ MAP, TEXT, MASK = (
 
 def cross():
     module = TextCrossAttention(heads=2)
-    return module, module.init(jax.random.key(0), MAP, TEXT, MASK)["params"]
+    return module, jax.jit(module.init)(jax.random.key(0), MAP, TEXT, MASK)["params"]
 
 
 def test_both_are_the_identity_at_first():
@@ -65,11 +65,12 @@ def test_attention_to_text_sees_real_tokens_only():
 def test_a_batch_is_its_parts_and_strength_scales_what_is_added():
     module, params = cross()
     params = heard(params)
-    out = module.apply({"params": params}, MAP, TEXT, MASK)
+    run = jax.jit(module.apply)
+    out = run({"params": params}, MAP, TEXT, MASK)
     for i in range(3):
-        one = module.apply({"params": params}, MAP[i : i + 1], TEXT[i : i + 1], MASK[i : i + 1])
+        one = run({"params": params}, MAP[i : i + 1], TEXT[i : i + 1], MASK[i : i + 1])
         np.testing.assert_allclose(one[0], out[i], atol=1e-5)
-    half = module.apply({"params": params}, MAP, TEXT, MASK, jnp.array([0.0, 0.5, 1.0]))
+    half = run({"params": params}, MAP, TEXT, MASK, jnp.array([0.0, 0.5, 1.0]))
     np.testing.assert_allclose(half[0], MAP[0])
     np.testing.assert_allclose(half[1] - MAP[1], 0.5 * (out[1] - MAP[1]), atol=1e-5)
     np.testing.assert_allclose(half[2], out[2], atol=1e-6)
@@ -87,14 +88,14 @@ def test_words_have_a_place_and_padding_none(change):
     encoder = CompactTextEncoder(vocab_size=32, max_length=8, hidden_size=8, num_heads=2)
     ids = jnp.array([[1, 5, 9, 2, 0, 0]])
     mask = jnp.arange(6)[None] < 4
-    params = encoder.init(jax.random.key(0), ids, mask)
-    states = encoder.apply(params, ids, mask)
+    params, run = jax.jit(encoder.init)(jax.random.key(0), ids, mask), jax.jit(encoder.apply)
+    states = run(params, ids, mask)
     if change == "order":
-        swapped = encoder.apply(params, ids[:, jnp.array([0, 2, 1, 3, 4, 5])], mask)
+        swapped = run(params, ids[:, jnp.array([0, 2, 1, 3, 4, 5])], mask)
         assert float(jnp.abs(masked_mean(states, mask) - masked_mean(swapped, mask)).max()) > 1e-3
     else:
         longer = jnp.pad(ids, ((0, 0), (0, 2)))
-        same = encoder.apply(params, longer, jnp.arange(8)[None] < 4)
+        same = run(params, longer, jnp.arange(8)[None] < 4)
         np.testing.assert_allclose(same[:, :4], states[:, :4], atol=1e-5)
 
 

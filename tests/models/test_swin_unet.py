@@ -44,8 +44,13 @@ def built(**changes):
     return module, tree.unflatten(filled)
 
 
+@functools.cache
+def compiled(module):
+    return jax.jit(lambda p, *a: module.apply({"params": p}, *a))
+
+
 def run(module, params, *args):
-    return jax.jit(lambda p, *a: module.apply({"params": p}, *a))(params, *args)
+    return compiled(module)(params, *args)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (5, 23), (1, 1)])
@@ -145,7 +150,7 @@ def test_mistakes_are_named(changes, word):
 def test_estimates_do_not_depend_on_the_size_of_a_uniform_texture():
     module = DegradationEstimator(outputs=6, widths=(4, 8))
     tile = jax.nn.sigmoid(normal(1, 8, 8, 3))
-    params = module.init(jax.random.key(0), tile)
+    params = jax.jit(module.init)(jax.random.key(0), tile)
     small, large = (jnp.tile(tile, (1, n, n, 1)) for n in (8, 16))
     a, b = module.apply(params, small), module.apply(params, large)
     assert a.shape == (1, 6)

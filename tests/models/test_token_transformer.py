@@ -1,5 +1,7 @@
 """The transformer over codes: what it may see, its cache, and text that starts unheard."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,28 +32,28 @@ def made(is_causal, **fields):
 
 def test_a_causal_one_sees_nothing_after():
     module, variables, ids, text, mask = made(is_causal=True)
-    base = module.apply(variables, ids, text, mask)
+    run = jax.jit(module.apply)
+    base = run(variables, ids, text, mask)
     for place in range(N):
-        changed = module.apply(variables, ids.at[:, place].set((ids[:, place] + 1) % K), text, mask)
+        changed = run(variables, ids.at[:, place].set((ids[:, place] + 1) % K), text, mask)
         difference = np.abs(np.asarray(changed - base)).max((0, 2))
         assert difference[:place].max(initial=0.0) == 0.0 and difference[place] > 1e-4
 
 
 def test_another_sees_all():
     module, variables, ids, text, mask = made(is_causal=False)
-    base = module.apply(variables, ids, text, mask)
-    changed = module.apply(variables, ids.at[:, -1].set((ids[:, -1] + 1) % K), text, mask)
+    run = jax.jit(module.apply)
+    base = run(variables, ids, text, mask)
+    changed = run(variables, ids.at[:, -1].set((ids[:, -1] + 1) % K), text, mask)
     assert np.abs(np.asarray(changed - base)).max((0, 2)).min() > 1e-5
 
 
 def test_the_cache_gives_what_the_whole_sequence_gives():
     module, variables, ids, text, mask = made(is_causal=True)
-    whole = module.apply(variables, ids, text, mask)
-    cache = module.empty_cache(B)
+    whole = jax.jit(module.apply)(variables, ids, text, mask)
+    step, cache = jax.jit(functools.partial(module.apply, method="step")), module.empty_cache(B)
     for place in range(N):
-        logits, cache = module.apply(
-            variables, ids[:, place], jnp.asarray(place), cache, text, mask, method="step"
-        )
+        logits, cache = step(variables, ids[:, place], jnp.asarray(place), cache, text, mask)
         np.testing.assert_allclose(logits, whole[:, place], atol=1e-5)
 
 
@@ -63,31 +65,32 @@ def test_a_style_is_heard_everywhere_and_the_same_by_the_cache():
     variables = jax.tree.map(
         lambda s: jnp.asarray(rng.standard_normal(s.shape) * 0.3, jnp.float32), shapes
     )
-    whole = module.apply(variables, ids, text, mask, style=styles)
-    other = module.apply(variables, ids, text, mask, style=-styles)
+    run = jax.jit(module.apply)
+    whole = run(variables, ids, text, mask, style=styles)
+    other = run(variables, ids, text, mask, style=-styles)
     assert np.abs(np.asarray(whole - other)).max((0, 2)).min() > 1e-3
-    cache = module.empty_cache(B)
+    step, cache = jax.jit(functools.partial(module.apply, method="step")), module.empty_cache(B)
     for place in range(N):
-        logits, cache = module.apply(
-            variables, ids[:, place], jnp.asarray(place), cache, text, mask, style=styles,
-            method="step",
-        )  # fmt: skip
+        logits, cache = step(
+            variables, ids[:, place], jnp.asarray(place), cache, text, mask, style=styles
+        )
         np.testing.assert_allclose(logits, whole[:, place], atol=1e-5)
 
 
 def test_padding_of_the_text_is_not_read():
     module, variables, ids, text, mask = made(is_causal=False)
-    base = module.apply(variables, ids, text, mask)
-    other = module.apply(variables, ids, text.at[1, 2:].set(9.0), mask)
+    run = jax.jit(module.apply)
+    base = run(variables, ids, text, mask)
+    other = run(variables, ids, text.at[1, 2:].set(9.0), mask)
     np.testing.assert_array_equal(base, other)
-    heard = module.apply(variables, ids, text.at[1, 1].set(9.0), mask)
+    heard = run(variables, ids, text.at[1, 1].set(9.0), mask)
     assert np.abs(np.asarray(heard - base))[1].max() > 1e-3
 
 
 def test_text_is_unheard_at_the_start():
     module, _, ids, text, mask = made(is_causal=False)
-    fresh = module.init(jax.random.key(0), ids, text, mask)
-    a, b = (module.apply(fresh, ids, t, mask) for t in (text, -3.0 * text))
+    fresh, run = jax.jit(module.init)(jax.random.key(0), ids, text, mask), jax.jit(module.apply)
+    a, b = (run(fresh, ids, t, mask) for t in (text, -3.0 * text))
     np.testing.assert_array_equal(a, b)
 
 
@@ -96,14 +99,17 @@ def test_remat_and_dropout():
     again, _, *_ = made(is_causal=False, dropout=0.5, remat=True)
     key = {"dropout": jax.random.key(1)}
 
-    def loss(module, params):
-        return module.apply({"params": params}, ids, text, mask, False, rngs=key).std()
+    def slope(module):
+        def loss(params):
+            return module.apply({"params": params}, ids, text, mask, False, rngs=key).std()
 
-    want, have = (jax.grad(loss, 1)(m, variables["params"]) for m in (module, again))
+        return jax.jit(jax.grad(loss))(variables["params"])
+
+    want, have = slope(module), slope(again)
     for a, b in zip(jax.tree.leaves(want), jax.tree.leaves(have)):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
-    without = module.apply(variables, ids, text, mask)
-    with_it = module.apply(variables, ids, text, mask, False, rngs=key)
+    without = jax.jit(module.apply)(variables, ids, text, mask)
+    with_it = jax.jit(lambda v: module.apply(v, ids, text, mask, False, rngs=key))(variables)
     assert np.abs(np.asarray(without - with_it)).max() > 1e-2
 
 

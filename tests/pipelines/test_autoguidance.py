@@ -20,12 +20,13 @@ def asked(batch):
 
 
 def codes(model, batch):
-    made = model.task._generate(model.variables, asked(batch), {}, model.frozen)
-    return np.asarray(made["codes"])
+    draw = jax.jit(lambda b: model.task._generate(model.variables, b, {}, model.frozen)["codes"])
+    return np.asarray(draw(asked(batch)))
 
 
 def of_masked(model, given):
-    return model.task.logits_fn(model.variables["params"]["model"], given, model.frozen)
+    params = model.variables["params"]["model"]
+    return jax.jit(lambda ids: model.task.logits_fn(params, given, model.frozen)(ids))
 
 
 def logits(model, batch, ids):
@@ -33,10 +34,15 @@ def logits(model, batch, ids):
     params = model.variables["params"]["model"]
     if not model.task.prior.is_causal:
         return of_masked(model, asked(batch))(ids)
-    step, cache = model.task.step_fn(params, asked(batch), model.frozen)
-    first, cache = step(ids[:, 0], jnp.int32(0), cache)
-    second, _ = step(ids[:, 1], jnp.int32(1), cache)
-    return jnp.stack([first, second], 1)
+
+    @jax.jit
+    def two(ids):
+        step, cache = model.task.step_fn(params, asked(batch), model.frozen)
+        first, cache = step(ids[:, 0], jnp.int32(0), cache)
+        second, _ = step(ids[:, 1], jnp.int32(1), cache)
+        return jnp.stack([first, second], 1)
+
+    return two(ids)
 
 
 @BOTH

@@ -42,7 +42,8 @@ def drawn(model, name, batch, seeds):
     keys = {n: jax.random.key(i) for i, n in enumerate(model.task.rng_streams)}
     if name == "reconstruct":
         asked["image"] = batch["image"]
-    made = getattr(model.task, f"_{name}")(model.variables, asked, keys, model.frozen)
+    run = jax.jit(getattr(model.task, f"_{name}"))
+    made = run(model.variables, asked, keys, model.frozen)
     return {k: np.asarray(v) for k, v in made.items()}
 
 

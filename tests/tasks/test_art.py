@@ -28,9 +28,9 @@ def made(arg="debug"):
         "tokens": jnp.asarray(rng.integers(3, 200, (COUNT, 24)), jnp.int32),
         "token_mask": jnp.arange(24)[None] < jnp.asarray([[24], [5], [9], [2]]),
     }
-    params, extra = vqvae.init(jax.random.key(0), batch)
+    params, extra = jax.jit(vqvae.init)(jax.random.key(0), batch)
     frozen = {"vqvae": vqvae.as_frozen({"params": params, "extra": extra})}
-    params, _ = task.init(jax.random.key(1), batch)
+    params, _ = jax.jit(task.init)(jax.random.key(1), batch)
     params["model"]["prior"] = jax.tree.map(
         lambda p: p + 0.2 * jnp.asarray(rng.standard_normal(p.shape), p.dtype),
         params["model"]["prior"],
@@ -42,17 +42,27 @@ def rngs(task):
     return {name: jax.random.key(i) for i, name in enumerate(task.rng_streams)}
 
 
+def loss_of(task, params, frozen, batch):
+    """A compiled function of the model's parameters: its loss and what is told of it."""
+    return jax.jit(lambda p: task._loss(p, params, {}, batch, rngs(task), frozen))
+
+
 def test_the_loss_is_of_hidden_codes_alone():
     task, params, frozen, batch = made()
     task = dataclasses.replace(task, drop_text=0.0)
-    loss, (metrics, _) = task._loss(params["model"], params, {}, batch, rngs(task), frozen)
+    loss, (metrics, _) = loss_of(task, params, frozen, batch)(params["model"])
     assert float(loss) == pytest.approx(float(metrics["model/prior_nll"]))
-    codes = task.vqvae.codes(frozen["vqvae"], batch["image"].astype(jnp.float32) / 127.5 - 1)
-    logits, hidden = task._logits(
-        params["model"], codes.reshape(COUNT, -1), task.told(params["model"], batch, frozen),
-        rngs(task)["hide"], rngs(task)["dropout"],
-    )  # fmt: skip
-    log_p = jax.nn.log_softmax(logits)
+
+    @jax.jit
+    def guesses(params, image):
+        codes = task.vqvae.codes(frozen["vqvae"], image.astype(jnp.float32) / 127.5 - 1)
+        logits, hidden = task._logits(
+            params, codes.reshape(COUNT, -1), task.told(params, batch, frozen),
+            rngs(task)["hide"], rngs(task)["dropout"],
+        )  # fmt: skip
+        return codes, jax.nn.log_softmax(logits), hidden
+
+    codes, log_p, hidden = guesses(params["model"], batch["image"])
     picked = np.take_along_axis(np.asarray(log_p), np.asarray(codes).reshape(COUNT, -1, 1), -1)
     want = -picked[..., 0][np.asarray(hidden)].mean()
     assert float(loss) == pytest.approx(want, rel=1e-5)
@@ -83,9 +93,9 @@ def test_detail_is_no_part_of_training():
 
 def test_label_smoothing_mixes_with_even_codes():
     task, params, frozen, batch = made()
-    plain = task._loss(params["model"], params, {}, batch, rngs(task), frozen)
+    plain = loss_of(task, params, frozen, batch)(params["model"])
     smooth = dataclasses.replace(task, label_smoothing=0.2)
-    mixed = smooth._loss(params["model"], params, {}, batch, rngs(task), frozen)
+    mixed = loss_of(smooth, params, frozen, batch)(params["model"])
     nll = float(plain[0])
     # Even codes cost ln K at the least.
     assert float(mixed[0]) >= 0.8 * nll + 0.2 * np.log(task.prior.num_codes) - 1e-4
@@ -97,13 +107,14 @@ def test_the_decoder_begins_as_it_was_and_deaf():
     grid = jnp.asarray(
         np.random.default_rng(1).integers(0, 32, (COUNT, *task.vqvae.grid)), jnp.int32
     )
-    told = task.told(params["model"], batch, frozen)
-    now = task._images(params["model"], frozen, grid, told)
-    np.testing.assert_array_equal(now, task.vqvae.images(frozen["vqvae"], grid))
+    told = jax.jit(task.told)(params["model"], batch, frozen)
+    images = jax.jit(task._images)
+    now = images(params["model"], frozen, grid, told)
+    np.testing.assert_array_equal(now, jax.jit(task.vqvae.images)(frozen["vqvae"], grid))
     moved = jax.tree.map(lambda p: p + 0.05, params["model"]["decoder"])
     later = {**params["model"], "decoder": moved}
-    a = task._images(later, frozen, grid, told)
-    b = task._images(later, frozen, grid, {**told, "text": -told["text"]})
+    a = images(later, frozen, grid, told)
+    b = images(later, frozen, grid, {**told, "text": -told["text"]})
     assert np.abs(np.asarray(a - now)).max() > 1e-3, "what is learnt does nothing"
     assert np.abs(np.asarray(a - b)).max() > 1e-4, "it does not hear"
 
@@ -115,14 +126,13 @@ def test_the_joint_loss_has_both_parts():
         discriminator=PatchDiscriminator(channels=8, num_layers=1),  # whose parameters are not here
     )  # fmt: skip
     task = dataclasses.replace(task, vqvae=first, decoder_weight=0.5)
-    loss, (metrics, _) = task._loss(params["model"], params, {}, batch, rngs(task), frozen)
+    (loss, (metrics, _)), grads = jax.jit(
+        jax.value_and_grad(loss_of(task, params, frozen, batch), has_aux=True)
+    )(params["model"])
     weights = {"l1": 0.5, "l2": 2.0, "gradient": 3.0, "perceptual": 0.25}
     parts = [0.5 * w * float(metrics[f"model/image_{n}"]) for n, w in weights.items()]
     assert min(parts) > 0
     assert float(loss) == pytest.approx(float(metrics["model/prior_nll"]) + sum(parts), rel=1e-5)
-    grads = jax.grad(lambda p: task._loss(p, params, {}, batch, rngs(task), frozen)[0])(
-        params["model"]
-    )
     for name in ("prior", "decoder", "text_encoder"):
         assert max(float(jnp.abs(g).max()) for g in jax.tree.leaves(grads[name])) > 0, name
 
@@ -162,16 +172,15 @@ def test_guidance_is_by_scale():
     }
 
     def codes(task, **more):
-        out = task._generate(variables, {**asked, **more}, {}, frozen)
-        return np.asarray(out["codes"])
+        draw = jax.jit(lambda b: task._generate(variables, b, {}, frozen)["codes"])
+        return np.asarray(draw({**asked, **more}))
 
     none = dataclasses.replace(task, guidance_scale=1.0)
     np.testing.assert_array_equal(codes(none), codes(task, guidance=jnp.ones(4)))
     assert (codes(none) != codes(task)).any()
     # A scale of nought is the empty text's.
-    unheard = {k: v for k, v in asked.items() if k == "seed"}
-    blank = np.asarray(none._generate(variables, unheard, {}, frozen)["codes"])
-    np.testing.assert_array_equal(codes(task, guidance=jnp.zeros(4)), blank)
+    asked, heard = {"seed": asked["seed"]}, codes(task, guidance=jnp.zeros(4))
+    np.testing.assert_array_equal(codes(none), heard)
 
 
 def test_random_codes_are_even():
@@ -186,11 +195,10 @@ def test_random_codes_are_even():
 
 def test_scores_are_of_each_picture():
     task, params, frozen, batch = made("debug,prior=ordered")
-    out = task._score({"params": params, "extra": {}}, batch, rngs(task), frozen)["nll"]
-    alone = task._score(
-        {"params": params, "extra": {}}, {k: v[2:3] for k, v in batch.items()}, rngs(task), frozen
-    )["nll"]
-    np.testing.assert_allclose(out[2:3], alone, rtol=1e-5)
+    variables = {"params": params, "extra": {}}
+    score = jax.jit(lambda b: task._score(variables, b, rngs(task), frozen)["nll"])
+    alone = score({k: v[2:3] for k, v in batch.items()})
+    np.testing.assert_allclose(score(batch)[2:3], alone, rtol=1e-5)
 
 
 def test_what_makes_no_sense_is_refused():
@@ -214,7 +222,8 @@ def test_attention_to_the_words_of_a_text_is_shared_out_at_each_place():
     task, params, frozen, batch = made()
     asked = {**batch, "seed": jnp.arange(COUNT, dtype=jnp.uint32)}
     variables = {"params": params, "extra": {}}
-    found = task.predict_fns()["look"](variables, asked, rngs(task), frozen)
+    look, draw = (jax.jit(task.predict_fns()[n]) for n in ("look", "generate"))
+    found = look(variables, asked, rngs(task), frozen)
     rows, columns, _ = task.prior.grid
     assert found["attention"].shape == (COUNT, rows, columns, 24)
     np.testing.assert_allclose(
@@ -222,5 +231,5 @@ def test_attention_to_the_words_of_a_text_is_shared_out_at_each_place():
     )
     unseen = ~np.asarray(batch["token_mask"])
     assert np.asarray(found["attention"]).max((1, 2))[unseen].max() == 0.0
-    made_too = task.predict_fns()["generate"](variables, asked, rngs(task), frozen)
+    made_too = draw(variables, asked, rngs(task), frozen)
     np.testing.assert_array_equal(found["image"], made_too["image"])

@@ -74,11 +74,10 @@ def test_drifting_by_clusters_teaches_their_latents():
     assert np.abs(grads["clusters"]).max() > 0
     seeds = {"seed": jnp.arange(4, dtype=jnp.uint32)}
     variables = {"params": params, "extra": extra}
-    made = np.int32(task.predict_fns()["generate"](variables, seeds, {}, {})["image"])
+    draw = jax.jit(task.predict_fns()["generate"])
+    made = np.int32(draw(variables, seeds, {}, {})["image"])
     one = {**params["model"], "clusters": params["model"]["clusters"] + 5.0}
-    other = task.predict_fns()["generate"](
-        {**variables, "params": {**params, "model": one}}, seeds, {}, {}
-    )["image"]
+    other = draw({**variables, "params": {**params, "model": one}}, seeds, {}, {})["image"]
     assert np.abs(made - np.int32(other)).max() > 1
 
 
@@ -101,10 +100,17 @@ def test_real_images_of_other_clusters_do_not_count():
     swapped = task._scene(batch, params, extra, keys(task), tower())
     # Of all features as one vector the scales are of all images, whoever attracts.
     alone = dataclasses.replace(objective, joint_weight=0.0)
-    fake, labels = task.features.computed(tower(), images), jnp.array([0, 0])
-    a, b = (alone.of_images(v, images, fake, 1, known, labels)[0] for v in (scene, swapped))
+    fake, labels = jax.jit(task.features.computed)(tower(), images), jnp.array([0, 0])
+
+    def losses(*more):
+        def of(scene):
+            return jax.jit(lambda x: alone.of_images(scene, x, fake, 1, *more)[0])(images)
+
+        return of(scene), of(swapped)
+
+    a, b = losses(known, labels)
     np.testing.assert_allclose(a, b, rtol=1e-4)
-    a, b = (alone.of_images(v, images, fake, 1)[0] for v in (scene, swapped))
+    a, b = losses()
     assert abs(a - b) > 1e-3 * abs(a)
 
 

@@ -25,9 +25,9 @@ def made(seed=0):
     task = build_task(config.task.to_dict(), {"vqvae": vqvae})
     rng = np.random.default_rng(seed)
     batch = {"image": jnp.asarray(rng.integers(0, 256, (COUNT, 16, 16, 3)), jnp.uint8)}
-    params, extra = vqvae.init(jax.random.key(0), batch)
+    params, extra = jax.jit(vqvae.init)(jax.random.key(0), batch)
     frozen = {"vqvae": vqvae.as_frozen({"params": params, "extra": extra})}
-    params, _ = task.init(jax.random.key(1), batch)
+    params, _ = jax.jit(task.init)(jax.random.key(1), batch)
     moved = jax.tree.map(lambda p: p + 0.05 * rng.standard_normal(p.shape).astype(p.dtype), params)
     return task, moved, frozen, batch
 
@@ -54,7 +54,10 @@ def knowing(task):
 
 def decoded(task, frozen, batch):
     x = batch["image"].astype(jnp.float32) / 127.5 - 1
-    return x, task.vqvae.images(frozen["vqvae"], task.vqvae.codes(frozen["vqvae"], x))
+    run = jax.jit(
+        lambda x: task.vqvae.images(frozen["vqvae"], task.vqvae.codes(frozen["vqvae"], x))
+    )
+    return x, run(x)
 
 
 def test_the_loss_is_of_the_brightness_that_is_missing():
@@ -63,7 +66,8 @@ def test_the_loss_is_of_the_brightness_that_is_missing():
     task = knowing(dataclasses.replace(task, crop=0))
     model = {**params["model"]}
     model["scale"] = {**model["scale"], "out": jax.tree.map(jnp.zeros_like, model["scale"]["out"])}
-    loss, (metrics, _) = task._loss(model, params, {}, batch, rngs(task), frozen)
+    run = jax.jit(lambda m: task._loss(m, params, {}, batch, rngs(task), frozen))
+    loss, (metrics, _) = run(model)
     x, y = (np.asarray(v, np.float64) for v in decoded(task, frozen, batch))
     missing, std = (x - y) @ np.array([0.299, 0.587, 0.114]), np.exp(-2.65)
     nll = (0.5 * (missing / std) ** 2 + np.log(std)).mean()
@@ -84,7 +88,7 @@ def test_the_flow_does_not_teach_the_scale():
         def value(model):
             return task._loss(model, params, {}, batch, rngs(task), frozen)[1][0][name]
 
-        grads = jax.grad(value)(params["model"])
+        grads = jax.jit(jax.grad(value))(params["model"])
         return {k: max(float(jnp.abs(g).max()) for g in jax.tree.leaves(grads[k])) for k in grads}
 
     assert of("model/flow")["scale"] == 0 and of("model/flow")["network"] > 0
@@ -97,7 +101,9 @@ def test_what_the_network_knows_is_drawn_at_its_scale(steps):
     task = knowing(dataclasses.replace(task, num_inference_steps=steps))
     own, (_, y) = task.as_frozen({"params": params}), decoded(task, frozen, batch)
     log_std = task.scale.apply({"params": params["model"]["scale"]}, y)
-    got = task.add(own, y, jax.random.split(jax.random.key(3), COUNT))
+    got = jax.jit(lambda y, keys: task.add(own, y, keys))(
+        y, jax.random.split(jax.random.key(3), COUNT)
+    )
     np.testing.assert_allclose(got, y + jnp.exp(log_std) * wave(y), atol=1e-5)
 
 
@@ -112,7 +118,8 @@ def test_detail_is_of_the_picture_and_its_key_alone_and_has_no_colour():
     assert np.abs(same[0] - same[1]).max() > 1e-3, "the key does nothing"
     np.testing.assert_allclose(whole, whole[..., :1].repeat(3, -1), atol=1e-5)
     silent = dataclasses.replace(task, noise=0.0)
-    a, b = (silent.add(own, y, k) for k in (keys, keys[::-1]))
+    draw = jax.jit(lambda y, keys: silent.add(own, y, keys))
+    a, b = (draw(y, k) for k in (keys, keys[::-1]))
     np.testing.assert_array_equal(a, b)
 
 

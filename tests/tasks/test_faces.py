@@ -40,12 +40,16 @@ def images():
     return np.asarray(jnp.clip(smooth, 0, 255)).astype(np.uint8)
 
 
+@functools.cache
+def computed(features):
+    return jax.jit(features.computed)(tower(), jnp.asarray(images()) / 127.5 - 1.0)
+
+
 def batch_of(task):
     """Images, and their features as a loader gives them."""
     store = feature_codec.Store.parse(task.features.store)
     out = {"image": jnp.asarray(images())}
-    computed = task.features.computed(tower(), jnp.asarray(images()) / 127.5 - 1.0)
-    for name, x in computed.items():
+    for name, x in computed(task.features).items():
         for ending, value in feature_codec.encode(x, store).items():
             out[name + ("." + ending if ending else "")] = value
     return out
@@ -84,15 +88,15 @@ def test_batch_is_what_a_loader_gives():
         k: (v.shape, v.dtype) for k, v in spec.items()
     }
     stored = task.features.stored(batch)
-    computed = task.features.computed(tower(), jnp.asarray(images()) / 127.5 - 1.0)
     for name, x in stored.items():
-        assert feature_codec.cosine(x, computed[name]).min() > 0.999
+        assert feature_codec.cosine(x, computed(task.features)[name]).min() > 0.999
 
 
 def test_gray_images_have_the_features_of_their_copies():
     space = FeatureSpace(layers="0", grids=(2,))
     gray = jnp.asarray(images()[..., :1]) / 127.5 - 1.0
-    one, three = space.computed(tower(), gray), space.computed(tower(), gray.repeat(3, -1))
+    run = jax.jit(space.computed)
+    one, three = run(tower(), gray), run(tower(), gray.repeat(3, -1))
     for name in one:
         np.testing.assert_allclose(one[name], three[name], atol=1e-4)
 
@@ -100,14 +104,18 @@ def test_gray_images_have_the_features_of_their_copies():
 def test_drifting_pulls_several_real_images_for_each_generated():
     task, params, extra, batch = stage("drifting")
     seen = []
-    scene = task._scene(batch, params, extra, keys(task), tower())
 
     def make(params, z, key, prompts=None):
         seen.append(z.shape)
         return jnp.zeros((len(z), 16, 16, 3))
 
-    object.__setattr__(scene, "make", make)
-    _, metrics, _ = task.objective.loss(scene, params["model"])
+    @jax.jit
+    def told(p):
+        scene = task._scene(batch, params, extra, keys(task), tower())
+        object.__setattr__(scene, "make", make)
+        return task.objective.loss(scene, p)[1]
+
+    metrics = told(params["model"])
     assert seen == [(BATCH // task.objective.real_per_generated, 8)]
     kinds = ("places", "pooled", "whole", "pixel", "joint")
     assert set(metrics) == {"force", *(f"force_{kind}" for kind in kinds)}
@@ -123,12 +131,15 @@ def test_a_bank_of_earlier_images_attracts_as_a_larger_batch_does():
     extra = jax.tree.map(jnp.zeros_like, extra)
     batch = batch_of(task)
     noise = jax.random.uniform(jax.random.key(0), (4, 16, 16, 1))
-    fixed = task.features.computed(tower(), noise)
+    fixed = jax.jit(task.features.computed)(tower(), noise)
 
     def run(task, rows, extra):
-        part = {k: v[rows] for k, v in batch.items()}
-        scene = task._scene(part, params, extra, keys(task), tower())
-        return task.objective.of_images(scene, noise.repeat(3, -1), fixed)
+        @jax.jit
+        def loss(part, extra):
+            scene = task._scene(part, params, extra, keys(task), tower())
+            return task.objective.of_images(scene, noise.repeat(3, -1), fixed)
+
+        return loss({k: v[rows] for k, v in batch.items()}, extra)
 
     first, _, filled_once = run(task, slice(0, 4), extra)
     alone, _, _ = run(large, slice(0, 4), {})
@@ -166,11 +177,16 @@ def test_the_gaussian_prior_has_the_moments_of_the_latents():
 
 def test_imle_chooses_samples_that_are_nearer_than_chance():
     task, params, extra, batch = stage("imle")
-    scene = task._scene(batch, params, extra, keys(task), tower())
-    _, metrics, _ = task.objective.loss(scene, params["model"])
+
+    def told(task):
+        def loss(p):
+            scene = task._scene(batch, params, extra, keys(task), tower())
+            return task.objective.loss(scene, p)[1]
+
+        return jax.jit(loss)(params["model"])
+
     one = build_task(config("imle", objective=dict(name="imle", samples=1)))
-    scene = one._scene(batch, params, extra, keys(task), tower())
-    _, alone, _ = one.objective.loss(scene, params["model"])
+    metrics, alone = told(task), told(one)
     assert metrics["distance"] < alone["distance"]
     assert 1 / BATCH <= metrics["distinct"] <= 1
 
@@ -179,7 +195,7 @@ def test_imle_chooses_samples_that_are_nearer_than_chance():
 def test_a_picture_depends_on_its_seed_alone(objective):
     task, params, extra, _ = stage(objective)
     variables = {"params": params, "extra": extra}
-    generate = task.predict_fns()["generate"]
+    generate = jax.jit(task.predict_fns()["generate"])
     seeds = jnp.array([5, 6, 7], jnp.uint32)
     whole = generate(variables, {"seed": seeds}, keys(task), {})["image"]
     alone = generate(variables, {"seed": seeds[1:2]}, keys(task, 9), {})["image"]
@@ -192,19 +208,23 @@ def test_a_new_block_fades_in_by_updates():
     params, extra = filled(task)
     batch, z = batch_of(task), jnp.ones((2, 8))
     made = []
+
+    @jax.jit
+    def draw(p, updates):
+        scene = task._scene(batch, params, {**extra, "updates": updates}, {}, {})
+        return scene.make(p, z, jax.random.key(0))
+
     for updates in (0, 5, 10, 20):
-        scene = task._scene(batch, params, {**extra, "updates": jnp.int32(updates)}, {}, {})
-        made.append(scene.make(params["model"], z, jax.random.key(0)))
+        made.append(draw(params["model"], jnp.int32(updates)))
     np.testing.assert_allclose(made[1], (made[0] + made[2]) / 2, atol=1e-4)
     np.testing.assert_array_equal(made[2], made[3])
     assert np.abs(made[0] - made[2]).max() > 1e-3
     # What is sampled on the way is what is trained on the way.
     seed = {"seed": jnp.arange(2, dtype=jnp.uint32)}
+    generate = jax.jit(task._generate)
     drawn = [
         np.int32(
-            task._generate({"params": params, "extra": {"updates": jnp.int32(n)}}, seed, {}, {})[
-                "image"
-            ]
+            generate({"params": params, "extra": {"updates": jnp.int32(n)}}, seed, {}, {})["image"]
         )
         for n in (0, 10, 20)
     ]
@@ -285,7 +305,8 @@ def test_text_is_learnt_by_every_parameter(how):
 @pytest.mark.parametrize("how", ["objective=drifting", "hears=cross"])
 def test_a_picture_is_its_seed_and_its_sentence(how):
     task, params, extra, batch = hearing(how)
-    variables, generate = {"params": params, "extra": extra}, task.predict_fns()["generate"]
+    variables = {"params": params, "extra": extra}
+    generate = jax.jit(task.predict_fns()["generate"])
 
     def draw(**more):
         rows = {"seed": jnp.array([3, 3, 4], jnp.uint32), **more}
@@ -341,7 +362,7 @@ def test_a_bank_keeps_what_is_known_of_its_images():
     params, extra = filled(task)
     extra = {**jax.tree.map(jnp.zeros_like, extra), "bank_facts": extra["bank_facts"] * 0 - 1}
     many = jax.tree.map(lambda v: jnp.concatenate([v, v]), batch)
-    loss = task.losses()["model"]
+    loss = jax.jit(task.losses()["model"])
     _, (_, once) = loss(params["model"], params, extra, many, keys(task), tower())
     np.testing.assert_array_equal(once["bank_facts"], many["facts"][:12])
     _, (metrics, _) = loss(params["model"], params, once, many, keys(task, 1), tower())

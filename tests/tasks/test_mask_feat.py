@@ -20,7 +20,8 @@ def tiny(**changes):
 
 def losses_of(task, params, image):
     keys = {"views": jax.random.key(0), "mask": jax.random.key(1)}
-    loss, (metrics, _) = task._loss(params, params, {}, {"image": image}, keys, {})
+    run = jax.jit(lambda p: task._loss(p, p, {}, {"image": image}, keys, {}))
+    loss, (metrics, _) = run(params)
     return float(loss), {k.removeprefix("model/"): float(v) for k, v in metrics.items()}
 
 

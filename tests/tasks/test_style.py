@@ -14,7 +14,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.tasks import build_task
 from gen_jax.tasks.style import Style
 from tests.tasks import test_art
-from tests.tasks.test_art import COUNT, rngs
+from tests.tasks.test_art import COUNT, loss_of, rngs
 
 SMALL = {"encoder": {"dim": 6, "hidden": 8}, "flow": {"hidden": 32, "num_layers": 2}, "noise": 0.5}
 
@@ -34,16 +34,16 @@ def made(arg="debug,style"):
 def test_a_style_is_a_point_on_a_sphere_and_noise():
     style = Style.from_config(SMALL)
     z = jax.random.normal(jax.random.key(0), (1, 4, 4, 3))
-    params = style.init(jax.random.key(1), z, jnp.zeros((1, 5)))
+    params = jax.jit(style.init)(jax.random.key(1), z, jnp.zeros((1, 5)))
     keys = jax.random.split(jax.random.key(2), 4096)
-    many = style.of(params, jnp.tile(z, (4096, 1, 1, 1)), keys)
+    many = jax.jit(style.of)(params, jnp.tile(z, (4096, 1, 1, 1)), keys)
     np.testing.assert_allclose(np.asarray(many).std(0), 0.5, rtol=0.05)
     np.testing.assert_allclose(np.square(np.asarray(many).mean(0)).mean(), 1.0, rtol=0.05)
 
 
 def test_the_flow_learns_which_styles_go_with_which_text():
     style = Style.from_config(SMALL)
-    params = style.init(jax.random.key(0), jnp.zeros((1, 4, 4, 3)), jnp.zeros((1, 1)))
+    params = jax.jit(style.init)(jax.random.key(0), jnp.zeros((1, 4, 4, 3)), jnp.zeros((1, 1)))
     optimizer = optax.adam(3e-3)
 
     def batch_of(key):
@@ -61,7 +61,7 @@ def test_the_flow_learns_which_styles_go_with_which_text():
     keys = jax.random.split(jax.random.key(1), 600)
     (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), keys)
     text = jnp.asarray([[1.0], [-1.0]] * 32)
-    drawn = style.draw(params, text, jax.random.split(jax.random.key(2), 64))
+    drawn = jax.jit(style.draw)(params, text, jax.random.split(jax.random.key(2), 64))
     np.testing.assert_allclose(drawn, 2.0 * jnp.tile(text, (1, 6)), atol=1.0)
     assert np.abs(np.asarray(drawn - 2.0 * jnp.tile(text, (1, 6)))).mean() < 0.25
 
@@ -70,11 +70,8 @@ def test_the_flow_teaches_the_encoder_nothing_and_the_prior_does():
     task, params, frozen, batch = made()
 
     def gradient(part):
-        def loss(p):
-            _, (metrics, _) = task._loss(p, params, {}, batch, rngs(task), frozen)
-            return metrics[part]
-
-        return jax.grad(loss)(params["model"])["style"]
+        loss = loss_of(task, params, frozen, batch)
+        return jax.jit(jax.grad(lambda p: loss(p)[1][0][part]))(params["model"])["style"]
 
     def most(tree):
         return max(float(jnp.abs(g).max()) for g in jax.tree.leaves(tree))
@@ -96,7 +93,8 @@ def test_styles_are_left_out_where_the_text_is_and_now_and_then_besides():
     }
     grid = jnp.zeros((many, *task.prior.grid), jnp.int32)
     keys = rngs(task)
-    _, style = task._learn_style(params["model"], grid, told, frozen, keys)
+    learn = jax.jit(lambda p: task._learn_style(p, grid, told, frozen, keys)[1])
+    style = learn(params["model"])
     out = np.asarray(style == 0.0).all(-1)
     without = np.asarray(task._dropped(many, keys))
     assert out[without].all()
@@ -125,14 +123,11 @@ def test_the_style_drawn_is_that_of_the_text():
     task, params, frozen, batch = made()
     keys = jax.random.split(jax.random.key(0), COUNT)
     asked = {k: batch[k] for k in ("tokens", "token_mask")}
-    mine = task.with_style(params["model"], asked, frozen, keys)["style"]
-    other = {k: v[::-1] for k, v in asked.items()}
-    theirs = task.with_style(params["model"], other, frozen, keys)["style"]
+    styled = jax.jit(lambda p, asked: task.with_style(p, asked, frozen, keys)["style"])
+    mine = styled(params["model"], asked)
+    theirs = styled(params["model"], {k: v[::-1] for k, v in asked.items()})
     assert np.abs(np.asarray(mine - theirs)).max(-1).min() > 1e-3
-    kept = {**asked, "style": mine}
-    np.testing.assert_array_equal(
-        task.with_style(params["model"], kept, frozen, keys)["style"], mine
-    )
+    np.testing.assert_array_equal(styled(params["model"], {**asked, "style": mine}), mine)
 
 
 def test_styles_hear_the_guidance_of_codes_or_none():
@@ -142,7 +137,8 @@ def test_styles_hear_the_guidance_of_codes_or_none():
 
     def styles(batch, **changes):
         mine = dataclasses.replace(task, **changes)
-        return np.asarray(mine.with_style(params["model"], batch, frozen, keys)["style"])
+        styled = jax.jit(lambda p, asked: mine.with_style(p, asked, frozen, keys)["style"])
+        return np.asarray(styled(params["model"], batch))
 
     plain, guided = styles(asked, guidance_scale=1.0), styles(asked, guidance_scale=3.0)
     assert np.abs(plain - guided).max(-1).min() > 1e-3
