@@ -171,7 +171,7 @@ def test_guidance_is_by_scale():
         "seed": jnp.arange(4, dtype=jnp.uint32),
     }
 
-    def codes(task, **more):
+    def codes(task, asked=asked, **more):
         draw = jax.jit(lambda b: task._generate(variables, b, {}, frozen)["codes"])
         return np.asarray(draw({**asked, **more}))
 
@@ -179,8 +179,8 @@ def test_guidance_is_by_scale():
     np.testing.assert_array_equal(codes(none), codes(task, guidance=jnp.ones(4)))
     assert (codes(none) != codes(task)).any()
     # A scale of nought is the empty text's.
-    asked, heard = {"seed": asked["seed"]}, codes(task, guidance=jnp.zeros(4))
-    np.testing.assert_array_equal(codes(none), heard)
+    blank = codes(none, {"seed": asked["seed"]})
+    np.testing.assert_array_equal(codes(task, guidance=jnp.zeros(4)), blank)
 
 
 def test_random_codes_are_even():
