@@ -58,16 +58,16 @@ def test_film_scales_and_shifts_what_is_normalised():
 @pytest.mark.parametrize("out_channels", [1, 3])
 def test_a_picture_is_that_of_its_latent_and_key_alone(modulation, out_channels):
     model, params, z, keys = made(modulation=modulation, out_channels=out_channels)
-    draw = jax.jit(lambda *given: model.apply({"params": params}, *given))
-    out = draw(z, keys)
+    out = model.apply({"params": params}, z, keys)
     assert out.shape == (3, 16, 16, out_channels) and model.resolution == 16
     for i in range(3):
-        alone = draw(z[i : i + 1], keys[i : i + 1])
-        np.testing.assert_allclose(alone[0], out[i], rtol=1e-5, atol=2e-5)
+        alone = model.apply({"params": params}, z[i : i + 1], keys[i : i + 1])
+        np.testing.assert_allclose(alone[0], out[i], atol=1e-5)
     assert jnp.abs(out[0] - out[1]).max() > 1e-2
-    other = draw(z, jax.random.split(jax.random.key(9), 3))
+    other = model.apply({"params": params}, z, jax.random.split(jax.random.key(9), 3))
     assert jnp.abs(other - out).max() > 1e-3, "the key does not reach the noise"
-    np.testing.assert_array_equal(draw(z), draw(z, None))
+    silent = model.apply({"params": params}, z)
+    np.testing.assert_array_equal(silent, model.apply({"params": params}, z, None))
 
 
 def test_the_length_of_a_latent_does_not_count():
@@ -94,7 +94,10 @@ def test_a_new_block_fades_in_over_the_smaller_generator():
 def test_recomputed_blocks_have_the_same_gradients():
     def grads_of(remat):
         model, params, z, keys = made(remat=remat)
-        loss = jax.jit(lambda p: jnp.square(model.apply({"params": p}, z, keys)).mean())
+
+        def loss(p):
+            return jnp.square(model.apply({"params": p}, z, keys)).mean()
+
         return jax.jit(jax.grad(loss))(params)
 
     grads = [grads_of(remat) for remat in (False, True)]

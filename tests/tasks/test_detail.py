@@ -101,9 +101,7 @@ def test_what_the_network_knows_is_drawn_at_its_scale(steps):
     task = knowing(dataclasses.replace(task, num_inference_steps=steps))
     own, (_, y) = task.as_frozen({"params": params}), decoded(task, frozen, batch)
     log_std = task.scale.apply({"params": params["model"]["scale"]}, y)
-    got = jax.jit(lambda y, keys: task.add(own, y, keys))(
-        y, jax.random.split(jax.random.key(3), COUNT)
-    )
+    got = jax.jit(task.add)(own, y, jax.random.split(jax.random.key(3), COUNT))
     np.testing.assert_allclose(got, y + jnp.exp(log_std) * wave(y), atol=1e-5)
 
 
@@ -118,8 +116,8 @@ def test_detail_is_of_the_picture_and_its_key_alone_and_has_no_colour():
     assert np.abs(same[0] - same[1]).max() > 1e-3, "the key does nothing"
     np.testing.assert_allclose(whole, whole[..., :1].repeat(3, -1), atol=1e-5)
     silent = dataclasses.replace(task, noise=0.0)
-    draw = jax.jit(lambda y, keys: silent.add(own, y, keys))
-    a, b = (draw(y, k) for k in (keys, keys[::-1]))
+    draw = jax.jit(silent.add)
+    a, b = (draw(own, y, k) for k in (keys, keys[::-1]))
     np.testing.assert_array_equal(a, b)
 
 
