@@ -6,19 +6,23 @@
 
 One half of `--count` doubled training details is what all are compared with; the captions of the
 other half are the prompts. "KID" is of the samples, "/recon." over that of the other half's
-reconstructions by the same codes, "/random" over that of random codes; "ms" a picture, the median
-of the batches after the first; "MiB" of all weights as they lie in memory, the text tower's, too.
-"guide=2" draws so far away from the weaker prior of --guide. A setting that names steps or choice
-is left out for a prior that goes in order, and one that names guide where the guide is of another
-kind. "detail=4" adds what the run of --detail draws in so many steps, to reconstructions and to
-pictures of random codes, too: its quotients are of these. Several runs are compared by the same
-details, prompts and seeds; every run's own settings come first.
+reconstructions by the same codes, "/random" over that of random codes; "to recon." is the KID
+between the samples and reconstructions of those details that they are compared with: what the
+prior itself misses. "ms" a picture, the median of the batches after the first; "MiB" of all weights
+as they lie in memory, the text tower's, too; "same", the share of codes as by the run's own
+settings. "guide=2" draws so far away from the weaker prior of --guide, "style=0" with no style. A
+setting is left out for a prior that has not what it changes: steps and choice of one that goes in
+order, style of one without, a guide of another kind. "detail=4" adds what the run of --detail draws
+in so many steps, to reconstructions and to pictures of random codes, too: its quotients are of
+these. Several runs are compared by the same details, prompts and seeds; every run's own settings
+come first. --pictures writes the first 32 of each row, the details, reconstructions, random codes.
 """
 
 import argparse
 import dataclasses
 import json
 import pathlib
+import re
 import statistics
 import time
 
@@ -31,6 +35,7 @@ FIELDS = {
     "guidance": ("guidance_scale", float),
     "guide": ("guide_scale", float),
     "detail": ("detail_steps", int),
+    "style": ("style", int),
 }
 OF_MASKED = ("steps", "choice")
 
@@ -111,77 +116,144 @@ def drawn(predict, asked, batch_size: int) -> tuple[np.ndarray, np.ndarray, floa
     return images, codes, statistics.median(seconds[1:] or seconds) / batch_size
 
 
+@dataclasses.dataclass
+class Compared:
+    """What a run's samples are compared with, by features of one tower."""
+
+    encoder: str
+    plain: object  # the run's own predict functions
+    target: np.ndarray  # details that gave no prompts
+    of_target: np.ndarray  # their reconstructions
+    reconstructions: float  # KID to the target of the others' reconstructions
+    random: float  # of pictures of random codes
+
+    def row(self, images: np.ndarray) -> dict:
+        """Distances of samples."""
+        from gen_jax.metrics import prdc
+
+        found = self.distance(images, self.target)
+        target, rows = self._features(self.target), self._features(images)
+        return {
+            "over_reconstructions": found.value / self.reconstructions,
+            "over_random": found.value / self.random,
+            "to_reconstructions": self.distance(images, self.of_target).value,
+            **found.named("kid"),
+            **prdc.prdc(target, rows, min(5, len(rows) - 1))._asdict(),
+        }
+
+    def distance(self, images: np.ndarray, target: np.ndarray):
+        """KID between two sets of pictures."""
+        from gen_jax.metrics import kid
+
+        return kid.kernel_distance(self._features(target), self._features(images))
+
+    def _features(self, images):
+        from gen_jax.evaluation.judge import features_by
+
+        return features_by(self.encoder, self.plain, images)
+
+
+def fits(text: str, task, guide) -> bool:
+    """Whether a prior has what a setting changes."""
+    named = parsed(text)[0]
+    if task.prior.is_causal and any(FIELDS[key][0] in named for key in OF_MASKED):
+        return False
+    if "style" in named and task.style is None:
+        return False
+    return "guide_scale" not in named or guide.task.prior.is_causal == task.prior.is_causal
+
+
+def rows_of(run: str, args, guide, detail) -> list[dict]:
+    """A row for each setting of a run."""
+    model, data = opened(run)
+    both = data.read("train", 2 * args.count)
+    half = len(both["image"]) // 2 // args.batch * args.batch
+    if half < 2:
+        raise SystemExit(f"{run}: {len(both['image'])} training details; --batch is too large")
+    mine = {k: v[:half] for k, v in both.items()}
+    target = both["image"][half : 2 * half]
+    seeds = np.arange(half, dtype=np.uint32)
+    asked = {"tokens": mine["tokens"], "token_mask": mine["token_mask"], "seed": seeds}
+    plain, _ = predictor(model, {}, "float32")
+    show(args, run, "details", mine["image"])
+    ends, first, rows = {}, None, []
+    for text in ["", *args.settings]:
+        if not fits(text, model.task, guide):
+            continue
+        changes, weights = parsed(text)
+        fine = f"detail={changes['detail_steps']}" if "detail_steps" in changes else ""
+        if fine not in ends:
+            ending, _ = predictor(model, parsed(fine)[0], "float32", detail=detail)
+            made, random, again = (
+                ending.batched(name, asking, args.batch)["image"]
+                for name, asking in (
+                    ("reconstruct", {"image": mine["image"]}),
+                    ("random", {"seed": seeds}),
+                    ("reconstruct", {"image": target}),
+                )
+            )
+            found = Compared(args.encoder, plain, target, again, 0.0, 0.0)
+            found.reconstructions = found.distance(made, target).value
+            found.random = found.distance(random, target).value
+            ends[fine] = found
+            print(f"{' '.join(filter(None, (run, fine)))}: KID of reconstructions "
+                  f"{found.reconstructions:.4f}, of random codes "
+                  f"{found.random:.4f}; {half} samples", flush=True)  # fmt: skip
+            show(args, run, f"reconstructions {fine}", made)
+            show(args, run, f"random codes {fine}", random)
+        asking = dict(asked)
+        if not changes.pop("style", 1):
+            asking["style"] = np.zeros((half, model.task.style.dim), np.float32)
+        predict, size = predictor(model, changes, weights, guide, detail)
+        images, codes, seconds = drawn(predict, asking, args.batch)
+        first = codes if first is None else first
+        row = {
+            "run": run,
+            "settings": text or "the run's own",
+            "ms": 1e3 * seconds,
+            "mib": size / 2**20,
+            "as_first": float((codes == first).mean()),
+            **ends[fine].row(images),
+        }
+        rows.append({k: v if isinstance(v, str) else float(v) for k, v in row.items()})
+        print(line(rows[-1]), flush=True)
+        show(args, run, text or "own", images)
+    return rows
+
+
+def show(args, run: str, name: str, images: np.ndarray) -> None:
+    """Writes the first pictures of a kind, where they were asked for."""
+    from gen_jax.common import pictures
+
+    if args.pictures:
+        file = re.sub(r"[^\w.=-]+", "_", f"{pathlib.Path(run).name} {name}".strip())
+        folder = pathlib.Path(args.pictures)
+        folder.mkdir(parents=True, exist_ok=True)
+        pictures.save(folder / f"{file}.png", pictures.grid(images[:32], columns=8))
+
+
 def measure(args) -> list[dict]:
     """A row for each run and setting."""
-    from gen_jax.evaluation.judge import features_by
-    from gen_jax.metrics import kid, prdc
     from gen_jax.parallel import compilation
     from gen_jax.runs import reader
 
     compilation.set_up()
     guide, detail = (reader.load(v) if v else None for v in (args.guide, args.detail))
-    rows = []
-    for run in args.runs:
-        model, data = opened(run)
-        both = data.read("train", 2 * args.count)
-        half = len(both["image"]) // 2 // args.batch * args.batch
-        if half < 2:
-            raise SystemExit(f"{run}: {len(both['image'])} training details; --batch is too large")
-        mine = {k: v[:half] for k, v in both.items()}
-        seeds = np.arange(half, dtype=np.uint32)
-        asked = {"tokens": mine["tokens"], "token_mask": mine["token_mask"], "seed": seeds}
-        plain, _ = predictor(model, {}, "float32")
-
-        def of(images, plain=plain, target=both["image"][half:]):
-            target, rows = (features_by(args.encoder, plain, v) for v in (target, images))
-            nearest = min(5, len(rows) - 1)
-            return kid.kernel_distance(target, rows), prdc.prdc(target, rows, nearest)
-
-        ends = {"reconstruct": {"image": mine["image"]}, "random": {"seed": seeds}}
-        limits = {}
-        first = None
-        for text in ["", *args.settings]:
-            if model.task.prior.is_causal and any(f"{k}=" in text for k in OF_MASKED):
-                continue
-            if "guide=" in text and guide.task.prior.is_causal != model.task.prior.is_causal:
-                continue
-            changes, weights = parsed(text)
-            fine = f"detail={changes['detail_steps']}" if "detail_steps" in changes else ""
-            if fine not in limits:
-                ending, _ = predictor(model, parsed(fine)[0], "float32", detail=detail)
-                made = {k: ending.batched(k, v, args.batch)["image"] for k, v in ends.items()}
-                limits[fine] = {k: of(v)[0].value for k, v in made.items()}
-                print(f"{' '.join(filter(None, (run, fine)))}: KID of reconstructions "
-                      f"{limits[fine]['reconstruct']:.4f}, of random codes "
-                      f"{limits[fine]['random']:.4f}; {half} samples", flush=True)  # fmt: skip
-            predict, size = predictor(model, changes, weights, guide, detail)
-            images, codes, seconds = drawn(predict, asked, args.batch)
-            first = codes if first is None else first
-            distance, spread = of(images)
-            row = {
-                "run": run,
-                "settings": text or "the run's own",
-                "over_reconstructions": distance.value / limits[fine]["reconstruct"],
-                "over_random": distance.value / limits[fine]["random"],
-                "ms": 1e3 * seconds,
-                "mib": size / 2**20,
-                "as_first": float((codes == first).mean()),
-                **distance.named("kid"),
-                **spread._asdict(),
-            }
-            rows.append({k: v if isinstance(v, str) else float(v) for k, v in row.items()})
-            print(line(rows[-1]), flush=True)
-    return rows
+    return [row for run in args.runs for row in rows_of(run, args, guide, detail)]
 
 
-HEAD = ("run", "settings", "KID", "/recon.", "/random", "precision", "recall", "ms", "MiB", "same")
+HEAD = (
+    "run", "settings", "KID", "/recon.", "/random", "to recon.", "precision", "recall", "ms", "MiB",
+    "same",
+)  # fmt: skip
 
 
 def line(row: dict) -> str:
-    """A row as Markdown; "same" is the share of codes as by the run's own settings."""
+    """A row as Markdown."""
     return (
         f"| {pathlib.Path(row['run']).name} | {row['settings']} | {row['kid']:.4f} | "
-        f"{row['over_reconstructions']:.2f} | {row['over_random']:.3f} | {row['precision']:.2f} | "
+        f"{row['over_reconstructions']:.2f} | {row['over_random']:.3f} | "
+        f"{row['to_reconstructions']:.4f} | {row['precision']:.2f} | "
         f"{row['recall']:.2f} | {row['ms']:.0f} | {row['mib']:.1f} | {row['as_first']:.2f} |"
     )
 
@@ -202,6 +274,7 @@ def main() -> None:
     parser.add_argument(
         "--encoder", default="", help="NAME:WEIGHTS; an untrained network's if none"
     )
+    parser.add_argument("--pictures", default="", help="folder for pictures, see above")
     parser.add_argument("--out", default="", help="JSON file")
     args = parser.parse_args()
     for text in args.settings:

@@ -132,15 +132,22 @@ def test_detail_is_trained_and_added(run, detail, tmp_path):
 def test_settings_of_sampling_are_compared(run, detail, tmp_path):
     command = [sys.executable, "-m", "benchmarks.art_sampling", f"--runs={run[0]}", "--count=4"]
     command += ["--batch=2", f"--guide={run[0]}", f"--out={tmp_path}/out.json"]
-    command += [f"--detail={detail}"]
+    command += [f"--detail={detail}", f"--pictures={tmp_path}/pictures"]
     command += ["--settings", "steps=1", "weights=int8", "guide=3", "guide=1", "detail=1"]
+    command += ["style=0"]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    own, one_step, int8, away, same, fine = json.loads((tmp_path / "out.json").read_text())["rows"]
+    own, one_step, int8, away, same, fine, plain = json.loads((tmp_path / "out.json").read_text())[
+        "rows"
+    ]
     assert own["as_first"] == 1.0 and one_step["as_first"] < 1.0
     assert int8["mib"] < 0.5 * own["mib"] and own["mib"] == one_step["mib"]
     assert away["as_first"] < same["as_first"] == fine["as_first"] == 1.0
     assert fine["mib"] > own["mib"] and fine["kid"] != own["kid"]
+    assert fine["to_reconstructions"] != own["to_reconstructions"]
+    assert plain["mib"] == own["mib"]
+    names = {path.stem.removeprefix("run_") for path in (tmp_path / "pictures").iterdir()}
+    assert names >= {"details", "reconstructions", "random_codes", "own", "style=0", "detail=1"}
     assert done.stdout.count("| weights=int8 |") == 1
 
 
