@@ -124,8 +124,12 @@ class Compared:
     plain: object  # the run's own predict functions
     target: np.ndarray  # details that gave no prompts
     of_target: np.ndarray  # their reconstructions
-    reconstructions: float  # KID to the target of the others' reconstructions
-    random: float  # of pictures of random codes
+    reconstructed: dataclasses.InitVar[np.ndarray]  # the others, that gave the prompts
+    of_random: dataclasses.InitVar[np.ndarray]  # pictures of random codes
+
+    def __post_init__(self, reconstructed, of_random):
+        self.reconstructions = self.distance(reconstructed, self.target).value
+        self.random = self.distance(of_random, self.target).value
 
     def row(self, images: np.ndarray) -> dict:
         """Distances of samples."""
@@ -192,10 +196,7 @@ def rows_of(run: str, args, guide, detail) -> list[dict]:
                     ("reconstruct", {"image": target}),
                 )
             )
-            found = Compared(args.encoder, plain, target, again, 0.0, 0.0)
-            found.reconstructions = found.distance(made, target).value
-            found.random = found.distance(random, target).value
-            ends[fine] = found
+            found = ends[fine] = Compared(args.encoder, plain, target, again, made, random)
             print(f"{' '.join(filter(None, (run, fine)))}: KID of reconstructions "
                   f"{found.reconstructions:.4f}, of random codes "
                   f"{found.random:.4f}; {half} samples", flush=True)  # fmt: skip

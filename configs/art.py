@@ -18,7 +18,7 @@ tells one after the other, and learns fastest from a masked one (`--config.init_
 never had.
 `:style` first draws what a picture is like as a whole, a few numbers that all codes are then given:
 samples come nearer to the details' colours and unrest (at 64 pixels 1.13 times the KID of their
-codes' reconstructions; at 128 1.61, and 1.77 with none), and `generate --like=PICTURE` takes a
+codes' reconstructions; at 128 1.6, and 1.8 with none), and `generate --like=PICTURE` takes a
 picture's.
 `:captions=own` keeps to the data's own captions, and asks whether samples look like pictures of
 their prompt's class. `:joint` trains the decoder along, which then hears the text, too.
