@@ -16,6 +16,7 @@ order, style of one without, a guide of another kind. "detail=4" adds what the r
 in so many steps, to reconstructions and to pictures of random codes, too: its quotients are of
 these. Several runs are compared by the same details, prompts and seeds; every run's own settings
 come first. --pictures writes the first 32 of each row, the details, reconstructions, random codes.
+Settings that were chosen by some details are judged by others: --skip leaves so many out first.
 """
 
 import argparse
@@ -167,15 +168,31 @@ def fits(text: str, task, guide) -> bool:
     return "guide_scale" not in named or guide.task.prior.is_causal == task.prior.is_causal
 
 
+def halves(rows: dict, args, run: str) -> tuple[dict, np.ndarray]:
+    """Details that give prompts, and images that all are compared with."""
+    found = len(rows["image"]) - args.skip
+    half = min(max(found, 0) // 2, args.count) // args.batch * args.batch
+    if half < 2:
+        raise SystemExit(
+            f"{run}: {len(rows['image'])} training details are too few for --skip={args.skip} and "
+            f"twice --batch={args.batch}; lower one"
+        )
+    first, second = slice(args.skip, args.skip + half), slice(args.skip + half, None)
+    return {k: v[first] for k, v in rows.items()}, rows["image"][second][:half]
+
+
+def styled(asked: dict, changes: dict, task) -> dict:
+    """What is asked, with zeros as the style where a setting is to have none."""
+    if changes.get("style", 1):
+        return asked
+    return {**asked, "style": np.zeros((len(asked["seed"]), task.style.dim), np.float32)}
+
+
 def rows_of(run: str, args, guide, detail) -> list[dict]:
     """A row for each setting of a run."""
     model, data = opened(run)
-    both = data.read("train", 2 * args.count)
-    half = len(both["image"]) // 2 // args.batch * args.batch
-    if half < 2:
-        raise SystemExit(f"{run}: {len(both['image'])} training details; --batch is too large")
-    mine = {k: v[:half] for k, v in both.items()}
-    target = both["image"][half : 2 * half]
+    mine, target = halves(data.read("train", args.skip + 2 * args.count), args, run)
+    half = len(target)
     seeds = np.arange(half, dtype=np.uint32)
     asked = {"tokens": mine["tokens"], "token_mask": mine["token_mask"], "seed": seeds}
     plain, _ = predictor(model, {}, "float32")
@@ -202,9 +219,8 @@ def rows_of(run: str, args, guide, detail) -> list[dict]:
                   f"{found.random:.4f}; {half} samples", flush=True)  # fmt: skip
             show(args, run, f"reconstructions {fine}", made)
             show(args, run, f"random codes {fine}", random)
-        asking = dict(asked)
-        if not changes.pop("style", 1):
-            asking["style"] = np.zeros((half, model.task.style.dim), np.float32)
+        asking = styled(asked, changes, model.task)
+        changes.pop("style", None)
         predict, size = predictor(model, changes, weights, guide, detail)
         images, codes, seconds = drawn(predict, asking, args.batch)
         first = codes if first is None else first
@@ -271,6 +287,7 @@ def main() -> None:
     parser.add_argument("--guide", default="", help="run of a weaker prior, for guide= in settings")
     parser.add_argument("--detail", default="", help="run of configs/detail.py, for detail=")
     parser.add_argument("--count", type=int, default=256, help="samples of each setting")
+    parser.add_argument("--skip", type=int, default=0, help="training details left out first")
     parser.add_argument("--batch", type=int, default=32, help="at once")
     parser.add_argument(
         "--encoder", default="", help="NAME:WEIGHTS; an untrained network's if none"
@@ -278,6 +295,8 @@ def main() -> None:
     parser.add_argument("--pictures", default="", help="folder for pictures, see above")
     parser.add_argument("--out", default="", help="JSON file")
     args = parser.parse_args()
+    if args.skip < 0:
+        parser.error(f"--skip={args.skip}: expected 0 or more")
     for text in args.settings:
         for key, given in (("guide", args.guide), ("detail", args.detail)):
             if FIELDS[key][0] in parsed(text)[0] and not given:

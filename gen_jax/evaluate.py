@@ -69,6 +69,16 @@ _GUIDE_SCALE = flags.DEFINE_float("guide_scale", 2.0, "How far from --guide, 1 f
 _DETAIL = flags.DEFINE_string(
     "detail", None, "With --run, of art: a run of configs/detail.py that draws what is blurred."
 )
+_GUIDANCE = flags.DEFINE_float(
+    "guidance", None, "With --run: how far from no text, 1 for none; the run's own by default."
+)
+_STEPS = flags.DEFINE_integer(
+    "steps", None, "With --run: sampling steps; the run's own by default."
+)
+_TEMPERATURE = flags.DEFINE_float(
+    "temperature", None, "With --run, of art: of codes drawn; the run's own by default."
+)
+_SAMPLING = (_GUIDANCE, _STEPS, _TEMPERATURE)
 _OUT = flags.DEFINE_string("out", None, "JSON file to write.")
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of what is sampled.")
@@ -90,11 +100,9 @@ def main(_) -> None:
         raise UserError("--real and --fake belong together: name both folders")
     if _SIZE.value is not None and _SIZE.value < 16:
         raise UserError(f"--size={_SIZE.value}: expected at least 16 pixels")
-    for flag in (_GUIDE, _DETAIL):
-        if flag.value and not _RUN.value:
-            raise UserError(
-                f"--{flag.name} goes with --run: name a run of configs/art.py, or leave it out"
-            )
+    for flag in (_GUIDE, _DETAIL, *_SAMPLING):
+        if flag.present and not _RUN.value:
+            raise UserError(f"--{flag.name} goes with --run: name a run, or leave it out")
     if _GUIDE_SCALE.present and not _GUIDE.value:
         raise UserError("--guide_scale goes with --guide: name a run, or leave it out")
     if _ENCODER.value and not _METRICS.value:
@@ -131,7 +139,9 @@ def _write(value: Any) -> None:
 def _evaluate_restorer() -> None:
     if not (_IMAGES.value and _RESTORER.value):
         raise UserError("--benchmark needs --images=FOLDER_OR_ZIP[:PREFIX] and --restorer=NAME")
-    for flag in (_METRICS, _SIZE, _COUNT, _STEP, _SEED, _GUIDE, _GUIDE_SCALE, _DETAIL):
+    for flag in (
+        _METRICS, _SIZE, _COUNT, _STEP, _SEED, _GUIDE, _GUIDE_SCALE, _DETAIL, *_SAMPLING
+    ):  # fmt: skip
         if flag.present:
             raise UserError(f"--{flag.name} does not go with --benchmark: leave it out")
     from gen_jax.parallel import compilation
@@ -172,6 +182,7 @@ def _evaluate_run() -> tuple[dict[str, float], dict[str, str]]:
     from gen_jax.parallel.mesh import make_mesh
     from gen_jax.pipelines.autoguidance import guided_by
     from gen_jax.pipelines.detail import with_detail
+    from gen_jax.pipelines.resampled import resampled
     from gen_jax.runs import data as run_data
     from gen_jax.runs import reader, text_tower
 
@@ -181,6 +192,7 @@ def _evaluate_run() -> tuple[dict[str, float], dict[str, str]]:
         model = guided_by(model, reader.load(_GUIDE.value), _GUIDE_SCALE.value)
     if _DETAIL.value:
         model = with_detail(model, reader.load(_DETAIL.value))
+    model = resampled(model, *(flag.value for flag in _SAMPLING))
     config = model.config
     named = config.get("evaluators", {})
     named = named.to_dict() if named else {}

@@ -93,6 +93,10 @@ def test_a_run_is_measured_with_a_guide(run, tmp_path):
     own = json.loads((run[0] / "report.json").read_text())
     words = [k for k in own if k.startswith("art/adjective_")]
     assert words and any(guided[k] != own[k] for k in words)
+    steps = call("evaluate", *flags[:1], "--steps=1", "--guidance=5", f"--out={tmp_path}/1.json")
+    assert steps.returncode == 0, steps.stderr[-2000:]
+    once = json.loads((tmp_path / "1.json").read_text())
+    assert once.keys() == own.keys() and any(once[k] != own[k] for k in words)
 
 
 @pytest.fixture(scope="module")

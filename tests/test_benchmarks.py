@@ -7,7 +7,14 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import face_objectives, restore, restore_ablations, sampling, train_step
+from benchmarks import (
+    art_sampling,
+    face_objectives,
+    restore,
+    restore_ablations,
+    sampling,
+    train_step,
+)
 from benchmarks import faces as face_speed
 from benchmarks import vqvae as vqvae_speed
 from gen_jax.models import presets
@@ -146,6 +153,27 @@ def test_who_takes_too_long_is_named(call, capsys):
     with pytest.raises(SystemExit):
         call(sampling, "--timeout=0.1")
     assert "gen_jax: not measured (no answer in 0.1 s)" in capsys.readouterr().out
+
+
+def test_samples_are_judged_by_other_details_than_those_skipped():
+    args = argparse.Namespace(skip=3, count=4, batch=2)
+    rows = {"image": np.arange(12), "tokens": np.arange(12)}
+    mine, target = art_sampling.halves(rows, args, "run")
+    np.testing.assert_array_equal(mine["tokens"], [3, 4, 5, 6])
+    np.testing.assert_array_equal(target, [7, 8, 9, 10])
+    mine, target = art_sampling.halves({"image": np.arange(8)}, args, "run")
+    assert mine["image"].tolist() == [3, 4] and target.tolist() == [5, 6]
+    with pytest.raises(SystemExit, match="4 training details are too few for --skip=3"):
+        art_sampling.halves({"image": np.arange(4)}, args, "run")
+
+
+def test_no_style_is_zeros_for_each_sample():
+    task = argparse.Namespace(style=argparse.Namespace(dim=5))
+    asked = {"seed": np.arange(3)}
+    given = art_sampling.styled(asked, {"style": 0}, task)
+    np.testing.assert_array_equal(given["style"], np.zeros((3, 5)))
+    assert "style" not in art_sampling.styled(asked, {"style": 1}, task)
+    assert "style" not in art_sampling.styled(asked, {}, argparse.Namespace(style=None))
 
 
 def test_there_is_no_autoencoder_for_the_small_sizes(call, capsys):

@@ -169,6 +169,11 @@ def test_evaluate_a_restorer(tmp_path):
             ("--real=a", "--fake=b", "--detail=c", "--out=o.json"),
             "--detail goes with --run",
         ),
+        (
+            "evaluate",
+            ("--real=a", "--fake=b", "--steps=4", "--out=o.json"),
+            "--steps goes with --run",
+        ),
         ("evaluate", ("--run=x", "--guide_scale=3", "--out=o.json"), "goes with --guide"),
         (
             "evaluate",

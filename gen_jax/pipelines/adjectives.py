@@ -1,6 +1,5 @@
 """From adjectives to pictures with a trained prior over codes."""
 
-import dataclasses
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from gen_jax.data import art_words, images, transforms
 from gen_jax.data.tokenizer import Tokenizer
 from gen_jax.models import weight_storage
 from gen_jax.pipelines.parts import in_parts
+from gen_jax.pipelines.resampled import resampled
 from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
 
@@ -40,21 +40,7 @@ class AdjectivesToImages:
         temperature: float | None = None,
         weights: str = "float32",
     ):
-        if guidance is not None and not 0.0 <= guidance <= 20.0:
-            raise UserError(f"--guidance={guidance}: expected 0 to 20, 1 for none")
-        if temperature is not None and not 0.0 <= temperature <= 10.0:
-            raise UserError(f"--temperature={temperature}: expected 0 to 10")
-        if steps is not None and model.task.prior.is_causal:
-            raise UserError(
-                f"--steps={steps}: {model.path} draws one code after the other; leave it out"
-            )
-        if steps is not None and steps < 1:
-            raise UserError(f"--steps={steps}: expected at least 1")
-        changes = {
-            "guidance_scale": guidance, "num_inference_steps": steps, "temperature": temperature
-        }  # fmt: skip
-        changes = {k: v for k, v in changes.items() if v is not None}
-        self.task = dataclasses.replace(model.task, **changes)
+        self.task = resampled(model, guidance, steps, temperature).task
         self._tokenizer = Tokenizer.load(model.path / layout.TOKENIZER)
         self.weights = weights
         self._frozen = weight_storage.stored(dict(model.frozen), weights)
