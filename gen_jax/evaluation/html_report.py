@@ -33,7 +33,8 @@ def write(
     Args:
       path: of the HTML file.
       title: of the page.
-      metrics: "STAGE/NAME" or "STAGE/NAME/PART" -> number; those with parts get a table of them.
+      metrics: "STAGE/NAME" or "STAGE/NAME/PART" -> number; those with parts get a table of them,
+        one for all that have the same.
       pictures: PNG files, shown by name.
       warnings: what a reader must know first; the first line after the title.
       notes: metric -> what to bear in mind with it.
@@ -47,14 +48,21 @@ def write(
     ]
     if facts:
         lines.append(_table([(k, html.escape(v)) for k, v in facts.items()], number=False))
-    groups: dict[str, list[tuple[str, str]]] = {}
+    groups: dict[str, dict[str, str]] = {}
     for name, value in sorted(metrics.items()):
         head, part = _split(name)
         note = f" <small>{html.escape(notes[name])}</small>" if notes and name in notes else ""
-        groups.setdefault(head, []).append((part, f"{value:.4f}{note}"))
-    for head, rows in sorted(groups.items(), key=lambda g: (bool(g[0]), g[0])):
-        lines.append(f"<h2>{html.escape(head) if head else 'Measured'}</h2>")
-        lines.append(_table(rows, number=True))
+        groups.setdefault(head, {})[part] = f"{value:.4f}{note}"
+    if "" in groups:
+        lines.append("<h2>Measured</h2>")
+        lines.append(_table(list(groups.pop("").items()), number=True))
+    alike: dict[tuple[str, ...], list[str]] = {}  # groups of the same parts share a table
+    for head in sorted(groups):
+        alike.setdefault(tuple(groups[head]), []).append(head)
+    for parts, heads in alike.items():
+        lines.append(f"<h2>{html.escape(', '.join(heads))}</h2>")
+        rows = [(part, *(groups[head][part] for head in heads)) for part in parts]
+        lines.append(_table(rows, number=True, heads=heads if len(heads) > 1 else ()))
     if pictures:
         lines.append("<h2>Pictures</h2>")
     for picture in pictures:
@@ -72,7 +80,11 @@ def _split(name: str) -> tuple[str, str]:
     return ("/".join(parts[:-1]), parts[-1]) if len(parts) > 2 else ("", name)
 
 
-def _table(rows: Sequence[tuple[str, str]], number: bool) -> str:
+def _table(rows: Sequence[Sequence[str]], number: bool, heads: Sequence[str] = ()) -> str:
     kind = " class=number" if number else ""
-    body = "".join(f"<tr><td>{html.escape(k)}<td{kind}>{v}" for k, v in rows)
-    return f"<table>{body}</table>"
+    top = f"<tr><th>{''.join(f'<th>{html.escape(head)}' for head in heads)}" if heads else ""
+    body = "".join(
+        f"<tr><td>{html.escape(name)}{''.join(f'<td{kind}>{v}' for v in values)}"
+        for name, *values in rows
+    )
+    return f"<table>{top}{body}</table>"

@@ -379,6 +379,21 @@ def test_the_report_says_warnings_first_and_needs_no_other_file(tmp_path):
     assert 'src="a.png' not in body and "http" not in body
 
 
+def test_numbers_of_the_same_parts_stand_side_by_side(tmp_path):
+    values = {"dark": 0.1, "bright": 0.2}
+    metrics = {
+        f"art/{name}/{part}": v for name in ("heard", "probed") for part, v in values.items()
+    }
+    metrics |= {"art/kid": 0.3, "art/probed/dark": 0.7, "art/wording/long": 0.9}
+    html_report.write(tmp_path / "r.html", "art", metrics, [])
+    text = (tmp_path / "r.html").read_text()
+    tables = [re.findall(r"<t[dh][^>]*>([^<]*)", part) for part in text.split("<table>")[1:]]
+    assert tables[0] == ["art/kid", "0.3000"]
+    both = ["", "art/heard", "art/probed", "bright", "0.2000", "0.2000", "dark", "0.1000", "0.7000"]
+    assert tables[1:] == [both, ["long", "0.9000"]]
+    assert "<h2>art/heard, art/probed</h2>" in text
+
+
 class Words(Known):
     """A text is its beginning, a token a word or comma, and its end."""
 
