@@ -177,13 +177,14 @@ def halves(rows: dict, args, run: str) -> tuple[dict, np.ndarray]:
             f"{run}: {len(rows['image'])} training details are too few for --skip={args.skip} and "
             f"twice --batch={args.batch}; lower one"
         )
-    first, second = slice(args.skip, args.skip + half), slice(args.skip + half, None)
-    return {k: v[first] for k, v in rows.items()}, rows["image"][second][:half]
+    middle = args.skip + half
+    mine = {k: v[args.skip : middle] for k, v in rows.items()}
+    return mine, rows["image"][middle : middle + half]
 
 
-def styled(asked: dict, changes: dict, task) -> dict:
-    """What is asked, with zeros as the style where a setting is to have none."""
-    if changes.get("style", 1):
+def styled(asked: dict, style: int, task) -> dict:
+    """What is asked, with zeros as the style where it is to have none."""
+    if style:
         return asked
     return {**asked, "style": np.zeros((len(asked["seed"]), task.style.dim), np.float32)}
 
@@ -219,8 +220,7 @@ def rows_of(run: str, args, guide, detail) -> list[dict]:
                   f"{found.random:.4f}; {half} samples", flush=True)  # fmt: skip
             show(args, run, f"reconstructions {fine}", made)
             show(args, run, f"random codes {fine}", random)
-        asking = styled(asked, changes, model.task)
-        changes.pop("style", None)
+        asking = styled(asked, changes.pop("style", 1), model.task)
         predict, size = predictor(model, changes, weights, guide, detail)
         images, codes, seconds = drawn(predict, asking, args.batch)
         first = codes if first is None else first

@@ -192,7 +192,7 @@ def _evaluate_run() -> tuple[dict[str, float], dict[str, str]]:
         model = guided_by(model, reader.load(_GUIDE.value), _GUIDE_SCALE.value)
     if _DETAIL.value:
         model = with_detail(model, reader.load(_DETAIL.value))
-    model = resampled(model, *(flag.value for flag in _SAMPLING))
+    model = resampled(model, **{flag.name: flag.value for flag in _SAMPLING})
     config = model.config
     named = config.get("evaluators", {})
     named = named.to_dict() if named else {}

@@ -170,10 +170,9 @@ def test_samples_are_judged_by_other_details_than_those_skipped():
 def test_no_style_is_zeros_for_each_sample():
     task = argparse.Namespace(style=argparse.Namespace(dim=5))
     asked = {"seed": np.arange(3)}
-    given = art_sampling.styled(asked, {"style": 0}, task)
+    given = art_sampling.styled(asked, 0, task)
     np.testing.assert_array_equal(given["style"], np.zeros((3, 5)))
-    assert "style" not in art_sampling.styled(asked, {"style": 1}, task)
-    assert "style" not in art_sampling.styled(asked, {}, argparse.Namespace(style=None))
+    assert "style" not in art_sampling.styled(asked, 1, argparse.Namespace(style=None))
 
 
 def test_there_is_no_autoencoder_for_the_small_sizes(call, capsys):

@@ -34,16 +34,19 @@ def resampled(
         )
     if steps is not None and steps < 1:
         raise UserError(f"--steps={steps}: expected at least 1")
-    flags = {
-        "guidance_scale": ("guidance", guidance),
-        "num_inference_steps": ("steps", steps),
+    fields = {
+        "guidance": ("guidance_scale", guidance),
+        "steps": ("num_inference_steps", steps),
         "temperature": ("temperature", temperature),
     }
-    changes = {name: value for name, (_, value) in flags.items() if value is not None}
-    has = {field.name for field in dataclasses.fields(model.task)}
-    for name in changes.keys() - has:
-        raise UserError(
-            f"--{flags[name][0]}: {model.path} is a run of {model.config.task.name}, which has no "
-            "such setting; leave it out"
-        )
+    changes = {}
+    for flag, (name, value) in fields.items():
+        if value is None:
+            continue
+        if not hasattr(model.task, name):
+            raise UserError(
+                f"--{flag}: {model.path} is a run of {model.config.task.name}, which has no such "
+                "setting; leave it out"
+            )
+        changes[name] = value
     return dataclasses.replace(model, task=dataclasses.replace(model.task, **changes))
