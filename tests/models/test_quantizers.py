@@ -54,6 +54,24 @@ def test_k_means_finds_clusters():
     np.testing.assert_array_equal(best[1], [50] * 4)
 
 
+def test_k_means_on_eight_devices_is_that_on_one():
+    """Lloyd's iterations in float64 show that no latent is near a tie, on any CPU."""
+    z, key = draw(3, 128, 4), jax.random.key(0)
+    centers = z[np.asarray(jax.random.permutation(key, len(z)))[:8]].astype(np.float64)
+    for _ in range(10):
+        distance = ((z[:, None].astype(np.float64) - centers[None]) ** 2).sum(-1)
+        first, second = np.sort(distance, -1)[:, :2].T
+        assert (second - first).min() > 1e-4
+        nearest = distance.argmin(-1)
+        centers = np.stack([z[nearest == k].astype(np.float64).mean(0) for k in range(8)])
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    split = jax.device_put(z, jax.NamedSharding(mesh, jax.P("data")))
+    start = jax.jit(k_means, static_argnums=1)
+    for got, counts in (start(jnp.asarray(z), 8, key), start(split, 8, key)):
+        np.testing.assert_allclose(got, centers, atol=1e-5)
+        np.testing.assert_array_equal(counts, np.bincount(nearest, minlength=8))
+
+
 def test_more_codes_than_latents_start_finite():
     found, counts = k_means(jnp.asarray(draw(0, 5, 3)), 12, jax.random.key(0))
     assert np.isfinite(found).all() and counts.sum() == 5

@@ -35,15 +35,29 @@ def batch(step):
     return {"image": colours[low].repeat(4, 1).repeat(4, 2)}
 
 
-@functools.cache
-def trained(devices, steps, task):
+def stepper(devices, task):
+    """Returns the mesh of the first `devices`, the state's shardings there, and the train step."""
     mesh = make_mesh({"fsdp": devices}, jax.devices()[:devices])
     optimizers = {
         "model": optim.make_optimizer({"learning_rate": 1e-3, "schedule": "constant"}, 10)
     }
-    state = state_lib.create_state(task, optimizers, (), mesh, ((".*", "fsdp"),), seed=0)
-    step = jax.jit(make_train_step(task, optimizers))
-    metrics = []
+    state = state_lib.abstract_state(task, optimizers, (), mesh, ((".*", "fsdp"),))
+    where = jax.tree.map(lambda x: x.sharding, state)
+    return mesh, where, jax.jit(make_train_step(task, optimizers))
+
+
+@functools.cache
+def start(task):
+    """Returns the state of step 0, on one device."""
+    mesh = make_mesh({"fsdp": 1}, jax.devices()[:1])
+    optimizers = {"model": optim.make_optimizer({"learning_rate": 1e-3}, 10)}
+    return state_lib.create_state(task, optimizers, (), mesh, ((".*", "fsdp"),), seed=0)
+
+
+@functools.cache
+def trained(steps, task):
+    mesh, _, step = stepper(1, task)
+    state, metrics = start(task), []
     for i in range(steps):
         rows = jax.device_put(batch(i), sharding.batch_sharding(mesh))
         state, m = step(state, rows, {}, rngs.root_key(0))
@@ -51,24 +65,61 @@ def trained(devices, steps, task):
     return jax.device_get(state), metrics
 
 
+def least_margin(task, state, rows):
+    """Returns how close a batch comes to a tie between two codes, relative to the latents' square.
+
+    Computed in float64, level by level.
+    """
+    x = jnp.asarray(rows["image"], jnp.float32) / 127.5 - 1
+    encode = functools.partial(task.autoencoder.apply, method="encode")
+    z = np.asarray(jax.jit(encode)({"params": state.params["model"]}, x), np.float64)
+    residual = z.reshape(-1, z.shape[-1])
+    if task.quantizer.cosine:
+        residual = residual / np.linalg.norm(residual, axis=-1, keepdims=True)
+    margins = []
+    for codes in np.asarray(state.extra["codebook"]["codes"], np.float64):
+        distance = ((residual[:, None] - codes[None]) ** 2).sum(-1)
+        first, second = np.sort(distance, -1)[:, :2].T
+        margins.append((second - first).min() / (residual**2).sum(-1).mean())
+        residual = residual - codes[distance.argmin(-1)]
+    return min(margins)
+
+
 @pytest.mark.parametrize("arg", ["debug", "debug,quantizer=residual"])
-def test_the_codebook_of_eight_devices_is_that_of_one(arg):
+def test_a_step_on_eight_devices_is_that_on_one(arg):
+    """From one state, wherever no latent is as near to a second code.
+
+    Two whole runs agree until the first tie only: gradients that are summed in another order move
+    latents by their last bit, and the nearest code is a hard choice (CPUs differ in which step).
+    """
     task = made(arg, restart_below=0.6, decay=0.8)
-    one, m1 = trained(1, 50, task)
-    eight, m8 = trained(8, 50, task)
-    assert sum(m["model/restarted"] for m in m1) > 5, "nothing was restarted"
-    assert [m["model/restarted"] for m in m1] == [m["model/restarted"] for m in m8]
-    for a, b in zip(jax.tree.leaves(one.extra), jax.tree.leaves(eight.extra)):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1.0, np.abs(a).max()))
-    for a, b in zip(m1, m8):
-        np.testing.assert_allclose(a["model/loss"], b["model/loss"], rtol=1e-5)
+    (one, _, step_one), (eight, where, step_eight) = stepper(1, task), stepper(8, task)
+    state = start(task)
+    compared, restarted = 0, 0
+    for i in range(24):
+        before, rows = jax.device_get(state), batch(i)
+        on_one = jax.device_put(rows, sharding.batch_sharding(one))
+        state, m1 = step_one(state, on_one, {}, rngs.root_key(0))
+        # The codebook of step 0 comes from k-means, whose own test is in test_quantizers.py.
+        if i == 0 or least_margin(task, before, rows) < 1e-5:
+            continue
+        on_eight = jax.device_put(rows, sharding.batch_sharding(eight))
+        got, m8 = step_eight(jax.device_put(before, where), on_eight, {}, rngs.root_key(0))
+        assert float(m1["model/restarted"]) == float(m8["model/restarted"])
+        np.testing.assert_allclose(float(m1["model/loss"]), float(m8["model/loss"]), rtol=1e-5)
+        for a, b in zip(jax.tree.leaves(state.extra), jax.tree.leaves(got.extra)):
+            a, b = np.asarray(a), np.asarray(b)
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * max(1.0, np.abs(a).max()))
+        compared, restarted = compared + 1, restarted + float(m1["model/restarted"])
+    assert compared >= 15, "nearly every step has a tie"
+    assert restarted > 2, "nothing was restarted"
 
 
 @pytest.mark.parametrize(
     "arg", ["debug", "debug,quantizer=residual", "debug,quantizer=fsq,codes=256"]
 )
 def test_it_learns_a_small_world(arg):
-    _, metrics = trained(1, 120, made(arg))
+    _, metrics = trained(120, made(arg))
     assert metrics[-1]["model/psnr"] > metrics[0]["model/psnr"] + 3.0
     assert metrics[-1]["model/perplexity"] > 3.0
     assert all(m["nonfinite"] == 0 for m in metrics)
@@ -76,7 +127,7 @@ def test_it_learns_a_small_world(arg):
 
 def test_predictions_go_through_codes_alone():
     task = made()
-    state, _ = trained(1, 2, task)
+    state, _ = trained(2, task)
     variables = jax.tree.map(jnp.asarray, {"params": state.params, "extra": state.extra})
     fns, rows = task.predict_fns(), {"image": jnp.asarray(batch(0)["image"])}
     whole = fns["reconstruct"](variables, rows, {}, {})
@@ -153,7 +204,7 @@ def test_the_perceptual_term_sees_a_window_that_moves():
 
 def test_the_decoder_alone_is_trained_on():
     """From a trained run, codebook and all: afterwards codes are the same and pictures nearer."""
-    before, _ = trained(1, 50, made())
+    before, _ = trained(50, made())
     config = vqvae.get_config("debug,decoder_of=runs/a").unlock()
     assert config.init_from == "runs/a"
     config.task.perceptual_weight = 0.0
@@ -182,7 +233,7 @@ def test_the_decoder_alone_is_trained_on():
 
 
 def test_another_number_of_codes_begins_a_codebook_of_its_own():
-    before, _ = trained(1, 2, made())
+    before, _ = trained(2, made())
     task = made(num_codes=16)
     optimizers = {"model": optim.make_optimizer({"learning_rate": 1e-3}, 10)}
     mesh = make_mesh({"fsdp": 1}, jax.devices()[:1])

@@ -18,8 +18,11 @@ class VectorQuantizer:
     """Nearest codes (arXiv 1711.00937), each the moving average of what chose it (appendix A.1).
 
     The codebook starts as the centres of the first batch, and a code that hardly anything chooses
-    any more begins anew at a latent of the batch (arXiv 2005.00341, section 3.1). All sums are of
-    the whole batch, over however many devices it lies.
+    any more starts again at a latent of the batch (arXiv:2005.00341, section 3.1).
+
+    Statistics are summed over the whole batch, on any number of devices. A train step on one
+    device and on eight agrees to rounding unless a latent is equally near to two codes: the
+    choice is hard, so two whole runs agree until the first such tie.
 
     Attributes:
       num_codes: in the codebook.
