@@ -131,7 +131,7 @@ def _write(value: Any) -> None:
     from gen_jax.runs import layout
 
     path = pathlib.Path(_OUT.value)
-    layout.make(path.absolute().parent)
+    layout.make(path.absolute().parent, "--out")
     layout.write_json(path, value)
     print(f"wrote {path}")
 

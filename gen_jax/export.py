@@ -41,7 +41,7 @@ def main(_) -> None:
     out = pathlib.Path(_OUT.value)
     if out.exists() and any(out.iterdir()):
         raise UserError(f"--out={out}: is not empty; name a new folder")
-    out = layout.make(out)
+    out = layout.make(out, "--out")
     if _FORMAT.value == "safetensors":
         export.to_safetensors(model, out, _DTYPE.value)
     elif _FORMAT.value == "huggingface":

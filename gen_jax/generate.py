@@ -266,7 +266,7 @@ def _write(model, ends, images, prompts, seeds, settings) -> None:
     from gen_jax.common import files, pictures
     from gen_jax.runs import layout, manifest
 
-    out = layout.make(_OUT.value)
+    out = layout.make(_OUT.value, "--out")
     facts = {
         "run": str(model.path),
         "checkpoint_step": model.step,

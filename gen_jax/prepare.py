@@ -187,7 +187,7 @@ def _preview() -> None:
     if not shown:
         raise UserError(f"--source={_SOURCE.value}: none of its images can be read")
     path = pathlib.Path(_PREVIEW.value)
-    layout.make(path.absolute().parent)
+    layout.make(path.absolute().parent, "--preview")
     pictures.save(path, preview.sheet(shown, _SEED.value))
     print(f"look at {_PREVIEW.value}")
 

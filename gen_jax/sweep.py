@@ -85,7 +85,7 @@ def _plan(config, metric: str):
     points = None if _STUDY.value else sum(1 for _ in search_space.grid(space))
     if points is None and _TRIALS.value is None:
         raise UserError("--trials is missing: say how many trials the study may have")
-    out = layout.make(_OUT.value)
+    out = layout.make(_OUT.value, "--out")
     if not kept.exists():
         kept.write_text(source.read_text())
     return Plan(

@@ -21,20 +21,27 @@ WEIGHTS = "model.safetensors"
 DONE = "done.json"
 
 
-def make(workdir: str | os.PathLike) -> pathlib.Path:
-    """Creates the run directory and shows that it can be written to.
+def make(folder: str | os.PathLike, flag: str = "--workdir") -> pathlib.Path:
+    """Creates a folder for results and checks that files can be written to it.
+
+    Args:
+      folder: Path of the run directory or output folder. Its parents are created as well.
+      flag: Name of the command-line flag that the path came from, for the error message.
+
+    Returns:
+      The absolute path.
 
     Raises:
-      UserError: it cannot be made or written.
+      UserError: The folder cannot be created or written to.
     """
-    path = pathlib.Path(workdir).absolute()
+    path = pathlib.Path(folder).absolute()
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
         raise UserError(
-            f"--workdir={workdir}: cannot write there ({error.strerror}); "
+            f"{flag}={folder}: cannot write there ({error.strerror}); "
             "name a folder that you may write to"
         ) from error
     return path
