@@ -141,6 +141,17 @@ def test_luma_is_rounded_and_the_border_cut():
     )
 
 
+def test_super_resolution_is_compared_without_a_border_as_wide_as_the_scale(archive):
+    found = run.run("sr", f"{archive}:rgb", "bicubic", given=Given(scale=3))
+    for index, row in enumerate(found["rows"]):
+        original = picture(index, 3)[:24, :18]
+        enlarged = imresize(imresize(original, 1 / 3), 3)
+        y = [bt601_luma(np.float32(v[None] / 255)) for v in (enlarged, original)]
+        y = [np.round(np.asarray(v)[0, 3:-3, 3:-3] * 255) for v in y]
+        want = 10 * np.log10(255**2 / np.mean((y[0] - y[1]) ** 2))
+        assert row["psnr"] == pytest.approx(want, abs=0.02)
+
+
 def test_identity_is_the_degraded_picture_and_rows_are_all_there(archive):
     seen = []
     found = run.run(

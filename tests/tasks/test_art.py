@@ -69,6 +69,15 @@ def test_the_loss_is_of_hidden_codes_alone():
     assert 0 < hidden.sum() < hidden.size
 
 
+def test_texts_are_dropped_at_the_rate_of_the_recipe():
+    task, _, _, batch = made()
+    many = {k: batch[k][1:2].repeat(4096, 0) for k in ("tokens", "token_mask")}
+    left = jax.jit(task._with_dropped_text)(many, rngs(task))
+    dropped = np.asarray((left["tokens"] != many["tokens"]).any(1))
+    assert 0.08 < dropped.mean() < 0.12  # a tenth; its standard deviation is 0.5%
+    assert (left["token_mask"].sum(1) == np.where(dropped, 2, 5)).all()
+
+
 def test_an_ordered_prior_counts_every_code():
     task, params, frozen, batch = made("debug,prior=ordered")
     _, counted = task._logits(

@@ -347,12 +347,15 @@ def test_real_faces_attract_what_was_asked_to_be_like_them():
 def test_a_dropped_sentence_is_empty_and_asks_for_nothing():
     task, *_, batch = hearing("objective=drifting")
     for share in (0.0, 1.0):
-        left = dataclasses.replace(task, drop_text=share)._with_dropped_text(batch, keys(task))
+        changed = dataclasses.replace(task, drop_text=share)
+        left = changed._scene(batch, {}, {}, keys(task), {}).batch  # what losses see
         if share:
             assert (left["asked"] == -1).all() and (left["token_mask"].sum(1) == 2).all()
         else:
             assert all((left[k] == batch[k]).all() for k in ("asked", "tokens", "token_mask"))
         assert (left["facts"] == batch["facts"]).all()
+    many = {k: v[:1].repeat(4096, 0) for k, v in batch.items()}
+    assert 0.08 < (task._with_dropped_text(many, keys(task))["asked"] == -1).all(1).mean() < 0.12
 
 
 def test_a_bank_keeps_what_is_known_of_its_images():

@@ -8,7 +8,10 @@ import pytest
 from configs import restore, restore_text
 from gen_jax.common.errors import UserError
 from gen_jax.data.degradations import PARAMETERS
+from gen_jax.data.degradations.base import SCALES
 from gen_jax.losses.frequency import frequency_l1
+from gen_jax.models.degradation_estimator import DegradationEstimator
+from gen_jax.models.swin_unet import SwinUNet
 from gen_jax.tasks import build_task
 from gen_jax.tasks.restore import degradation_of, severity
 from tests.tasks.test_contract import filled
@@ -156,6 +159,45 @@ def test_estimates_are_learnt_and_told_and_the_gate_is_led_to_the_severity():
     assert any(float(jnp.abs(x).max()) > 0 for x in jax.tree.leaves(slope["network"]))
     out = task._restore({"params": params}, data, {}, {})
     assert out["gate"].shape == (4,) and out["gates"].shape == (4, 3)
+
+
+def test_the_worse_the_picture_the_wider_the_gate():
+    class Gated(SwinUNet):
+        """Gives images back as they came, with the gates that its parameters hold."""
+
+        def apply(self, variables, x, told):
+            return x, variables["params"]["gates"]
+
+    class Silent(DegradationEstimator):
+        """Estimates nothing."""
+
+        def apply(self, variables, x):
+            return jnp.zeros((len(x), len(PARAMETERS)))
+
+    task = dataclasses.replace(
+        text_task(),
+        network=Gated(),
+        estimator=Silent(outputs=len(PARAMETERS)),
+        text_encoder=None,
+        gate_weight=1.0,
+    )
+    data = batch(task, 2)
+    # Root mean square errors of 2.5 and 30 in 8-bit units: severities of 0.2 and 0.75.
+    error = jnp.asarray([2.5, 30.0]) / SCALES["error"]
+    data["degradation"] = jnp.zeros_like(data["degradation"]).at[:, -1].set(error)
+    assert PARAMETERS[-1] == "error"
+    keys = {n: jax.random.key(0) for n in task.rng_streams}
+
+    def loss(gates):
+        params = {"network": {"gates": gates}, "estimator": {}}
+        value, (metrics, _) = task._loss(params, None, {}, data, keys, {})
+        return value, metrics["model/gate"]
+
+    half = jnp.full((2, 1), 0.5)
+    (_, gate), slope = jax.value_and_grad(loss, has_aux=True)(half)
+    np.testing.assert_allclose(gate, (0.3**2 + 0.25**2) / 2, rtol=1e-5)
+    np.testing.assert_allclose(slope[:, 0], [0.3, -0.25], rtol=1e-5)  # closes one, opens the other
+    np.testing.assert_allclose(loss(jnp.asarray([[0.2], [0.75]]))[1], 0.0, atol=1e-12)
 
 
 def test_told_share_decides_who_hears_the_truth():

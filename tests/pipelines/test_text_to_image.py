@@ -1,0 +1,68 @@
+"""Text to image with networks that are formulas: guidance and the negative prompt by hand."""
+
+import ml_collections
+import numpy as np
+import pytest
+
+from gen_jax.data.tokenizer import train_tokenizer
+from gen_jax.diffusion.schedules import make_process
+from gen_jax.pipelines.generation import Request, TextToImage
+from gen_jax.runs import layout
+from gen_jax.runs.reader import TrainedModel
+from tests.tasks.plain_ldm import FROZEN, PARAMS, Blend, plain
+
+PROMPTS, SEEDS = ["red", "green", "red"], [3, 4, 5]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    train_tokenizer(["red", "green", "blue"], 300).save(folder / layout.TOKENIZER)
+    return TrainedModel(
+        path=folder,
+        config=ml_collections.ConfigDict({"task": {"name": "ldm"}}),
+        task=plain(unet=Blend(), process=make_process("flow", "flow"), guidance_scale=2.0),
+        variables={"params": {"model": PARAMS}, "extra": {}},
+        frozen=FROZEN,
+        step=1,
+        digest="",
+    )
+
+
+def by_hand(pipeline, scale, negative=""):
+    """One step of flow from noise to image under classifier-free guidance (arXiv:2207.12598)."""
+
+    def output(texts):
+        found = pipeline._tokenizer.encode(texts, 8)
+        words = (found.ids * found.mask).sum(1)[:, None, None, None]
+        return np.sin(0.1 * words + x_T) + 1e-3 * 1000
+
+    x_T = pipeline.noise(SEEDS)
+    cond, uncond = output(PROMPTS), output([negative] * len(PROMPTS))
+    x_0 = x_T - (uncond + scale * (cond - uncond))
+    return 127.5 * (np.tanh(x_0[..., :3] / 4) + 1)
+
+
+def test_guidance_and_the_negative_prompt_are_the_formula(model):
+    cases = [(None, 2.0, ""), (1.0, 1.0, ""), (4.0, 4.0, ""), (4.0, 4.0, "blue")]
+    images = []
+    for given, scale, negative in cases:
+        pipeline = TextToImage(model, sampler="ddim", num_inference_steps=1, guidance_scale=given)
+        images.append(pipeline(Request(PROMPTS, SEEDS, negative=negative), batch_size=2))
+        want = by_hand(pipeline, scale, negative)
+        assert np.abs(images[-1] - want).max() <= 0.51, (scale, negative)
+    for i, first in enumerate(images):
+        for second in images[i + 1 :]:
+            assert np.abs(np.int32(first) - second).max((1, 2, 3)).min() > 5
+
+
+def test_a_guidance_interval_bounds_the_times_that_are_guided(model):
+    rows = [
+        TextToImage(model, sampler="ddim", num_inference_steps=1, guidance_interval=interval)(
+            Request(PROMPTS, SEEDS)
+        )
+        for interval in ((0.0, 1.0), (0.0, 0.5))
+    ]
+    pipeline = TextToImage(model, num_inference_steps=1)
+    for have, scale in zip(rows, (2.0, 1.0)):  # the one step is at time 1
+        assert np.abs(have - by_hand(pipeline, scale)).max() <= 0.51
