@@ -2,8 +2,9 @@
 
     python -m benchmarks.guidance --run=runs/ldm --out=guidance.json --plot=guidance.png
 
-Runs the run's own adherence evaluator (`shapes_accuracy` or `prompt_accuracy`) once a scale, each
-with its control under shuffled prompts, prints a table, and writes the numbers and a plot.
+Runs the run's own adherence evaluator (`shapes_accuracy` or `prompt_accuracy`) once per scale, each
+with its controls under shuffled and empty prompts, prints a table, and writes the numbers and a
+plot.
 """
 
 import argparse
@@ -21,8 +22,13 @@ SHOWN = {
         "heldout_pair_accuracy",
         "multi_all_accuracy",
         "prompt_accuracy_shuffled",
+        "prompt_accuracy_empty",
     ),
-    "prompt_accuracy": ("prompt_accuracy", "prompt_accuracy_shuffled"),
+    "prompt_accuracy": (
+        "prompt_accuracy",
+        "prompt_accuracy_shuffled",
+        "prompt_accuracy_empty",
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""Do samples of a picture's caption look like pictures of its class?"""
+"""Whether samples of an image's caption look like images of its class."""
 
 import dataclasses
 from collections import Counter
@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 
 from gen_jax.common import pictures
+from gen_jax.evaluation import controls
 from gen_jax.evaluation.base import Data, Predictor, Result, held_out
 from gen_jax.evaluation.judge import features_by
 
@@ -16,16 +17,17 @@ _LEAST = 3  # training pictures that a class is known by
 class ClassRetrieval:
     """R@k: the share of samples whose prompt's class is among the k nearest of all classes.
 
-    A class lies at the mean feature of its training pictures; the prompt is a caption of such a
-    picture. Chance is k over the number of classes.
+    A class lies at the mean feature of its training images; the prompt is a caption of such an
+    image. Chance is k over the number of classes.
 
     Attributes:
-      count: samples at most.
-      train: training pictures at most that classes are known by.
-      k: of the nearest classes.
-      batch_size: samples at once.
-      encoder: whose features are compared, "NAME:WEIGHTS"; "" is an untrained network.
-      shown: classes in the picture.
+      count: Number of samples at most.
+      train: Number of training images at most that class means are taken of.
+      k: Number of nearest classes among which the prompt's class counts as retrieved.
+      batch_size: Number of samples generated at once.
+      encoder: Encoder whose features are compared, "NAME:WEIGHTS"; "" is an untrained network.
+      shown: Number of classes in the picture.
+      controls: Number of samples of each control, the first ones generated again.
     """
 
     count: int = 256
@@ -34,12 +36,14 @@ class ClassRetrieval:
     batch_size: int = 32
     encoder: str = ""
     shown: int = 16
+    controls: int = 64
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
-        """Metrics `retrieval` (R@k), `retrieval_chance`, `retrieval_shuffled`, with prompts of
-        other samples, `retrieval_reconstructed`, of the prompts' own pictures through the codes,
-        which is as far as a prior over them can come, and `retrieval_real`, of held-out pictures;
-        picture `classes`: those found best and worst, a training picture and its caption's sample.
+        """Returns `retrieval` (R@k) with its controls `retrieval_shuffled` and `retrieval_empty`
+        (`controls`), and `retrieval_chance`; `retrieval_reconstructed`, the R@k of the prompts' own
+        images through the codes, which is the most that a prior over them can reach;
+        `retrieval_real`, the R@k of held-out images. Picture `classes`: those retrieved best and
+        worst, a training image and its caption's sample.
         """
         known = data.read("train", self.train)
         often = [c for c, n in Counter(known["label"].tolist()).items() if c >= 0 and n >= _LEAST]
@@ -59,15 +63,19 @@ class ClassRetrieval:
         made = predict.batched("generate", asked, self.batch_size)["image"]
         coded = predict.batched("reconstruct", {"image": mine}, self.batch_size)["image"]
         truth = np.searchsorted(classes, known["label"][rows])
-        found = features_of(made)
-        place = _places(found, centres, truth)
-        turned = np.random.default_rng(0).permutation(truth)
+        place = _places(features_of(made), centres, truth)
         metrics = {
             "retrieval": self._recall(place),
             "retrieval_chance": self.k / len(classes),
-            "retrieval_shuffled": self._recall(_places(found, centres, turned)),
             "retrieval_reconstructed": self._recall(_places(features_of(coded), centres, truth)),
         }
+        notes = {}
+        again = np.arange(min(self.controls, len(rows)))
+        others = controls.generate(predict, data, asked, truth, again, self.batch_size)
+        for control, images in others.items():
+            name = f"retrieval_{control}"
+            metrics[name] = self._recall(_places(features_of(images), centres, truth[again]))
+            notes[name] = controls.NOTES[control]
         real, warnings = held_out(data, "val", self.count)
         if len(of := np.flatnonzero(np.isin(real["label"], classes))):
             place_of_real = _places(
@@ -75,7 +83,7 @@ class ClassRetrieval:
             )
             metrics["retrieval_real"] = self._recall(place_of_real)
         shown = self._picture(mine, made, place, truth)
-        return Result(metrics, {"classes": shown}, warnings=warnings)
+        return Result(metrics, {"classes": shown}, notes, warnings)
 
     def _recall(self, place) -> float:
         return float((place < self.k).mean())

@@ -1,4 +1,4 @@
-"""Whether generated faces are what their sentences ask for, by a probe fitted to real faces."""
+"""Whether generated faces show what their prompts say, judged by a probe fitted to real faces."""
 
 import cv2
 import jax
@@ -7,15 +7,15 @@ from jaxtyping import Float, UInt8
 
 from gen_jax.common import pictures
 from gen_jax.data import face_words
+from gen_jax.evaluation import controls
 from gen_jax.evaluation.base import Data, Predictor, Result
 from gen_jax.losses.hog import hog
 from gen_jax.metrics.kernel_probe import fit_kernel_probe
 
 _SIDE, _CELL, _SMALL = 64, 4, 16  # pixels
-_ROWS = 2000  # labelled faces that a probe is fitted to
-_LEAST = 200  # of them of each value, or it is not asked about: the probe would know too few
+_ROWS = 2000  # labeled faces that a probe is fitted to
+_LEAST = 200  # faces of each value, or the attribute is left out: the probe would be unreliable
 _READ = 6000
-_ORDERS = 100  # of sentences, that "shuffled" is the mean over
 _SHOWN = 8
 
 
@@ -34,53 +34,68 @@ def probe_features(images: UInt8[np.ndarray, "n h w 3"]) -> Float[np.ndarray, "n
 
 
 def attribute_accuracy(
-    predict: Predictor, data: Data, split: str, per_value: int, batch_size: int, seed: int = 0
+    predict: Predictor,
+    data: Data,
+    split: str,
+    per_value: int,
+    batch_size: int,
+    seed: int = 0,
+    controls_per_value: int = 32,
 ) -> tuple[Result, UInt8[np.ndarray, "n h w 3"]]:
-    """Asks for one attribute at a time, and lets a probe name what came.
+    """Generates from prompts of one attribute at a time and classifies the samples.
 
     Args:
-      predict: of a task that generates from sentences.
-      data: with "facts" of its faces.
-      split: whose faces tell how right the probe is.
-      per_value: samples of each value.
-      batch_size: samples at once.
-      seed: of the sentences.
+      predict: Predictor of a task that generates from prompts.
+      data: Data with "facts" of its faces.
+      split: Split whose faces the probe is tested on.
+      per_value: Number of samples of each value.
+      batch_size: Number of samples generated at once.
+      seed: Seed of the wording and of the shuffled prompts.
+      controls_per_value: Number of samples of each value in each control, at most `per_value`.
 
     Returns:
-      metrics, each the mean over an attribute's values: `attribute_accuracy/NAME`, the share of
-      samples named as asked; `attribute_shuffled/NAME`, the same with sentences exchanged;
-      `attribute_real/NAME`, the share of held-out real faces named right. Picture `asked`, a row a
-      value. Values that hardly any face is known to have are left out. And all the samples.
+      Metrics, each the mean over an attribute's values, and all samples of the main score.
+      `attribute_accuracy/NAME` is the share of samples classified as their prompt says, with the
+      controls `attribute_accuracy_shuffled/NAME` and `attribute_accuracy_empty/NAME` (`controls`);
+      `attribute_chance/NAME` is one over the number of values; `attribute_real/NAME` is the share
+      of held-out real faces classified right. Picture `asked` has a row per value. Values that
+      hardly any face is known to have are left out.
     """
     train, held_out = data.read("train", _READ), data.read(split, _READ)
-    rng, metrics, rows, below, samples = np.random.default_rng(seed), {}, [], [], []
+    rng, metrics, notes = np.random.default_rng(seed), {}, {}
+    rows, captions, samples = [], [], []
     for place, name in enumerate(face_words.ATTRIBUTES):
         values = _known_values(train["facts"][:, place])
         if len(values) < 2:
             continue
         probe = _fitted(train, place, values)
-        asked = np.repeat(values, per_value)
-        words = [face_words.ATTRIBUTES[name][v] for v in asked]
+        # Values in turn, so that the first rows, which the controls repeat, have all of them.
+        labels = np.tile(values, per_value)
+        words = [face_words.ATTRIBUTES[name][v] for v in labels]
         texts = [face_words.say({name: word}, rng) for word in words]
         batch = {**data.tokenize(texts), "seed": np.arange(len(texts), dtype=np.uint32)}
-        made = predict.batched("generate", batch, batch_size)["image"]
-        named = probe(probe_features(made))
+        images = predict.batched("generate", batch, batch_size)["image"]
+        metrics[f"attribute_accuracy/{name}"] = _balanced(probe(probe_features(images)), labels)
+        metrics[f"attribute_chance/{name}"] = 1.0 / len(values)
+        again = np.arange(min(per_value, controls_per_value) * len(values))
+        others = controls.generate(predict, data, batch, labels, again, batch_size, seed=seed)
+        for control, made in others.items():
+            key = f"attribute_accuracy_{control}/{name}"
+            metrics[key] = _balanced(probe(probe_features(made)), labels[again])
+            notes[key] = controls.NOTES[control]
         real = np.isin(held_out["facts"][:, place], values)
-        metrics[f"attribute_accuracy/{name}"] = _balanced(named, asked)
-        others = [_balanced(named, rng.permutation(asked)) for _ in range(_ORDERS)]
-        metrics[f"attribute_shuffled/{name}"] = float(np.mean(others))
         if real.any():
-            said = probe(probe_features(held_out["image"][real]))
-            metrics[f"attribute_real/{name}"] = _balanced(said, held_out["facts"][real, place])
+            predicted = probe(probe_features(held_out["image"][real]))
+            metrics[f"attribute_real/{name}"] = _balanced(predicted, held_out["facts"][real, place])
         for value in values:
-            chosen = np.flatnonzero(asked == value)[:_SHOWN]
-            rows.append(made[chosen])
-            below += [texts[i] for i in chosen]
-        samples.append(made)
+            chosen = np.flatnonzero(labels == value)[:_SHOWN]
+            rows.append(images[chosen])
+            captions += [texts[i] for i in chosen]
+        samples.append(images)
     if not samples:
         return Result({}), np.zeros((0, *train["image"].shape[1:]), np.uint8)
-    sheet = pictures.grid(np.concatenate(rows), below, columns=min(_SHOWN, per_value))
-    return Result(metrics, {"asked": sheet}), np.concatenate(samples)
+    sheet = pictures.grid(np.concatenate(rows), captions, columns=min(_SHOWN, per_value))
+    return Result(metrics, {"asked": sheet}, notes), np.concatenate(samples)
 
 
 def _known_values(facts):

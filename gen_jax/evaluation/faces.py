@@ -28,8 +28,9 @@ class Faces:
         the loss; "" is an untrained network, whose numbers compare within a data set alone.
       detector: MTCNN's weights, see `face_detection.FaceDetector`; "" looks for no faces.
       shown: samples in the picture.
-      per_value: samples of each value of an attribute that sentences ask for, 0 for none; see
+      per_value: Number of samples of each value of an attribute that prompts name, 0 for none; see
         `face_attributes`.
+      controls: Number of samples of each value in each control of the prompts (`controls`).
     """
 
     split: str = "val"
@@ -39,6 +40,7 @@ class Faces:
     detector: str = ""
     shown: int = 64
     per_value: int = 0
+    controls: int = 32
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Metrics `fd`, `kid`, `precision`, `recall`, `diversity`; picture `samples`.
@@ -65,17 +67,24 @@ class Faces:
             # Of pixels, 1 where samples differ as much from each other as real images do.
             "diversity": _deviation(made) / max(_deviation(real), 1e-6),
         }
+        notes = {}
         detector = FaceDetector(self.detector) if self.detector else None
         if detector:
             metrics |= _anatomy(detector, real, made)
         if self.per_value:
             asked, samples = attribute_accuracy(
-                predict, data, self.split, self.per_value, self.batch_size
+                predict,
+                data,
+                self.split,
+                self.per_value,
+                self.batch_size,
+                controls_per_value=self.controls,
             )
             metrics, picture = metrics | asked.metrics, picture | asked.pictures
+            notes = asked.notes
             if detector and len(samples):
                 metrics["detection_rate_asked"] = len(_points(detector, samples)) / len(samples)
-        return Result(metrics, picture)
+        return Result(metrics, picture, notes)
 
 
 def _deviation(images: np.ndarray) -> float:

@@ -48,20 +48,30 @@ def write(
     ]
     if facts:
         lines.append(_table([(k, html.escape(v)) for k, v in facts.items()], number=False))
-    groups: dict[str, dict[str, str]] = {}
+    groups: dict[str, dict[str, float]] = {}
+    remarks: dict[str, dict[str, str]] = {}
     for name, value in sorted(metrics.items()):
         head, part = _split(name)
-        note = f" <small>{html.escape(notes[name])}</small>" if notes and name in notes else ""
-        groups.setdefault(head, {})[part] = f"{value:.4f}{note}"
+        groups.setdefault(head, {})[part] = value
+        remarks.setdefault(head, {})[part] = (notes or {}).get(name, "")
     if "" in groups:
         lines.append("<h2>Measured</h2>")
-        lines.append(_table(list(groups.pop("").items()), number=True))
+        rows = [(k, _number(v, remarks[""][k])) for k, v in groups.pop("").items()]
+        lines.append(_table(rows, number=True))
     alike: dict[tuple[str, ...], list[str]] = {}  # groups of the same parts share a table
     for head in sorted(groups):
         alike.setdefault(tuple(groups[head]), []).append(head)
     for parts, heads in alike.items():
         lines.append(f"<h2>{html.escape(', '.join(heads))}</h2>")
-        rows = [(part, *(groups[head][part] for head in heads)) for part in parts]
+        for head in heads:
+            # What is to be known of every row of a column stands once, above the table.
+            if len(shared := set(remarks[head].values())) == 1 and (note := shared.pop()):
+                lines.append(f"<p>{html.escape(head)}: {html.escape(note)}</p>")
+                remarks[head] = {}
+        rows = [
+            (part, *(_number(groups[head][part], remarks[head].get(part, "")) for head in heads))
+            for part in parts
+        ]
         lines.append(_table(rows, number=True, heads=heads if len(heads) > 1 else ()))
     if pictures:
         lines.append("<h2>Pictures</h2>")
@@ -72,6 +82,10 @@ def write(
             f"<figcaption>{html.escape(picture.stem)}</figcaption></figure>"
         )
     files.write_text(path, "\n".join(lines) + "\n")
+
+
+def _number(value: float, note: str) -> str:
+    return f"{value:.4f}" + (f" <small>{html.escape(note)}</small>" if note else "")
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from gen_jax.encoders import image_features
 from gen_jax.evaluation.base import Predictor
 from gen_jax.evaluation.untrained import random_features
 
-_KEPT = 6  # sets of images
+_KEPT = 12  # sets of images
 
 # Several evaluators look at the same images, and every evaluation at the same real ones.
 _known: collections.OrderedDict[tuple[str, bytes], np.ndarray] = collections.OrderedDict()

@@ -6,6 +6,7 @@ import numpy as np
 
 from gen_jax.common import pictures
 from gen_jax.common.errors import UserError
+from gen_jax.evaluation import controls
 from gen_jax.evaluation.base import Data, Predictor, Result
 from gen_jax.evaluation.untrained import random_features
 from gen_jax.metrics import frechet, kid
@@ -25,16 +26,17 @@ def probe_features(images: np.ndarray) -> np.ndarray:
 class PromptAccuracy:
     """Share of samples that a linear probe, fitted to real crops, names as their prompt's class.
 
-    The control hands the same samples shuffled prompts: it must stay near chance, or the probe
-    (not the text) explains the score.
+    `probe_accuracy` tells how far the probe can be trusted, `prompt_accuracy_shuffled` and
+    `prompt_accuracy_empty` whether it is the text that the score comes from (`controls`).
 
     Attributes:
-      count: samples; prompts go through the classes in turn.
-      train_count: real crops that the probe is fitted to.
-      val_count: held-out real crops that it is tested on, and that `fd` compares with.
-      batch_size: samples at once.
-      shown: samples in the picture.
-      seed: of the choice of captions and of the shuffling.
+      count: Number of samples; prompts go through the classes in turn.
+      train_count: Number of real crops that the probe is fitted to.
+      val_count: Number of held-out real crops that it is tested on and that `fd` compares with.
+      batch_size: Number of samples generated at once.
+      shown: Number of samples in the picture.
+      seed: Seed of the choice of captions and of the shuffled prompts.
+      controls: Number of samples of each control, the first ones generated again.
     """
 
     count: int = 128
@@ -43,9 +45,12 @@ class PromptAccuracy:
     batch_size: int = 64
     shown: int = 36
     seed: int = 0
+    controls: int = 64
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
-        """Metrics `prompt_accuracy`, `prompt_accuracy_shuffled`, `probe_accuracy`, `fd`, `kid`."""
+        """Returns `prompt_accuracy` with its controls `prompt_accuracy_shuffled` and
+        `prompt_accuracy_empty`, `prompt_chance`, `probe_accuracy`, `fd` and `kid`.
+        """
         if not data.captions:
             raise UserError(
                 f"config.evaluators: 'prompt_accuracy' needs data with labels and captions, "
@@ -59,19 +64,31 @@ class PromptAccuracy:
         classes = sorted(data.captions)
         labels = np.array([classes[i % len(classes)] for i in range(self.count)])
         prompts = [str(rng.choice(data.captions[label])) for label in labels]
-        out = predict.batched("generate", data.tokenize(prompts), self.batch_size)["image"]
-        fake = probe_features(out)
-        named = np.asarray(probe(fake).label)
-        shuffled = rng.permutation(labels)
+        batch = data.tokenize(prompts)
+        images = predict.batched("generate", batch, self.batch_size)["image"]
+        fake = probe_features(images)
         metrics = {
-            "prompt_accuracy": float(np.mean(named == labels)),
-            "prompt_accuracy_shuffled": float(np.mean(named == shuffled)),
+            "prompt_accuracy": _share(probe(fake).label, labels),
             "prompt_chance": 1.0 / len(classes),
-            "probe_accuracy": float(np.mean(np.asarray(probe(real).label) == val["label"])),
+            "probe_accuracy": _share(probe(real).label, val["label"]),
             "fd": float(frechet.frechet(real, fake)),
             "kid": float(kid.kernel_distance(real, fake).value),
         }
+        notes = {}
+        rows = np.arange(min(self.controls, self.count))
+        others = controls.generate(
+            predict, data, batch, labels, rows, self.batch_size, seed=self.seed
+        )
+        for control, samples in others.items():
+            name = f"prompt_accuracy_{control}"
+            metrics[name] = _share(probe(probe_features(samples)).label, labels[rows])
+            notes[name] = controls.NOTES[control]
         # In steps through the classes, so that the picture shows many of them.
         chosen = np.arange(min(self.shown, self.count))
-        sheet = pictures.grid(out[chosen], [prompts[i] for i in chosen])
-        return Result(metrics, {"prompts": sheet})
+        sheet = pictures.grid(images[chosen], [prompts[i] for i in chosen])
+        return Result(metrics, {"prompts": sheet}, notes)
+
+
+def _share(predicted, labels) -> float:
+    """Returns the share of rows with the right label."""
+    return float(np.mean(np.asarray(predicted) == labels))

@@ -30,11 +30,11 @@ class Data:
 
     def __init__(self):
         rng = np.random.default_rng(0)
-        facts = rng.integers(0, 2, (600, 3)).astype(np.int8)
+        facts = rng.integers(0, 2, (300, 3)).astype(np.int8)
         facts[:, PLACE["expression"]] = -1
-        facts[:10, PLACE["expression"]] = np.arange(10) % 2
+        facts[:5, PLACE["expression"]] = np.arange(5) % 2
         facts[::7, PLACE["glasses"]] = -1
-        self._splits = {"train": facts[:400], "val": facts[400:]}
+        self._splits = {"train": facts[:200], "val": facts[200:]}
 
     def read(self, split, count):
         facts = self._splits[split][:count]
@@ -48,41 +48,57 @@ class Data:
 
 
 class Draws(Predictor):
-    """Does what sentences say about glasses, and never heard of women."""
+    """Draws the glasses that prompts name, and never a woman; or both by seed alone."""
 
     task = types.SimpleNamespace()
 
-    def __init__(self):
-        self.silent = 0
+    def __init__(self, by_seed=False):
+        self.without_text, self.by_seed = 0, by_seed
 
     def batched(self, name, batch, batch_size):
         assert name == "generate" and batch["seed"].dtype == np.uint32
+        assert set(batch) <= {"tokens", "token_mask", "seed"}, "no face to copy"
         facts = np.zeros((len(batch["seed"]), 3), np.int8)
         if "tokens" not in batch:
-            self.silent += 1
+            self.without_text += 1
             facts[::2] = 1
+        elif self.by_seed:
+            facts[:] = (batch["seed"] % 2)[:, None]
         else:
-            glad = [("glasses" in t or "spectacles" in t) for t in batch["tokens"]]
+            named = [("glasses" in t or "spectacles" in t) for t in batch["tokens"]]
             none = [(" no " in f" {t} " or "without" in t) for t in batch["tokens"]]
-            facts[:, PLACE["glasses"]] = np.array(glad) & ~np.array(none)
+            facts[:, PLACE["glasses"]] = np.array(named) & ~np.array(none)
         return {"image": draw(facts, 5)}
 
 
-def test_what_is_heard_is_told_from_what_is_not():
-    found, samples = attribute_accuracy(Draws(), Data(), "val", 32, 64)
+def test_a_prompt_that_is_followed_is_told_from_one_that_is_ignored():
+    found, samples = attribute_accuracy(Draws(), Data(), "val", 16, 32, controls_per_value=8)
     m = found.metrics
     assert m["attribute_real/glasses"] > 0.95 and m["attribute_real/gender"] > 0.95
     assert m["attribute_accuracy/glasses"] > 0.95
     assert m["attribute_accuracy/gender"] == pytest.approx(0.5, abs=0.05)
-    assert m["attribute_shuffled/glasses"] == pytest.approx(0.5, abs=0.2)
+    # Of two values the shuffled prompt names the other one.
+    assert m["attribute_accuracy_shuffled/glasses"] < 0.05
+    assert m["attribute_accuracy_shuffled/gender"] == pytest.approx(0.5, abs=0.05)
+    assert m["attribute_accuracy_empty/glasses"] == pytest.approx(0.5, abs=0.05)
+    assert m["attribute_chance/glasses"] == 0.5
     # Of expressions too few are known.
     assert not any("expression" in name for name in m)
-    assert samples.shape == (4 * 32, 32, 32, 3) and found.pictures["asked"].ndim == 3
+    assert samples.shape == (4 * 16, 32, 32, 3) and found.pictures["asked"].ndim == 3
+
+
+def test_values_drawn_by_seed_show_in_the_controls():
+    m = attribute_accuracy(Draws(by_seed=True), Data(), "val", 16, 32)[0].metrics
+    for name in ("glasses", "gender"):
+        assert m[f"attribute_accuracy/{name}"] > 0.95
+        assert m[f"attribute_accuracy_shuffled/{name}"] == m[f"attribute_accuracy/{name}"]
+        assert m[f"attribute_accuracy_empty/{name}"] == m[f"attribute_accuracy/{name}"]
 
 
 def test_the_evaluator_of_faces_reports_it_beside_samples_without_text():
     predict = Draws()
-    found = Faces(count=64, per_value=16)(predict, Data())
-    assert predict.silent == 1
+    found = Faces(count=64, per_value=16, controls=8)(predict, Data())
+    assert predict.without_text == 1
     assert {"fd", "recall", "attribute_accuracy/glasses"} <= set(found.metrics)
+    assert "attribute_accuracy_shuffled/gender" in found.notes
     assert set(found.pictures) == {"samples", "asked"}

@@ -14,7 +14,14 @@ from gen_jax.data.sources import shape_scene
 from gen_jax.data.sources.base import Description, RawImage
 from gen_jax.data.sources.shape_draw import draw
 from gen_jax.data.sources.shape_read import read_scene, score
-from gen_jax.data.sources.shape_scene import BACKGROUNDS, COLORS, HELDOUT, SHAPES, random_scene
+from gen_jax.data.sources.shape_scene import (
+    BACKGROUNDS,
+    COLORS,
+    HELDOUT,
+    SHAPES,
+    TRAIN_PAIRS,
+    random_scene,
+)
 from gen_jax.data.sources.shape_text import Prompt, caption, captions, describe, prompts
 
 __all__ = [
@@ -22,6 +29,7 @@ __all__ = [
     "COLORS",
     "HELDOUT",
     "SHAPES",
+    "TRAIN_PAIRS",
     "Prompt",
     "ShapesSource",
     "caption",
