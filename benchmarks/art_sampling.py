@@ -21,13 +21,14 @@ Settings that were chosen by some details are judged by others: --skip leaves so
 
 import argparse
 import dataclasses
-import json
 import pathlib
 import re
 import statistics
 import time
 
 import numpy as np
+
+from gen_jax.common import strict_json
 
 FIELDS = {
     "steps": ("num_inference_steps", int),
@@ -304,7 +305,9 @@ def main() -> None:
     print("| " + " | ".join(HEAD) + " |\n" + "|---" * len(HEAD) + "|")
     rows = measure(args)
     if args.out:
-        pathlib.Path(args.out).write_text(json.dumps({"count": args.count, "rows": rows}, indent=1))
+        pathlib.Path(args.out).write_text(
+            strict_json.dumps({"count": args.count, "rows": rows}, indent=1)
+        )
 
 
 if __name__ == "__main__":

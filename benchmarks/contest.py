@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from gen_jax.common import memory
+from gen_jax.common import memory, strict_json
 
 
 def kill_group(process: subprocess.Popen | None) -> None:
@@ -171,7 +171,7 @@ def write(args, **found) -> None:
     """`args` and what was found as JSON into `args.out`, where one is named."""
     if args.out:
         numbers = {k: v for k, v in vars(args).items() if k not in ("folder", "out")}
-        pathlib.Path(args.out).write_text(json.dumps({**numbers, **found}, indent=2) + "\n")
+        pathlib.Path(args.out).write_text(strict_json.dumps({**numbers, **found}, indent=2) + "\n")
 
 
 def enter(contestants: Mapping[str, Callable[[Any], tuple]], main: Callable[[], None]) -> None:

@@ -10,13 +10,13 @@ process's or the device's, the largest so far.
 """
 
 import argparse
-import json
 import pathlib
 import statistics
 import time
 
 from benchmarks import train_step
 from configs import faces
+from gen_jax.common import strict_json
 
 
 def sets_of(res: int) -> dict[str, tuple[int, int]]:
@@ -100,7 +100,9 @@ def main() -> None:
             flush=True,
         )
     if args.out:
-        pathlib.Path(args.out).write_text(json.dumps({**vars(args), "rows": rows}, indent=2) + "\n")
+        pathlib.Path(args.out).write_text(
+            strict_json.dumps({**vars(args), "rows": rows}, indent=2) + "\n"
+        )
 
 
 if __name__ == "__main__":

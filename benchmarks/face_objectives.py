@@ -18,6 +18,8 @@ import sys
 
 import numpy as np
 
+from gen_jax.common import strict_json
+
 # Name -> `objective` of the config.
 OBJECTIVES = {
     "paired, no prior": "paired_normal",
@@ -29,7 +31,12 @@ OBJECTIVES = {
     "projected": "projected",
     "adversarial and drifting": "guided",
 }
-_MEASURES = ("fd", "kid", "precision", "recall", "diversity", "detection_rate", "anatomy")
+_OF_FEATURES = ("fd", "kid", "precision", "recall")
+_MEASURES = (
+    *_OF_FEATURES,
+    *(f"{name}_untrained" for name in _OF_FEATURES),  # without --encoder
+    *("diversity", "detection_rate", "anatomy"),
+)
 _SHOWN = 8
 
 
@@ -107,7 +114,7 @@ def main() -> None:
     from gen_jax.common import pictures
 
     pictures.save(args.workdir / "sheets.png", sheet(first))
-    (args.workdir / "table.json").write_text(json.dumps(found, indent=1) + "\n")
+    (args.workdir / "table.json").write_text(strict_json.dumps(found, indent=1) + "\n")
     print(f"sheets {args.workdir / 'sheets.png'}")
 
 

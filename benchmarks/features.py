@@ -22,6 +22,7 @@ import time
 import numpy as np
 
 from benchmarks import contest, train_step
+from gen_jax.common import strict_json
 
 SIDE, GRID = 224, 16
 TARGET, END_TO_END = 1.0, 0.85  # of the fastest peer's rate; of the tower's own
@@ -210,7 +211,7 @@ def main() -> None:
         report = {k: v for k, v in vars(args).items() if k not in ("folder", "out")}
         report |= {"load": load, "rows": rows, "ours_over_fastest": ratio}
         report |= {"shards_to_shards": rate, "tower_alone": alone}
-        pathlib.Path(args.out).write_text(json.dumps(report, indent=2) + "\n")
+        pathlib.Path(args.out).write_text(strict_json.dumps(report, indent=2) + "\n")
 
 
 def compete(running: list[contest.Contestant], args) -> tuple[list[dict], float | None]:

@@ -9,8 +9,9 @@ plot.
 
 import argparse
 import dataclasses
-import json
 import pathlib
+
+from gen_jax.common import strict_json
 
 SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 EVALUATORS = ("shapes_accuracy", "prompt_accuracy")
@@ -106,7 +107,7 @@ def main() -> None:
     parser.add_argument("--plot", type=pathlib.Path, default=pathlib.Path("guidance.png"))
     args = parser.parse_args()
     name, found = measure(args.run, args.scales, args.sampler_steps, args.count, args.interval)
-    args.out.write_text(json.dumps(found, indent=1) + "\n")
+    args.out.write_text(strict_json.dumps(found, indent=1) + "\n")
     plot(args.plot, found, [k for k in SHOWN[name] if k in found[args.scales[0]]])
     print(f"wrote {args.out} and {args.plot}")
 

@@ -10,10 +10,11 @@ pictures under a foreign instruction: how far they drift.
 """
 
 import argparse
-import json
 import pathlib
 
 import numpy as np
+
+from gen_jax.common import strict_json
 
 
 class Pictures:
@@ -129,7 +130,7 @@ def main() -> None:
         print(group)
         for name, value in sorted(values.items()):
             print(f"  {name:<28} {value:8.3f}")
-    args.out.write_text(json.dumps(found, indent=1) + "\n")
+    args.out.write_text(strict_json.dumps(found, indent=1) + "\n")
     print(f"wrote {args.out}")
 
 

@@ -31,6 +31,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.encoder_data import person
+from gen_jax.common import strict_json
 
 SIZE, FOLDS, MINIMUM = 64, 5, 30
 CLASSIFIERS = ("knn", "knn, balanced votes", "linear")
@@ -211,7 +212,7 @@ def main() -> None:
             cells = "".join(f"{values[c]:21.3f}" for c in CLASSIFIERS)
             print(f"{labels:12}{name:32}{cells}")
     if args.out:
-        args.out.write_text(json.dumps(found, indent=1) + "\n")
+        args.out.write_text(strict_json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ restorer's own estimate. The last row is the clean picture: how close to itself 
 """
 
 import argparse
-import json
 import pathlib
 
 import numpy as np
+
+from gen_jax.common import strict_json
 
 KINDS = {
     "noise 15": {"name": "gaussian", "sigma": (15, 15)},
@@ -110,7 +111,7 @@ def main() -> None:
     args = parser.parse_args()
     found = measure(args)
     print(table(found))
-    args.out.write_text(json.dumps(found, indent=1) + "\n")
+    args.out.write_text(strict_json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ that the process held, less what it held before the picture; 0 is the whole pict
 """
 
 import argparse
-import json
 import multiprocessing
 import pathlib
 import resource
 import statistics
 import time
+
+from gen_jax.common import strict_json
 
 
 def picture(height: int, width: int):
@@ -83,7 +84,7 @@ def main() -> None:
         rows.append({"tile": tile, "seconds": seconds, "picture_mib": extra, "process_mib": peak})
         print(f"{tile or 'whole':>6}  {speed:12.0f}  {extra:12.0f}  {peak:12.0f}", flush=True)
     size = {"width": args.width, "height": args.height}
-    args.out.write_text(json.dumps({**size, "rows": rows}, indent=1) + "\n")
+    args.out.write_text(strict_json.dumps({**size, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ diffusers only ours is measured.
 
 import argparse
 import importlib.util
-import json
 import os
 import pathlib
 import statistics
@@ -21,6 +20,7 @@ import tempfile
 import numpy as np
 
 from benchmarks import contest, train_step
+from gen_jax.common import strict_json
 
 SAMPLERS = {"dpmpp_2m": "DPMSolverMultistepScheduler", "euler": "EulerDiscreteScheduler"}
 GUIDANCE = 7.5
@@ -223,7 +223,7 @@ def main() -> None:
     if args.out:
         report = {k: v for k, v in vars(args).items() if k not in ("folder", "out")}
         report |= {"guidance": GUIDANCE, "load": load, "rows": rows, "ours_over_fastest": ratios}
-        pathlib.Path(args.out).write_text(json.dumps(report, indent=2) + "\n")
+        pathlib.Path(args.out).write_text(strict_json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

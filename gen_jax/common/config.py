@@ -1,7 +1,6 @@
 """The `--config=FILE[:ARG]` flag, and a config as plain JSON."""
 
 import hashlib
-import json
 import pathlib
 import sys
 from typing import Any
@@ -10,7 +9,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from gen_jax.common import overrides
+from gen_jax.common import overrides, strict_json
 from gen_jax.common.errors import UserError
 
 
@@ -69,12 +68,12 @@ def value(flag: flags.FlagHolder) -> ml_collections.ConfigDict:
 def to_json(config: ml_collections.ConfigDict | dict[str, Any]) -> str:
     """The config as JSON text with sorted keys (tuples become lists)."""
     plain = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config
-    return json.dumps(plain, indent=2, sort_keys=True)
+    return strict_json.dumps(plain, indent=2, sort_keys=True)
 
 
 def from_json(text: str) -> ml_collections.ConfigDict:
     """Reads a config back; every list becomes a tuple, so that it hashes."""
-    config = ml_collections.ConfigDict(_tuples(json.loads(text)))
+    config = ml_collections.ConfigDict(_tuples(strict_json.loads(text)))
     config.lock()
     return config
 

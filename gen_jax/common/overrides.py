@@ -13,6 +13,7 @@ from absl import flags
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_path, tuple_parser
 
+from gen_jax.common import numbers
 from gen_jax.common.errors import UserError
 
 
@@ -27,7 +28,7 @@ def _dict(text: str) -> dict:
 _TYPES = {
     bool: (flags.BooleanParser().parse, "true or false"),
     int: (flags.IntegerParser().parse, "a whole number"),
-    float: (flags.FloatParser().parse, "a number"),
+    float: (lambda text: numbers.parse(text, "", float), "a finite number"),
     tuple: (tuple_parser.TupleParser().parse, "a tuple, such as '(1, 2)'"),
     ConfigDict: (_dict, "a dict, such as '{\"key\": 1}', or one of its keys after a dot"),
 }
@@ -104,6 +105,6 @@ def _check_type(kind: type, value: Any, text: str, argument: str) -> None:
     read, words = _TYPES[kind]
     try:
         read(text)
-    except (SyntaxError, TypeError, ValueError) as error:
+    except (SyntaxError, TypeError, ValueError, UserError) as error:
         now = "" if kind is ConfigDict else f"; the config has {value!r}"
         raise UserError(f"{argument}: expected {words}{now}") from error

@@ -6,7 +6,7 @@ import os
 import pathlib
 from typing import Any
 
-from gen_jax.common import files
+from gen_jax.common import files, strict_json
 from gen_jax.common.errors import UserError
 from gen_jax.data import schema, shards
 
@@ -78,7 +78,7 @@ class DatasetInfo:
             }
             for name, items in self.splits.items()
         }
-        return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+        return strict_json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
 
 def write(folder: pathlib.Path, info: DatasetInfo) -> None:

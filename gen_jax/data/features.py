@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from gen_jax.common import files
+from gen_jax.common import files, strict_json
 from gen_jax.common.errors import UserError
 from gen_jax.data import feature_codec
 from gen_jax.data.pyramid import SCALE, Pyramid, stored_of
@@ -73,7 +73,7 @@ class FeaturesInfo:
 
 def write(folder: pathlib.Path, info: FeaturesInfo) -> None:
     """Writes features.json atomically."""
-    text = json.dumps(dataclasses.asdict(info), indent=1, ensure_ascii=False)
+    text = strict_json.dumps(dataclasses.asdict(info), indent=1, ensure_ascii=False)
     files.write_text(folder / FILE, text + "\n")
 
 

@@ -1,14 +1,13 @@
 """One shard of `prepare`: read its images again, resize, encode, pack, write."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from gen_jax.common import files
+from gen_jax.common import files, strict_json
 from gen_jax.common.errors import UserError
 from gen_jax.data import dataset, images, plan, quality, schema, shards, statistics
 from gen_jax.data.sources.base import RawImage, Source
@@ -104,5 +103,5 @@ def write_task(context: tuple[Source, Packing], task: Task) -> dict[str, Any]:
     temporary = packing.work / (task.name + ".tmp")
     written = shards.write_shard(packing.folder / task.name, payloads(), temporary)
     entry = dataclasses.asdict(dataset.Shard(task.name, *written, sums=sums[0]))
-    files.write_text(packing.work / (task.name + ".json"), json.dumps(entry))
+    files.write_text(packing.work / (task.name + ".json"), strict_json.dumps(entry))
     return entry

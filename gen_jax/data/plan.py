@@ -6,7 +6,7 @@ import pathlib
 from collections import Counter
 from typing import Any
 
-from gen_jax.common import files
+from gen_jax.common import files, strict_json
 from gen_jax.common.errors import UserError
 from gen_jax.data import images, quality, splits, workers
 from gen_jax.data.sources.base import Source
@@ -86,7 +86,7 @@ def _scan(source: Source, rules: Rules, work: pathlib.Path, processes: int) -> l
     )
     bad = 0
     for number, found in zip(todo, results, strict=True):
-        files.write_text(scanned[number], json.dumps(found))
+        files.write_text(scanned[number], strict_json.dumps(found))
         bad += sum(entry.get("reason") in quality.DAMAGED for entry in found)
         if 0 <= rules.max_bad < bad:
             break  # no need to read the rest: `_check_budget` will stop

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from gen_jax.common import files
+from gen_jax.common import files, strict_json
 from gen_jax.common.errors import UserError
 from gen_jax.data import captions, images
 from gen_jax.data.sources.image_folder import ImageFolderSource
@@ -88,7 +88,7 @@ def align_folder(
         if "left_out" in was:
             return was["left_out"]
     out.mkdir(parents=True, exist_ok=True)
-    files.write_text(path, json.dumps(told, indent=1) + "\n")
+    files.write_text(path, strict_json.dumps(told, indent=1) + "\n")
     detector, left_out, lines = FaceDetector(weights), {}, []
     for name, raw, pixels, reason in _read(pictures):
         target = out / pathlib.PurePosixPath(name).with_suffix(".png")
@@ -106,9 +106,9 @@ def align_folder(
             file = target.relative_to(out).as_posix()
             lines.append({"file": file, "captions": list(raw.captions), **raw.attributes})
     if lines:
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        text = "".join(strict_json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         files.write_text(out / captions.FILE, text)
-    files.write_text(path, json.dumps({**told, "left_out": left_out}, indent=1) + "\n")
+    files.write_text(path, strict_json.dumps({**told, "left_out": left_out}, indent=1) + "\n")
     return left_out
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import glob
 import hashlib
-import json
 import os
 import pathlib
 import sys
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from gen_jax.common import app, files, pictures
+from gen_jax.common import app, files, pictures, strict_json
 from gen_jax.common.errors import UserError
 from gen_jax.data import images, photograph_files, photographs
 from gen_jax.data.degradations import PARAMETERS
@@ -192,7 +191,7 @@ def restore(
             files.write_bytes(job.out, encoded)
             facts = _facts(restorer, job, how, photo, result, data, encoded)
             facts["seconds"] = round(time.monotonic() - began, 2)
-            text = json.dumps(facts, indent=2) + "\n"
+            text = strict_json.dumps(facts, indent=2) + "\n"
             files.write_text(job.out.with_name(job.out.name + ".json"), text)
             if how.compare:
                 pictures.save(job.out.with_name(job.out.name + COMPARISON), comparison(photo, done))

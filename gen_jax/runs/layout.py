@@ -6,7 +6,7 @@ import pathlib
 import tempfile
 from typing import Any
 
-from gen_jax.common import files
+from gen_jax.common import files, strict_json
 from gen_jax.common.errors import UserError
 
 CONFIG = "config.json"
@@ -48,8 +48,8 @@ def make(folder: str | os.PathLike, flag: str = "--workdir") -> pathlib.Path:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """`files.write_text` of indented JSON."""
-    files.write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+    """Writes strict JSON, indented; see `common.strict_json` for numbers that are not finite."""
+    files.write_text(path, strict_json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def read_json(path: pathlib.Path, what: str) -> Any:
@@ -59,7 +59,7 @@ def read_json(path: pathlib.Path, what: str) -> Any:
       UserError: it is missing or no JSON; the message says `what` it should have been.
     """
     try:
-        return json.loads(path.read_text())
+        return strict_json.loads(path.read_text())
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; expected {what}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gen_jax.common import files, pictures
+from gen_jax.common import files, pictures, strict_json
 from gen_jax.parallel import distributed
 from gen_jax.runs import layout
 
@@ -38,7 +38,7 @@ class MetricWriter:
         numbers = {k: float(v) for k, v in values.items()}
         line = {"step": step, "time": round(time.time(), 3), **numbers}
         with self._path.open("a") as f:
-            f.write(json.dumps(line) + "\n")
+            f.write(strict_json.dumps(line) + "\n")
         if self._board is not None:
             for name, number in numbers.items():
                 self._board.add_scalar(name, number, step)
@@ -47,7 +47,7 @@ class MetricWriter:
         """Forgets the lines after `step`, which a resumed run is about to write again."""
         if self._on and self._path.exists():
             kept = read_metrics(self._path.parent, upto=step)
-            files.write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+            files.write_text(self._path, "".join(strict_json.dumps(line) + "\n" for line in kept))
 
     def image(self, step: int, name: str, image: np.ndarray) -> pathlib.Path | None:
         """Writes a uint8 picture `[h, w, 3]` as `samples/step_STEP_NAME.png`."""
@@ -79,7 +79,8 @@ def read_metrics(workdir: pathlib.Path, upto: int | None = None) -> list[dict[st
     lines = []
     for text in path.read_text().splitlines():
         try:
-            line = json.loads(text)
+            # Numbers that are not finite are written as text.
+            line = {k: float(v) if isinstance(v, str) else v for k, v in json.loads(text).items()}
         except json.JSONDecodeError:
             continue
         if upto is None or line["step"] <= upto:

@@ -2,13 +2,13 @@
 
 import dataclasses
 import itertools
-import json
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_collections
 
+from gen_jax.common import strict_json
 from gen_jax.common.errors import UserError
 
 _RANGE = {"low", "high", "log", "step"}
@@ -46,7 +46,7 @@ def read(path: str | pathlib.Path, config: ml_collections.ConfigDict) -> tuple[D
     """
     path = pathlib.Path(path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = strict_json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"--space={path}: cannot be read ({error.strerror})") from None
     except ValueError as error:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import math
 import os
 import pathlib
 import signal
@@ -255,13 +256,14 @@ def _run_trial(study, trial, values, plan: Plan, stop: threading.Event) -> None:
         say(f"trial {trial.number}: stopped, worse than the median of the others")
         return
     report = folder / layout.REPORT
-    value = json.loads(report.read_text()).get(plan.metric) if report.is_file() else None
-    if process.returncode or value is None:
+    value = layout.read_json(report, "numbers").get(plan.metric) if report.is_file() else None
+    value = None if value is None else float(value)
+    if process.returncode or value is None or math.isnan(value):
         trial.set_user_attr("error", _last_line(folder / "log.txt") or f"no {plan.metric}")
         study.tell(trial, state=TrialState.FAIL)
         say(f"trial {trial.number}: failed ({trial.user_attrs['error']}), see {folder}/log.txt")
         return
-    study.tell(trial, float(value))
+    study.tell(trial, value)
     say(f"trial {trial.number}: {plan.metric} = {value:.4f}")
 
 

@@ -62,7 +62,8 @@ def test_unknown_keys(config, argument, line):
     "argument,line",
     [
         ("--config.training.num_steps=1.5", "expected a whole number; the config has 10"),
-        ("--config.training.ema=much", "expected a number; the config has 0.9"),
+        ("--config.training.ema=nan", "expected a finite number; the config has 0.9"),
+        ("--config.training.ema=much", "expected a finite number; the config has 0.9"),
         ("--config.training.cache=maybe", "expected true or false; the config has True"),
         ("--config.data.crop_scale=(1, a b", "expected a tuple, such as '(1, 2)'; the config has"),
         ("--config.task=3", "expected a dict, such as '{\"key\": 1}', or one of its keys"),
@@ -77,5 +78,5 @@ def test_values_of_another_type(config, argument, line):
 
 
 def test_a_value_may_be_the_next_argument(config):
-    with pytest.raises(UserError, match=r"^--config.training.ema=x: expected a number"):
+    with pytest.raises(UserError, match=r"^--config.training.ema=x: expected a finite number"):
         overrides.check(config, ["--config.training.ema", "x"])

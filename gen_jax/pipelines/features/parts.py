@@ -12,7 +12,7 @@ import jax
 import jaxlib
 
 from gen_jax import __version__
-from gen_jax.common import files
+from gen_jax.common import files, strict_json
 from gen_jax.common.errors import UserError
 from gen_jax.data import dataset, feature_codec, features, shards
 from gen_jax.pipelines.features import plan
@@ -45,7 +45,7 @@ def leave(
             "machine": platform.machine(),
         },
     }
-    files.write_text(_place(out, part), json.dumps(values) + "\n")
+    files.write_text(_place(out, part), strict_json.dumps(values) + "\n")
 
 
 def is_left(out: pathlib.Path, part: Part) -> bool:
