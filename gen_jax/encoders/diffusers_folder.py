@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from gen_jax.common import git_lfs
 from gen_jax.common.errors import UserError
 from gen_jax.encoders import safetensors_io as st
 from gen_jax.encoders.diffusers_config import (
@@ -58,7 +60,8 @@ def load_diffusers(
     Args:
       path: the folder, or a .safetensors file in it.
       subfolder: "vae" or "unet" of a pipeline's folder.
-      variant: "fp16" for the files with that infix; where only one kind is there, that.
+      variant: "fp16" for the files with that infix. By default the files without an infix; if
+        there are none, those of fp16 or of the only variant that is there.
       **options: fields of the module that are no part of the config (`dtype`, `remat`,
         `attention_implementation`).
 
@@ -75,6 +78,7 @@ def load_diffusers(
     config_file = folder / CONFIG
     try:
         config = config_file.read_bytes()
+        git_lfs.refuse(config_file)
         parsed = json.loads(config)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
@@ -143,8 +147,9 @@ def _weight_files(
     """The index (of a sharded model) and the weight files in their order."""
     if path != folder:
         return None, [path]
-    infixes = [f".{variant}"] if variant else ["", ".fp16"]
-    for infix in infixes:
+    others = _variants(folder)
+    usual = ["", ".fp16"] + ([f".{others[0]}"] if len(others) == 1 else [])
+    for infix in [f".{variant}"] if variant else usual:
         single = folder / f"{STEM}{infix}.safetensors"
         if single.exists():
             return None, [single]
@@ -158,9 +163,16 @@ def _weight_files(
             return (index.name, text), [folder / s for s in shards]
     for pickle in sorted(folder.glob(f"{STEM}*.bin")):
         st.refuse_pickle(pickle)
-    raise UserError(
-        f"{folder}: no {STEM}{infixes[0]}.safetensors nor its index: expected the weights there"
-    )
+    wanted = f"{STEM}{f'.{variant}' if variant else ''}.safetensors"
+    here = f"; the variants there are {', '.join(others)}: name one" if others else ""
+    raise UserError(f"{folder}: no {wanted} nor its index: expected the weights there{here}")
+
+
+def _variants(folder: pathlib.Path) -> list[str]:
+    """Returns the infixes of the weight files in a folder, such as "bf16"."""
+    names = rf"{STEM}(?:\.safetensors\.index)?\.(\w+)\.(?:safetensors|json)"
+    found = (re.fullmatch(names, path.name) for path in folder.glob(f"{STEM}*"))
+    return sorted({match[1] for match in found if match and match[1] != "safetensors"})
 
 
 def _config_bytes(module: nn.Module, source: Source | None) -> bytes:

@@ -127,21 +127,13 @@ def _file(path: pathlib.Path) -> dict[str, np.ndarray]:
     refuse_pickle(
         path, f"name them as {PICKLE}{path}, which reads tensors and runs nothing, or convert them"
     )
-    _refuse_pointer(path)
     return load_safetensors(path)
 
 
 def _pickle(part: str) -> dict[str, np.ndarray]:
     path = pathlib.Path(part.removeprefix(PICKLE))
-    _refuse_pointer(path)
+    git_lfs.refuse(path)
     return load_torch_pickle(path)
-
-
-def _refuse_pointer(path: pathlib.Path) -> None:
-    if path.is_file():
-        with open(path, "rb") as file:
-            if git_lfs.is_pointer(file.read(git_lfs.LENGTH)):
-                raise UserError(f"{path}: a git-lfs pointer, not the file: run `git lfs pull`")
 
 
 def _json(path: pathlib.Path) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """A trained model as files that others read."""
 
+import filecmp
 import pathlib
 import shutil
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,30 +11,41 @@ import numpy as np
 from gen_jax.common import config as config_lib
 from gen_jax.common import files
 from gen_jax.common.errors import UserError
+from gen_jax.encoders.safetensors_io import load_safetensors
 from gen_jax.models.autoencoder_kl import AutoencoderKL
 from gen_jax.models.autoencoder_tiny import AutoencoderTiny
 from gen_jax.runs import layout, reader, text_tower, weights
 from gen_jax.runs.reader import TrainedModel
+
+# The least number that becomes infinity in float16, whose largest is 65504.
+_BEYOND_HALF = 65520
 
 # What a folder of weights takes along from its run, where it is there.
 _COMPANIONS = (layout.MANIFEST, layout.REPORT, layout.TOKENIZER)
 
 
 def to_safetensors(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
-    """A folder that `reader.load` takes like a run directory.
+    """Writes a folder that `reader.load` takes like a run directory, and loads it once.
 
     Args:
-      model: what to write.
-      out: an empty folder.
+      model: The model to write.
+      out: An empty folder.
       dtype: "float32", or "float16" for half the size; statistics stay f32.
+
+    Raises:
+      UserError: A weight does not fit the type, or the folder does not read back as written.
     """
-    half = jax.tree.map(
-        lambda x: x.astype(dtype) if x.dtype == np.float32 else x, model.variables["params"]
-    )
-    weights.save(out / layout.WEIGHTS, {"params": half, "extra": model.variables["extra"]})
+    _write_run(model, out, dtype)
+    reader.load(str(out))
+
+
+def _write_run(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
+    params = cast(model.variables["params"], dtype, model.path)
+    extra = cast(model.variables["extra"], None, model.path)
+    save(out / layout.WEIGHTS, {"params": params, "extra": extra})
     for name in _COMPANIONS:
         if (model.path / name).is_file():
-            shutil.copy(model.path / name, out / name)
+            _copy(model.path / name, out / name)
     _name_averaged(model, out)
     config = model.config.copy_and_resolve_references()
     for name, source in config.frozen.to_dict().items():
@@ -42,9 +55,9 @@ def to_safetensors(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
         frozen = reader.load_frozen({name: source}, model.path)[name]
         if len(frozen.config):
             (out / name).mkdir()
-            to_safetensors(frozen, out / name, dtype)
+            _write_run(frozen, out / name, dtype)
         else:  # a diffusers folder
-            shutil.copytree(frozen.path, out / name)
+            shutil.copytree(frozen.path, out / name, copy_function=_copy)
         with config.unlocked():
             config.frozen[name] = name
     if text_tower.is_frozen(config.task):
@@ -69,11 +82,10 @@ def to_huggingface(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
             "use --format=safetensors"
         )
     state = torch_from_flax(model.task.as_frozen(model.variables), module.port)
-    state = {k: v.astype(dtype) for k, v in state.items()}
-    weights.save(out / layout.WEIGHTS, state, {"format": "pt"})
+    save(out / layout.WEIGHTS, cast(state, dtype, model.path), {"format": "pt"})
     layout.write_json(out / layout.CONFIG, {**to_hf_config(module), "torch_dtype": dtype})
     if (model.path / layout.MANIFEST).is_file():
-        shutil.copy(model.path / layout.MANIFEST, out / layout.MANIFEST)
+        _copy(model.path / layout.MANIFEST, out / layout.MANIFEST)
         _name_averaged(model, out)
 
 
@@ -92,7 +104,7 @@ def to_diffusers(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
     Raises:
       UserError: an architecture that diffusers does not have.
     """
-    from gen_jax.encoders.diffusers_folder import save_diffusers
+    from gen_jax.encoders.diffusers_folder import load_diffusers, save_diffusers
 
     task, params = model.task, model.variables["params"]["model"]
     parts = {}
@@ -110,4 +122,54 @@ def to_diffusers(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
     else:
         parts["vae"] = (task.autoencoder, stage["params"])
     for name, (module, tree) in parts.items():
+        tree = cast(tree, dtype, model.path)
         save_diffusers(out / name, module, tree, dtype)
+        _, read = load_diffusers(out / name)
+        _compare(out / name, weights.flatten(tree), weights.flatten(read))
+
+
+def cast(tree: Any, dtype: str | None, where: pathlib.Path) -> Any:
+    """Returns the weights in `dtype`; None keeps their types.
+
+    Raises:
+      UserError: A weight is not finite, or too large for float16.
+    """
+    for name, value in weights.flatten(tree).items():
+        if not np.isfinite(value).all():
+            raise UserError(
+                f"{where}: {name} is not finite (NaN or Inf), and is not exported; choose an "
+                "earlier checkpoint with --step"
+            )
+        largest = np.abs(value).max(initial=0)
+        if dtype == "float16" and largest >= _BEYOND_HALF:
+            raise UserError(
+                f"{where}: {name} holds {largest:g}, and float16 ends at 65504; use --dtype=float32"
+            )
+    return jax.tree.map(
+        lambda x: x.astype(dtype) if dtype and np.asarray(x).dtype == np.float32 else x, tree
+    )
+
+
+def save(path: pathlib.Path, tree: Any, metadata: dict[str, str] | None = None) -> None:
+    """Writes a safetensors file and reads it back by our own reader."""
+    weights.save(path, tree, metadata)
+    _compare(path, weights.flatten(tree), load_safetensors(path))
+
+
+def _compare(path: pathlib.Path, written: dict, read: dict) -> None:
+    """Raises UserError unless two sets of arrays are the same to the bit, once in one type."""
+    if written.keys() != read.keys() or any(
+        v.shape != read[k].shape or v.astype(read[k].dtype).tobytes() != read[k].tobytes()
+        for k, v in written.items()
+    ):
+        raise _not_as_written(path)
+
+
+def _copy(source: str | pathlib.Path, target: str | pathlib.Path) -> None:
+    shutil.copy(source, target)
+    if not filecmp.cmp(source, target, shallow=False):
+        raise _not_as_written(target)
+
+
+def _not_as_written(path: str | pathlib.Path) -> UserError:
+    return UserError(f"{path}: does not read back as it was written; check the disk, try again")

@@ -69,6 +69,22 @@ def test_loads_by_subfolder_by_file_and_with_options(tmp_path):
     assert contents(tmp_path / "out") == contents(folder)
 
 
+def test_the_only_variant_is_read_and_pointers_are_named(tmp_path):
+    folder = unpack("vae", tmp_path)
+    _, want = load_diffusers(folder)
+    brain = folder / "diffusion_pytorch_model.bf16.safetensors"
+    (folder / WEIGHTS).rename(brain)
+    _, got = load_diffusers(folder)
+    np.testing.assert_array_equal(got["quant_conv"]["bias"], want["quant_conv"]["bias"])
+    (folder / "diffusion_pytorch_model.ema.safetensors").write_bytes(brain.read_bytes())
+    with pytest.raises(UserError, match="the variants there are bf16, ema: name one"):
+        load_diffusers(folder)
+    assert load_diffusers(folder, variant="ema")
+    brain.write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{64 * '0'}\nsize 1\n")
+    with pytest.raises(UserError, match="a git-lfs pointer, not the file"):
+        load_diffusers(folder, variant="bf16")
+
+
 def test_a_fresh_module_is_saved_as_the_library_would(tmp_path):
     module = AutoencoderKL(**presets.TINY_VAE)
     params = filled(module)["params"]

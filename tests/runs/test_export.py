@@ -1,0 +1,42 @@
+"""What is exported is finite, fits its type and reads back as it was written."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from gen_jax.common.errors import UserError
+from gen_jax.runs import export, weights
+
+RUN = pathlib.Path("runs/x")
+
+
+def test_weights_that_do_not_fit_are_named():
+    tree = {"a": np.float32([1, -65519]), "b": {"c": np.float32([65504]), "n": np.int32([3])}}
+    half = export.cast(tree, "float16", RUN)
+    assert half["a"].dtype == np.float16 and half["b"]["n"].dtype == np.int32
+    assert np.isfinite(half["a"]).all()
+    tree["b"]["c"] = np.float32([0, -65520])  # the least that becomes infinity
+    assert export.cast(tree, "float32", RUN)["b"]["c"][1] == -65520
+    with pytest.raises(UserError, match="runs/x: b/c holds 65520, and float16 ends at 65504"):
+        export.cast(tree, "float16", RUN)
+    for value in (np.nan, np.inf):
+        tree["a"][1] = value
+        with pytest.raises(UserError, match="runs/x: a is not finite"):
+            export.cast(tree, None, RUN)
+
+
+def test_a_file_that_does_not_read_back_is_named(tmp_path, monkeypatch):
+    tree = {"a": {"b": np.float32([[1, 2]]), "c": np.zeros((), np.int32)}}
+    export.save(tmp_path / "x.safetensors", tree)
+    write = weights.save
+
+    def flips_a_bit(path, tree, metadata):
+        write(path, tree, metadata)
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+
+    monkeypatch.setattr(weights, "save", flips_a_bit)
+    with pytest.raises(UserError, match="does not read back as it was written"):
+        export.save(tmp_path / "y.safetensors", tree)
