@@ -9,13 +9,14 @@
 the tokenizer. `diffusers` gives folders `vae` and `unet` as diffusers reads them, for the
 architectures that it has. `huggingface` gives an encoder as transformers reads it, which
 gen_jax.encoders.load and every stage that takes an encoder read too.
-"""
 
-import pathlib
+The folder appears once all that was written has been read back and compared. Weights that are not
+finite, or too large for float16, are refused.
+"""
 
 from absl import flags
 
-from gen_jax.common import app
+from gen_jax.common import app, outputs
 from gen_jax.common.errors import UserError
 
 _RUN = flags.DEFINE_string("run", None, "Run directory.")
@@ -33,21 +34,21 @@ def main(_) -> None:
     """Reads the run and writes."""
     if not _RUN.value or not _OUT.value:
         raise UserError("--run and --out are needed, see --help")
-    from gen_jax.runs import average, export, layout, reader
+    out = outputs.check_folder(_OUT.value, "--out")
+    if out.is_dir() and any(out.iterdir()):
+        raise UserError(f"--out={_OUT.value}: is not empty; name a new folder")
+    from gen_jax.runs import average, export, reader
 
     model = reader.load(_RUN.value, _STEP.value)
     if _AVERAGE.value:
         model = average.mean([model, *(reader.load(run, _STEP.value) for run in _AVERAGE.value)])
-    out = pathlib.Path(_OUT.value)
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"--out={out}: is not empty; name a new folder")
-    out = layout.make(out, "--out")
-    if _FORMAT.value == "safetensors":
-        export.to_safetensors(model, out, _DTYPE.value)
-    elif _FORMAT.value == "huggingface":
-        export.to_huggingface(model, out, _DTYPE.value)
-    else:
-        export.to_diffusers(model, out, _DTYPE.value)
+    write = {
+        "safetensors": export.to_safetensors,
+        "huggingface": export.to_huggingface,
+        "diffusers": export.to_diffusers,
+    }[_FORMAT.value]
+    with outputs.writing(out) as temporary:
+        write(model, temporary, _DTYPE.value)
     for path in sorted(p for p in out.rglob("*") if p.is_file()):
         print(f"{path.stat().st_size / 2**20:8.2f} MiB  {path}")
 

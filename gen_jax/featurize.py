@@ -18,7 +18,7 @@ at once. The shards are the same, byte for byte, however many tasks there are.
 
 from absl import flags
 
-from gen_jax.common import app
+from gen_jax.common import app, numbers, outputs
 from gen_jax.common.errors import UserError
 
 _DATA = flags.DEFINE_string("data", None, "Folder that gen_jax.prepare wrote.")
@@ -35,23 +35,25 @@ _LAYERS = flags.DEFINE_string(
 _GRIDS = flags.DEFINE_list("grids", "4,8,16,32", "Tokens a side of DINOv2's patch grids.")
 _STORE = flags.DEFINE_string("store", "int8", "int8, bf16, or pcaN-int8, such as pca64-int8.")
 _SPLITS = flags.DEFINE_list("splits", "", "Splits to read; empty for all.")
-_BATCH = flags.DEFINE_integer("batch_size", 16, "Images that a device takes at a time.")
+_BATCH = numbers.define_int("batch_size", 16, "Images that a device takes at a time.", 1, 65536)
 _DTYPE = flags.DEFINE_string("dtype", "float32", "Of the computation: float32 or bfloat16.")
-_SIZE = flags.DEFINE_integer(
-    "image_size", 0, "Side of an autoencoder's images in pixels, 0 for its own."
+_SIZE = numbers.define_int(
+    "image_size", 0, "Side of an autoencoder's images in pixels, 0 for its own.", 0, 16384
 )
-_CAPTIONS = flags.DEFINE_integer("captions", 1, "Captions of an example that a text tower reads.")
-_LENGTH = flags.DEFINE_integer(
-    "max_length", 0, "Tokens of a caption, 0 for all that the text tower reads."
+_CAPTIONS = numbers.define_int(
+    "captions", 1, "Captions of an example that a text tower reads.", 1, 1024
 )
-_SHARD = flags.DEFINE_integer("shard_records", 512, "Records in a shard.")
+_LENGTH = numbers.define_int(
+    "max_length", 0, "Tokens of a caption, 0 for all that the text tower reads.", 0, 65536
+)
+_SHARD = numbers.define_int("shard_records", 512, "Records in a shard.", 1, 10**9)
 _KEEP = flags.DEFINE_boolean("keep_image", False, "Put the images into the records as well.")
-_MAX_BAD = flags.DEFINE_integer(
-    "max_bad", 100, "Stop when more images than this cannot be decoded, -1 never stops."
+_MAX_BAD = numbers.define_int(
+    "max_bad", 100, "Stop when more images than this cannot be decoded, -1 never stops.", -1, 10**12
 )
-_THREADS = flags.DEFINE_integer("num_threads", 4, "Threads that decode and resize.")
-_TASK = flags.DEFINE_integer("task", None, "This task's number, from 0.")
-_TASKS = flags.DEFINE_integer("tasks", None, "Number of tasks that share the work.")
+_THREADS = numbers.define_int("num_threads", 4, "Threads that decode and resize.", 1, 1024)
+_TASK = numbers.define_int("task", None, "This task's number, from 0.", 0)
+_TASKS = numbers.define_int("tasks", None, "Number of tasks that share the work.", 1)
 
 
 def main(_) -> None:
@@ -63,6 +65,7 @@ def main(_) -> None:
         grids = tuple(int(grid) for grid in _GRIDS.value)
     except ValueError:
         raise UserError(f"--grids={','.join(_GRIDS.value)}: expected numbers, as 4,8,16") from None
+    outputs.check_folder(_OUT.value, "--out")
     from gen_jax.parallel import compilation
 
     compilation.set_up()

@@ -15,45 +15,58 @@ r"""Generates images with a trained run: from prompts, or from seeds alone.
 
 Writes a PNG and a manifest (JSON) for each picture, and grid.png; an interpolation as
 frames.gif, too. A picture depends on its
-seed, its prompt and the settings alone, however many are made at once.
+seed, its prompt and the settings alone, however many are made at once. A folder that holds earlier
+results is refused; with --overwrite they are replaced, and nothing else in it is touched.
 """
 
 import hashlib
-import json
 import pathlib
 
 from absl import flags
 
-from gen_jax.common import app
+from gen_jax.common import app, numbers
 from gen_jax.common.errors import UserError
+
+_MAX_IMAGES = 100_000  # names have five digits
 
 _RUN = flags.DEFINE_string("run", None, "Run directory of a text-to-image model.")
 _PROMPT = flags.DEFINE_multi_string("prompt", [], "Text; may be given several times.")
 _NEGATIVE = flags.DEFINE_string("negative", "", "Text to keep away from (needs guidance).")
-_NUM = flags.DEFINE_integer("num", 4, "Pictures a prompt.")
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the first picture; the next ones count up.")
+_NUM = numbers.define_int("num", 4, "Pictures a prompt.", 1, _MAX_IMAGES)
+_SEED = numbers.define_seed("seed", 0, "Seed of the first picture; the next ones count up.")
 _OUT = flags.DEFINE_string("out", None, "Folder to write to.")
+_OVERWRITE = flags.DEFINE_boolean(
+    "overwrite", False, "Replace the results of an earlier generation in --out."
+)
 _SAMPLER = flags.DEFINE_string(
     "sampler", None, "ddpm, ddim, euler, heun, dpmpp_2m or unipc; the run's own by default."
 )
-_STEPS = flags.DEFINE_integer("steps", None, "Sampling steps; the run's own by default.")
-_GUIDANCE = flags.DEFINE_float("guidance", None, "Guidance scale, 1 for none.")
+_STEPS = numbers.define_int("steps", None, "Sampling steps; the run's own by default.", 1, 10_000)
+_GUIDANCE = numbers.define_float("guidance", None, "Guidance scale, 1 for none.", 0, 50)
 _INTERVAL = flags.DEFINE_string(
     "guidance_interval",
     None,
     "LOW,HIGH: the part of the time range that is guided, from 0 (no noise) to 1.",
 )
-_RESCALE = flags.DEFINE_float("rescale", None, "Share of the contrast put back, 0 to 1.")
-_BATCH = flags.DEFINE_integer("batch", 16, "Pictures at once.")
+_RESCALE = numbers.define_float("rescale", None, "CFG rescale factor phi (arXiv:2305.08891).", 0, 1)
+_BATCH = numbers.define_int("batch", 16, "Pictures at once.", 1)
 _INTERPOLATE = flags.DEFINE_string(
     "interpolate", None, "SEED_A,SEED_B: a row from one to another; more seeds: a walk through all."
 )
 _PATH = flags.DEFINE_string("path", "slerp", "Of the interpolation of faces: slerp or lerp.")
-_TRUNCATION = flags.DEFINE_float(
-    "truncation", 1.0, "Of faces: nearness to the mean picture, 0, 1 for none."
+_TRUNCATION = numbers.define_float(
+    "truncation",
+    1.0,
+    "StyleGAN truncation psi (faces only): 1 is off, 0 is the mean image.",
+    0,
+    2,
 )
-_TEMPERATURE = flags.DEFINE_float(
-    "temperature", None, "Of codes drawn by a prior, 0 for the likeliest; the run's own by default."
+_TEMPERATURE = numbers.define_float(
+    "temperature",
+    None,
+    "Of codes drawn by a prior, 0 for the likeliest; the run's own by default.",
+    0,
+    10,
 )
 _WEIGHTS = flags.DEFINE_string(
     "weights", None, "Of an art run in memory: float32 (default), bfloat16 or int8."
@@ -63,7 +76,9 @@ _GUIDE = flags.DEFINE_string(
     None,
     "Of an art run: the run of a weaker prior over the same codes, to keep away from.",
 )
-_GUIDE_SCALE = flags.DEFINE_float("guide_scale", 2.0, "How far from --guide, 1 for not at all.")
+_GUIDE_SCALE = numbers.define_float(
+    "guide_scale", 2.0, "How far from --guide, 1 for not at all.", 0, 50
+)
 _DETAIL = flags.DEFINE_string(
     "detail", None, "Of an art run: a run of configs/detail.py that draws what the decoder blurs."
 )
@@ -74,47 +89,68 @@ _LIKE = flags.DEFINE_string(
 )
 _ROWS = flags.DEFINE_list("rows", [], "Adjectives of a grid, one a row; with --columns.")
 _COLUMNS = flags.DEFINE_list("columns", [], "Adjectives of a grid, one a column.")
-_FRAMES = flags.DEFINE_integer("frames", 16, "Pictures of the interpolation.")
+_FRAMES = numbers.define_int("frames", 16, "Pictures of the interpolation.", 1, _MAX_IMAGES)
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")
+
+# Flags that some kinds of runs alone read; elsewhere they are refused.
+_OF_SEEDS = (_GUIDANCE, _TRUNCATION, _INTERPOLATE, _PATH, _NEGATIVE)
+_OF_ADJECTIVES = (
+    *(_GUIDANCE, _STEPS, _TEMPERATURE, _WEIGHTS, _GUIDE, _GUIDE_SCALE, _DETAIL, _LIKE),
+    *(_ROWS, _COLUMNS, _INTERPOLATE, _NEGATIVE),
+)
+_OF_PROMPTS = (*(_GUIDANCE, _STEPS, _SAMPLER, _INTERVAL, _RESCALE, _NEGATIVE, _INTERPOLATE),)
 
 
 def _check() -> None:
     for name, holder in (("run", _RUN), ("out", _OUT)):
         if not holder.value:
             raise UserError(f"--{name} is missing; see --help")
-    for name, holder in (("num", _NUM), ("batch", _BATCH), ("frames", _FRAMES)):
-        if holder.value < 1:
-            raise UserError(f"--{name}={holder.value}: expected at least 1")
     if _GUIDE_SCALE.present and not _GUIDE.value:
         raise UserError("--guide_scale goes with --guide: name a run, or leave it out")
-    if _SEED.value < 0:
-        raise UserError(f"--seed={_SEED.value}: expected 0 or more")
+    for flag in (_FRAMES, _PATH):
+        if flag.present and _INTERPOLATE.value is None:
+            raise UserError(f"--{flag.name} goes with --interpolate: name seeds, or leave it out")
+    for flag, other in ((_NUM, _INTERPOLATE), (_SEED, _INTERPOLATE), (_NUM, _ROWS)):
+        if flag.present and other.value:
+            raise UserError(f"--{flag.name} does not go with --{other.name}: leave it out")
+    if (count := _number_of_images()) > _MAX_IMAGES:
+        raise UserError(f"{count:,} pictures are asked for: expected at most {_MAX_IMAGES:,}")
+    # Each prompt of a text-to-image run has seeds of its own.
+    last = _NUM.value * max(1, len(_PROMPT.value)) if _INTERPOLATE.value is None else 1
+    numbers.check_seed(_SEED.value, "--seed", last)
 
 
-def _pair(flag, kind, expected: str):
-    """Both parts of a flag's value, as `kind`; None where it is not given."""
-    if flag.value is None:
+def _number_of_images() -> int:
+    if _ROWS.value:
+        return len(_ROWS.value) * len(_COLUMNS.value)
+    each = _NUM.value if _INTERPOLATE.value is None else _FRAMES.value
+    return each * max(1, len(_PROMPT.value))
+
+
+def _interval() -> tuple[float, float] | None:
+    """Returns the part of the time range that is guided; None for the run's own."""
+    if _INTERVAL.value is None:
         return None
-    try:
-        first, second = (kind(s) for s in flag.value.split(","))
-    except ValueError as error:
-        raise UserError(f"--{flag.name}={flag.value}: expected {expected}") from error
-    return first, second
+    ends = _INTERVAL.value.split(",")
+    if len(ends) != 2:
+        raise UserError(f"--guidance_interval={_INTERVAL.value}: expected LOW,HIGH, such as 0.3,1")
+    low, high = (numbers.parse(end, "--guidance_interval", float, 0, 1) for end in ends)
+    if low > high:
+        raise UserError(f"--guidance_interval={_INTERVAL.value}: expected LOW of at most HIGH")
+    return low, high
 
 
 def _seeds_on_the_way():
     """Seeds of the interpolation, None where there is none."""
     if _INTERPOLATE.value is None:
         return None
-    try:
-        seeds = tuple(int(s) for s in _INTERPOLATE.value.split(","))
-    except ValueError:
-        seeds = ()
-    if len(seeds) < 2 or min(seeds) < 0:
+    texts = _INTERPOLATE.value.split(",")
+    if len(texts) < 2:
         raise UserError(
-            f"--interpolate={_INTERPOLATE.value}: expected two seeds or more, each of 0 or more, "
-            "such as --interpolate=1,2"
+            f"--interpolate={_INTERPOLATE.value}: expected two seeds or more, such as "
+            "--interpolate=1,2"
         )
+    seeds = tuple(numbers.check_seed(text, "--interpolate") for text in texts)
     if _FRAMES.value < len(seeds):
         raise UserError(f"--frames={_FRAMES.value}: expected at least the {len(seeds)} seeds")
     return seeds
@@ -123,8 +159,10 @@ def _seeds_on_the_way():
 def main(_) -> None:
     """Reads the run, samples and writes."""
     _check()
-    interval = _pair(_INTERVAL, float, "LOW,HIGH, such as 0.3,1")
-    ends = _seeds_on_the_way()
+    interval, ends = _interval(), _seeds_on_the_way()
+    from gen_jax.pipelines import generated
+
+    place = generated.check(_OUT.value, _OVERWRITE.value)
     from gen_jax.parallel import compilation
     from gen_jax.pipelines.adjectives import AdjectivesToImages
     from gen_jax.pipelines.seeds import SeedsToImages
@@ -132,16 +170,26 @@ def main(_) -> None:
 
     compilation.set_up()
     model = reader.load(_RUN.value, _STEP.value)
-    for flag in (_WEIGHTS, _GUIDE, _DETAIL, _LIKE):
-        if flag.value and not AdjectivesToImages.fits(model):
-            raise UserError(f"--{flag.name}={flag.value}: only an art run takes it; leave it out")
     if SeedsToImages.fits(model):
-        made = _from_seeds(model, ends)
+        _refuse_others(model, _OF_SEEDS)
+        results = _from_seeds(model, ends)
     elif AdjectivesToImages.fits(model):
-        made = _from_adjectives(model, ends)
+        _refuse_others(model, _OF_ADJECTIVES)
+        results = _from_adjectives(model, ends)
     else:
-        made = _from_prompts(model, ends, interval)
-    _write(model, ends, *made)
+        _refuse_others(model, _OF_PROMPTS)
+        results = _from_prompts(model, ends, interval)
+    _write(place, model, ends, *results)
+
+
+def _refuse_others(model, flags_read) -> None:
+    """Raises UserError for a flag that is given and that this kind of run does not read."""
+    for flag in (*_OF_SEEDS, *_OF_ADJECTIVES, *_OF_PROMPTS):
+        if flag.present and flag not in flags_read:
+            raise UserError(
+                f"--{flag.name}={flag.value}: {model.path} is a run of {model.config.task.name}, "
+                "which does not read it; leave it out"
+            )
 
 
 def _from_seeds(model, ends):
@@ -159,7 +207,7 @@ def _from_seeds(model, ends):
             + ("takes no --negative" if pipe.hears_text else "hears no text; leave --prompt out")
         )
     if pipe.hears_text:
-        _note_length(pipe)
+        _note_texts(pipe, _PROMPT.value)
     prompts = _PROMPT.value or [""]
     z, seeds = None, [_SEED.value + i for i in range(_NUM.value)]
     if ends:
@@ -223,11 +271,27 @@ def _from_adjectives(model, ends):
     return images, texts, seeds, {**pipe.settings, **settings}
 
 
-def _note_length(pipe, texts=()) -> None:
-    """Says which prompts are longer than the model reads."""
-    for text in pipe.truncated([*_PROMPT.value, *texts]):
+def _note_texts(pipe, texts) -> None:
+    """Prints which texts the model cannot read as they stand, each in a line."""
+    for text in dict.fromkeys(texts):
+        if words := pipe.unknown_words(text):
+            listed = ", ".join(map(repr, words[:5])) + (", ..." if len(words) > 5 else "")
+            print(
+                f"note: the prompt {_short(text)}: {listed}: not in the vocabulary of the run's "
+                "captions, and likely without effect"
+            )
+    _note_length(pipe, texts)
+
+
+def _short(text: str) -> str:
+    return repr(text) if len(text) <= 40 else f"{text[:40]!r}..."
+
+
+def _note_length(pipe, texts) -> None:
+    """Prints which texts are longer than the model reads."""
+    for text in pipe.truncated(list(texts)):
         print(
-            f"note: the prompt {text[:40]!r}... is longer than the "
+            f"note: the prompt {_short(text)} is longer than the "
             f"{pipe.task.text_encoder.max_length} tokens that the model reads; the rest is ignored"
         )
 
@@ -248,7 +312,11 @@ def _from_prompts(model, ends, interval):
     )
     if not _PROMPT.value:
         raise UserError('--prompt is missing: say what to generate, such as --prompt="a cat"')
-    _note_length(pipe, [_NEGATIVE.value])
+    _note_texts(pipe, [*_PROMPT.value, _NEGATIVE.value])
+    if pipe.settings["guidance_scale"] == 1.0:
+        for flag in (_NEGATIVE, _INTERVAL, _RESCALE):
+            if flag.value:
+                print(f"note: --{flag.name} has no effect at a guidance of 1; raise --guidance")
     x_T = None
     if ends:
         prompts = [p for p in _PROMPT.value for _ in range(_FRAMES.value)]
@@ -262,11 +330,11 @@ def _from_prompts(model, ends, interval):
     return images, prompts, seeds, {"negative_prompt": _NEGATIVE.value, **pipe.settings}
 
 
-def _write(model, ends, images, prompts, seeds, settings) -> None:
-    from gen_jax.common import files, pictures
-    from gen_jax.runs import layout, manifest
+def _write(place, model, ends, images, prompts, seeds, settings) -> None:
+    from gen_jax.common import pictures
+    from gen_jax.pipelines import generated
+    from gen_jax.runs import manifest
 
-    out = layout.make(_OUT.value, "--out")
     facts = {
         "run": str(model.path),
         "checkpoint_step": model.step,
@@ -274,22 +342,20 @@ def _write(model, ends, images, prompts, seeds, settings) -> None:
         **settings,
         "environment": manifest.environment(),
     }
-    for index, (image, prompt, seed) in enumerate(zip(images, prompts, seeds)):
-        name = out / f"{index:05d}.png"
-        pictures.save(name, image)
-        extra = {"prompt": prompt, "seed": seed, "index": index}
+    manifests = []
+    for index, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
+        extra = {"prompt": prompt, "seed": seed}
         if ends:
             extra |= {"interpolate": list(ends), "frame": index % _FRAMES.value}
-        extra["sha256"] = hashlib.sha256(name.read_bytes()).hexdigest()
-        files.write_text(name.with_suffix(".json"), json.dumps({**extra, **facts}, indent=2))
+        manifests.append(extra | facts)
     columns = _FRAMES.value if ends else (_NUM.value if len(_PROMPT.value) > 1 else None)
     columns = len(_COLUMNS.value) or columns
     below = [text or f"seed {seed}" for text, seed in zip(prompts, seeds)]
-    pictures.save(out / "grid.png", pictures.grid(images, below, columns=columns))
-    if ends:
-        pictures.save_gif(out / "frames.gif", images)
+    grid = pictures.grid(images, below, columns=columns)
+    out, earlier = place
+    generated.write(out, earlier, images, manifests, grid, animated=bool(ends))
     print(f"wrote {len(images)} pictures with manifests to {out}")
-    print(f"grid  {pathlib.Path(out) / 'grid.png'}")
+    print(f"grid  {out / generated.GRID}")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ import pathlib
 
 from absl import flags
 
-from gen_jax.common import app
+from gen_jax.common import app, numbers
 
 _SOURCE = flags.DEFINE_string(
     "source",
@@ -45,16 +45,16 @@ _SOURCE = flags.DEFINE_string(
     "what to prepare: a folder of images, photos, shapes, tfds:NAME[:SPLIT] or hf:NAME[:SPLIT]",
 )
 _OUT = flags.DEFINE_string("out", None, "folder to write the data set to")
-_SIZE = flags.DEFINE_integer(
-    "size", 0, "short side of the stored images in pixels, 0 keeps them (photos: 96, shapes: 64)"
+_SIZE = numbers.define_int(
+    "size", 0, "short side of the stored images in pixels, 0 keeps them (photos: 96, shapes: 64)", 0
 )
-_VAL = flags.DEFINE_float("val_fraction", 0.05, "share of the split val")
-_TEST = flags.DEFINE_float("test_fraction", 0.05, "share of the split test")
-_WORKERS = flags.DEFINE_integer("workers", 0, "processes, 0 for one a core")
-_NUM = flags.DEFINE_integer("num", 0, "records of photos (0: 3072) and shapes (0: 20000)")
-_SEED = flags.DEFINE_integer("seed", 0, "of crops and of the scenes of shapes")
-_CROPS = flags.DEFINE_integer(
-    "crops", 0, "square crops of each picture in place of the picture, of --size pixels"
+_VAL = numbers.define_float("val_fraction", 0.05, "share of the split val", 0, 1)
+_TEST = numbers.define_float("test_fraction", 0.05, "share of the split test", 0, 1)
+_WORKERS = numbers.define_int("workers", 0, "processes, 0 for one a core", 0)
+_NUM = numbers.define_int("num", 0, "records of photos (0: 3072) and shapes (0: 20000)", 0)
+_SEED = numbers.define_seed("seed", 0, "of crops and of the scenes of shapes")
+_CROPS = numbers.define_int(
+    "crops", 0, "square crops of each picture in place of the picture, of --size pixels", 0
 )
 _FORMAT = flags.DEFINE_string(
     "format",
@@ -62,16 +62,18 @@ _FORMAT = flags.DEFINE_string(
     "jpeg, webp or png; empty keeps files that need no change and makes the others JPEG "
     "(photos and shapes: PNG)",
 )
-_QUALITY = flags.DEFINE_integer("quality", 95, "of JPEG and WebP, 1 to 100")
-_MAX_BAD = flags.DEFINE_integer(
-    "max_bad", 100, "stop when more files than this are damaged or missing, -1 never stops"
+_QUALITY = numbers.define_int("quality", 95, "of JPEG and WebP", 1, 100)
+_MAX_BAD = numbers.define_int(
+    "max_bad", 100, "stop when more files than this are damaged or missing, -1 never stops", -1
 )
-_MIN_SIDE = flags.DEFINE_integer("min_side", 16, "leave out images with a shorter side, in pixels")
+_MIN_SIDE = numbers.define_int("min_side", 16, "leave out images with a shorter side, in pixels", 1)
 _NEAR = flags.DEFINE_boolean("near_duplicates", True, "leave out near duplicates")
 _ALIGN = flags.DEFINE_string(
     "align_faces", None, "MTCNN's P-Net: align the face of each picture of a folder first"
 )
-_MARGIN = flags.DEFINE_float("align_margin", 0.0, "around brows, ears and chin, in sides of a face")
+_MARGIN = numbers.define_float(
+    "align_margin", 0.0, "around brows, ears and chin, in sides of a face", 0, 2
+)
 _PREVIEW = flags.DEFINE_string(
     "preview", None, "picture of all degradations to write, instead of --out"
 )
@@ -79,7 +81,7 @@ _CAPTIONS = flags.DEFINE_string(
     "validate_captions", None, "captions.jsonl, or its folder, to check instead of preparing"
 )
 flags.DEFINE_alias("validate-captions", "validate_captions")
-_SHARD = flags.DEFINE_integer("shard_records", 0, "records in a shard, 0 for 1024 or more")
+_SHARD = numbers.define_int("shard_records", 0, "records in a shard, 0 for 1024 or more", 0)
 
 
 def main(_) -> None:
@@ -139,8 +141,6 @@ def _aligned() -> str:
         raise UserError(f"--align_faces: expected a folder of pictures, --source={_SOURCE.value}")
     if not 16 <= _SIZE.value <= 4096:
         raise UserError(f"--size={_SIZE.value}: expected 16 to 4096 pixels with --align_faces")
-    if not 0.0 <= _MARGIN.value <= 2.0:
-        raise UserError(f"--align_margin={_MARGIN.value}: expected 0 to 2")
     out = pathlib.Path(f"{_OUT.value.rstrip('/')}_aligned")
     left_out = face_alignment.align_folder(source, out, _ALIGN.value, _SIZE.value, _MARGIN.value)
     for reason, names in left_out.items():

@@ -19,7 +19,7 @@ import sys
 
 from absl import flags
 
-from gen_jax.common import app
+from gen_jax.common import app, numbers
 from gen_jax.common.errors import UserError
 
 _OUT = flags.DEFINE_string(
@@ -32,12 +32,14 @@ _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.
 _PROMPT = flags.DEFINE_string(
     "prompt", "", 'What to do, such as "remove the noise, keep the blur".'
 )
-_STRENGTH = flags.DEFINE_float("strength", 1.0, "0 leaves the picture as it is, 1 restores it.")
-_SCALE = flags.DEFINE_integer("scale", 1, "Enlarge by 1, 2 or 4.")
+_STRENGTH = numbers.define_float(
+    "strength", 1.0, "0 leaves the picture as it is, 1 restores it.", 0, 2
+)
+_SCALE = numbers.define_int("scale", 1, "Enlarge by 1, 2 or 4.", 1, 4)
 _TILE = flags.DEFINE_string("tile", "auto", "Side of the tiles in pixels; auto; off for none.")
-_QUALITY = flags.DEFINE_integer("quality", 95, "Of JPEG and WebP, 1 to 100.")
+_QUALITY = numbers.define_int("quality", 95, "Of JPEG and WebP.", 1, 100)
 _COMPARE = flags.DEFINE_boolean("compare", True, "Whether to write NAME.before_after.png.")
-_MAX_PIXELS = flags.DEFINE_integer("max_pixels", 200_000_000, "Larger files are skipped.")
+_MAX_PIXELS = numbers.define_int("max_pixels", 200_000_000, "Larger files are skipped.", 1)
 
 
 def _tile() -> int | None:
@@ -52,12 +54,6 @@ def _tile() -> int | None:
 def _check() -> None:
     if _SCALE.value not in (1, 2, 4):
         raise UserError(f"--scale={_SCALE.value}: expected 1, 2 or 4")
-    if not 0.0 <= _STRENGTH.value <= 2.0:
-        raise UserError(f"--strength={_STRENGTH.value:g}: expected 0 to 2")
-    if not 1 <= _QUALITY.value <= 100:
-        raise UserError(f"--quality={_QUALITY.value}: expected 1 to 100")
-    if _MAX_PIXELS.value < 1:
-        raise UserError(f"--max_pixels={_MAX_PIXELS.value}: expected at least 1")
 
 
 class _Bar:

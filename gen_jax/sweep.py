@@ -22,7 +22,7 @@ import sys
 
 from absl import flags
 
-from gen_jax.common import app
+from gen_jax.common import app, numbers, outputs
 from gen_jax.common import config as config_lib
 from gen_jax.common.errors import UserError
 
@@ -30,7 +30,7 @@ _CONFIG = config_lib.define("Recipe, FILE or FILE:ARG, for example configs/vqvae
 flags.declare_key_flag("config")
 _SPACE = flags.DEFINE_string("space", None, "JSON file with the fields to vary.")
 _STUDY = flags.DEFINE_string("study", "", "Name of an Optuna study; without one, a grid.")
-_TRIALS = flags.DEFINE_integer("trials", None, "Trials in all; a grid's own number by default.")
+_TRIALS = numbers.define_int("trials", None, "Trials in all; a grid's own number by default.", 1)
 _OUT = flags.DEFINE_string("out", None, "Folder of the sweep.")
 _METRIC = flags.DEFINE_string(
     "metric",
@@ -38,10 +38,12 @@ _METRIC = flags.DEFINE_string(
     "Of report.json, such as vqvae/psnr; the recipe's training.best_metric if unset.",
 )
 _MODE = flags.DEFINE_enum("mode", None, ["min", "max"], "Which of its values is best.")
-_WORKERS = flags.DEFINE_integer("workers", 1, "Trials at the same time.")
+_WORKERS = numbers.define_int("workers", 1, "Trials at the same time.", 1)
 _PRUNE = flags.DEFINE_boolean("prune", None, "Stop poor trials early; by default with --study.")
-_WARMUP = flags.DEFINE_integer("prune_after", 0, "Training steps before which no trial is stopped.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the search.")
+_WARMUP = numbers.define_int(
+    "prune_after", 0, "Training steps before which no trial is stopped.", 0
+)
+_SEED = numbers.define_seed("seed", 0, "Of the search.")
 _SPACE_FILE = "space.json"
 
 
@@ -50,10 +52,7 @@ def main(_) -> None:
     config = config_lib.value(_CONFIG)
     if not _OUT.value:
         raise UserError("--out is missing: name a folder for the sweep, such as sweeps/a")
-    if _WORKERS.value < 1:
-        raise UserError(f"--workers={_WORKERS.value}: expected at least 1")
-    if _TRIALS.value is not None and _TRIALS.value < 1:
-        raise UserError(f"--trials={_TRIALS.value}: expected at least 1")
+    outputs.check_folder(_OUT.value, "--out")
     metric = _METRIC.value or config.training.best_metric
     if not metric:
         raise UserError(

@@ -94,8 +94,10 @@ class _Parser(flags.ArgumentParser):
 
 
 def _define(kind, name, default, text, low, high) -> flags.FlagHolder:
+    ends = ["" if end is None else f"{end:.16g}" for end in (low, high)]
+    scope = f" [{ends[0]} to {ends[1]}]" if all(ends) else f" [from {ends[0]}]" if ends[0] else ""
     return flags.DEFINE(
-        _Parser(kind, low, high), name, default, text, serializer=flags.ArgumentSerializer()
+        _Parser(kind, low, high), name, default, text + scope, serializer=flags.ArgumentSerializer()
     )
 
 
@@ -106,14 +108,14 @@ def define_float(
     low: float | int | None = None,
     high: float | int | None = None,
 ) -> flags.FlagHolder[float]:
-    """Defines a flag that holds a finite number from `low` to `high`; `text` is its help."""
+    """Defines a flag that holds a finite number from `low` to `high`, which its help names."""
     return _define(float, name, default, text, low, high)
 
 
 def define_int(
     name: str, default: int | None, text: str, low: int | None = None, high: int | None = None
 ) -> flags.FlagHolder[int]:
-    """Defines a flag that holds a whole number from `low` to `high`; `text` is its help."""
+    """Defines a flag that holds a whole number from `low` to `high`, which its help names."""
     return _define(int, name, default, text, low, high)
 
 

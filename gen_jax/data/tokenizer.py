@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -91,6 +92,13 @@ class Tokenizer:
     def to_json(self) -> str:
         return self._model.to_str()
 
+    def unknown_words(self, text: str) -> list[str]:
+        """Returns the words of a text that the vocabulary does not hold, in their order.
+
+        A vocabulary of pieces that can spell any word, such as CLIP's, knows all.
+        """
+        return []
+
     def save(self, path: str | os.PathLike) -> None:
         """Writes tokenizer.json atomically."""
         files.write_text(path, self.to_json())
@@ -128,6 +136,13 @@ class CompactTokenizer(Tokenizer):
         # "<eos>" in a prompt is seven letters, not the end of it.
         self._model.encode_special_tokens = True
 
+    def unknown_words(self, text: str) -> list[str]:
+        """Returns the words that have no token of their own, as frequent words of captions have."""
+        return [w for w in words(text) if all(self._pieces(s + w) > 1 for s in ("", " "))]
+
+    def _pieces(self, word: str) -> int:
+        return len(self._model.encode(word, add_special_tokens=False).ids)
+
     @classmethod
     def from_json(cls, path: str | os.PathLike) -> "CompactTokenizer":
         """Reads what `save` wrote."""
@@ -135,6 +150,11 @@ class CompactTokenizer(Tokenizer):
         if [model.token_to_id(t) for t in _SPECIALS] != [cls.pad_id, cls.bos_id, cls.eos_id]:
             raise UserError(f"{path}: lacks {', '.join(_SPECIALS)} as tokens 0, 1, 2")
         return cls(model)
+
+
+def words(text: str) -> list[str]:
+    """Returns the different words of a text."""
+    return list(dict.fromkeys(re.findall(r"\w+", text)))
 
 
 def train_tokenizer(captions: Iterable[str], vocab_size: int) -> CompactTokenizer:

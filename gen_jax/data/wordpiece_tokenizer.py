@@ -7,7 +7,7 @@ import tokenizers
 
 from gen_jax.common.errors import UserError
 from gen_jax.data import vocabulary
-from gen_jax.data.tokenizer import Tokenizer
+from gen_jax.data.tokenizer import Tokenizer, words
 
 FILES = ("tokenizer.json", "vocab.txt")
 """What a vocabulary is read from."""
@@ -29,6 +29,11 @@ class WordPieceTokenizer(Tokenizer):
         if missing := [mark for mark, i in ids.items() if i is None]:
             raise UserError(f"the vocabulary lacks {', '.join(missing)}")
         super().__init__(model, ids[_CLS], ids[_SEP], ids[_PAD])
+
+    def unknown_words(self, text: str) -> list[str]:
+        """Returns the words that become the mark [UNK]."""
+        unknown = self._model.token_to_id(_UNK)
+        return [w for w in words(text) if unknown in self._model.encode(w).ids]
 
     @classmethod
     def from_json(cls, path: str | os.PathLike) -> "WordPieceTokenizer":

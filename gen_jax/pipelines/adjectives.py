@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from gen_jax.common import numbers
 from gen_jax.common.errors import UserError
 from gen_jax.data import art_words, images, transforms
 from gen_jax.data.tokenizer import Tokenizer
 from gen_jax.models import weight_storage
-from gen_jax.pipelines.parts import in_parts
+from gen_jax.pipelines.parts import images_in_parts
 from gen_jax.pipelines.resampled import resampled
 from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
@@ -108,14 +109,12 @@ class AdjectivesToImages:
             for the prompts, where the run has styles.
         """
         found = self._tokenizer.encode(list(prompts), self.task.text_encoder.max_length)
-        seeds = np.asarray(seeds, np.uint32)
+        seeds = np.array([numbers.check_seed(seed, "seed") for seed in seeds], np.uint32)
         batch = {"tokens": found.ids, "token_mask": found.mask, "seed": seeds}
         if like is not None:
             batch["like"] = np.broadcast_to(like, (len(seeds), *like.shape))
-        return in_parts(
-            lambda part: self._run(self._variables, part, {}, self._frozen)["image"],
-            batch,
-            batch_size,
+        return images_in_parts(
+            lambda part: self._run(self._variables, part, {}, self._frozen), batch, batch_size
         )
 
 

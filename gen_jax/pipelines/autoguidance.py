@@ -2,8 +2,10 @@
 
 import dataclasses
 
+from gen_jax.common import numbers
 from gen_jax.common.errors import UserError
 from gen_jax.data.tokenizer import Tokenizer
+from gen_jax.pipelines.resampled import MAX_GUIDANCE
 from gen_jax.pipelines.same_codes import same_codes
 from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
@@ -22,8 +24,7 @@ def guided_by(model: TrainedModel, guide: TrainedModel, scale: float = 2.0) -> T
     Raises:
       UserError: they do not belong together, or the scale makes no sense.
     """
-    if not 0.0 <= scale <= 20.0:
-        raise UserError(f"--guide_scale={scale}: expected 0 to 20, 1 for none")
+    numbers.parse(scale, "--guide_scale", float, 0, MAX_GUIDANCE)
     for run in (model, guide):
         if not isinstance(run.task, ArtTask):
             raise UserError(

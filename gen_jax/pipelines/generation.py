@@ -8,10 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gen_jax.common import numbers
 from gen_jax.common.errors import UserError
 from gen_jax.data.tokenizer import Tokenizer
 from gen_jax.diffusion.guidance import checked_interval
 from gen_jax.diffusion.samplers import SAMPLERS
+from gen_jax.pipelines.parts import images_in_parts
+from gen_jax.pipelines.resampled import MAX_GUIDANCE, MAX_STEPS
 from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
 
@@ -22,7 +25,8 @@ class Request:
 
     Attributes:
       prompts: texts.
-      seeds: of each picture's noise; a picture depends on its seed and prompt alone.
+      seeds: of each picture's noise, 0 to 2**32 - 1; a picture depends on its seed and prompt
+        alone.
       negative: what to keep away from, "" for the empty prompt.
       x_T: the noise itself `[n, h, w, c]`, instead of the seeds'.
     """
@@ -40,8 +44,8 @@ class TextToImage:
       model: a run whose task generates from tokens.
       sampler: see `diffusion.samplers`; None for the run's own, as for the others.
       num_inference_steps: its steps.
-      guidance_scale: 1 for none.
-      guidance_rescale: share of the contrast put back.
+      guidance_scale: 0 to `MAX_GUIDANCE`, 1 for none.
+      guidance_rescale: share of the contrast put back, 0 to 1.
       guidance_interval: part of the time range that is guided, shares from 0 (no noise) to 1.
 
     Raises:
@@ -65,8 +69,13 @@ class TextToImage:
             )
         if sampler is not None and sampler not in SAMPLERS:
             raise UserError(f"--sampler={sampler}: expected one of {', '.join(SAMPLERS)}")
-        if num_inference_steps is not None and num_inference_steps < 1:
-            raise UserError(f"--steps={num_inference_steps}: expected at least 1")
+        for name, value, kind, low, high in (
+            ("--steps", num_inference_steps, int, 1, MAX_STEPS),
+            ("--guidance", guidance_scale, float, 0, MAX_GUIDANCE),
+            ("--rescale", guidance_rescale, float, 0, 1),
+        ):
+            if value is not None:
+                numbers.parse(value, name, kind, low, high)
         if guidance_interval is not None:
             guidance_interval = checked_interval(guidance_interval, "--guidance_interval")
         changes = {
@@ -101,6 +110,10 @@ class TextToImage:
         keys = jnp.stack([jax.random.key(int(s)) for s in seeds])
         return np.asarray(jax.vmap(lambda k: jax.random.normal(k, shape))(keys))
 
+    def unknown_words(self, text: str) -> list[str]:
+        """Returns the words of a text that have no token of their own."""
+        return self._tokenizer.unknown_words(text)
+
     def truncated(self, texts: Sequence[str]) -> list[str]:
         """The texts that are longer than the model reads."""
         found = self._tokenizer.encode(list(texts), self.task.text_encoder.max_length)
@@ -117,24 +130,16 @@ class TextToImage:
           uint8 `[n, h, w, 3]`.
         """
         count = len(request.prompts)
-        x_T = self.noise(request.seeds) if request.x_T is None else request.x_T
-        batch = {**self._tokens(request.prompts), "x_T": x_T}
+        seeds = [numbers.check_seed(seed, "seed") for seed in request.seeds]
+        x_T = self.noise(seeds) if request.x_T is None else request.x_T
+        batch = {**self._tokens(request.prompts), "x_T": x_T, "seed": np.array(seeds, np.uint32)}
         if request.negative:
             negative = self._tokens([request.negative])
             batch["negative_tokens"] = negative["tokens"].repeat(count, 0)
             batch["negative_mask"] = negative["token_mask"].repeat(count, 0)
-        size = min(batch_size, count)
-        images = []
-        for start in range(0, count, size):
-            part = {k: v[start : start + size] for k, v in batch.items()}
-            missing = size - len(part["tokens"])
-            # A short last part is filled up: one shape compiles once.
-            part = {k: np.concatenate([v, v[:1].repeat(missing, 0)]) for k, v in part.items()}
-            # Samplers that draw noise on the way take it from the first seed of the part.
-            key = jax.random.fold_in(jax.random.key(int(request.seeds[start])), 1)
-            out = self._generate(self._variables, part, {"noise": key}, self._frozen)
-            images.append(np.asarray(out["image"])[: size - missing])
-        return np.concatenate(images)
+        return images_in_parts(
+            lambda part: self._generate(self._variables, part, {}, self._frozen), batch, batch_size
+        )
 
     def _tokens(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         found = self._tokenizer.encode(list(texts), self.task.text_encoder.max_length)

@@ -2,8 +2,12 @@
 
 import dataclasses
 
+from gen_jax.common import numbers
 from gen_jax.common.errors import UserError
 from gen_jax.runs.reader import TrainedModel
+
+MAX_GUIDANCE, MAX_STEPS, MAX_TEMPERATURE = 50, 10_000, 10
+"""Limits of what can be asked for: beyond them images are never better."""
 
 
 def resampled(
@@ -23,17 +27,18 @@ def resampled(
     Raises:
       UserError: one of them makes no sense, or the run has no such setting.
     """
-    if guidance is not None and not 0.0 <= guidance <= 20.0:
-        raise UserError(f"--guidance={guidance}: expected 0 to 20, 1 for none")
-    if temperature is not None and not 0.0 <= temperature <= 10.0:
-        raise UserError(f"--temperature={temperature}: expected 0 to 10")
+    for name, value, kind, low, high in (
+        ("--guidance", guidance, float, 0, MAX_GUIDANCE),
+        ("--steps", steps, int, 1, MAX_STEPS),
+        ("--temperature", temperature, float, 0, MAX_TEMPERATURE),
+    ):
+        if value is not None:
+            numbers.parse(value, name, kind, low, high)
     prior = getattr(model.task, "prior", None)
     if steps is not None and prior is not None and prior.is_causal:
         raise UserError(
             f"--steps={steps}: {model.path} draws one code after the other; leave it out"
         )
-    if steps is not None and steps < 1:
-        raise UserError(f"--steps={steps}: expected at least 1")
     fields = {
         "guidance": ("guidance_scale", guidance),
         "steps": ("num_inference_steps", steps),

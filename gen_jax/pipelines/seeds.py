@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gen_jax.common import numbers
 from gen_jax.common.errors import UserError
 from gen_jax.data.tokenizer import Tokenizer
 from gen_jax.pipelines.generation import walk
-from gen_jax.pipelines.parts import in_parts
+from gen_jax.pipelines.parts import images_in_parts
+from gen_jax.pipelines.resampled import MAX_GUIDANCE
 from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
 
@@ -28,10 +30,8 @@ class SeedsToImages:
     """
 
     def __init__(self, model: TrainedModel, truncation: float = 1.0, guidance: float = 1.0):
-        if not 0.0 <= truncation <= 2.0:
-            raise UserError(f"--truncation={truncation}: expected 0 to 2, 1 for none")
-        if not 0.0 <= guidance <= 20.0:
-            raise UserError(f"--guidance={guidance}: expected 0 to 20, 1 for none")
+        numbers.parse(truncation, "--truncation", float, 0, 2)
+        numbers.parse(guidance, "--guidance", float, 0, MAX_GUIDANCE)
         self.task, self.truncation, self.guidance = model.task, truncation, guidance
         if guidance != 1.0 and self.task.generator.text != "latent":
             raise UserError(
@@ -62,6 +62,10 @@ class SeedsToImages:
         """Whether prompts mean anything to it."""
         return self.task.text_encoder is not None
 
+    def unknown_words(self, text: str) -> list[str]:
+        """Returns the words of a text that have no token of their own."""
+        return self._tokenizer.unknown_words(text)
+
     def truncated(self, texts: Sequence[str]) -> list[str]:
         """The texts that are longer than the model reads."""
         found = self._tokenizer.encode(list(texts), self.task.text_encoder.max_length)
@@ -69,7 +73,7 @@ class SeedsToImages:
 
     def between(self, seeds: Sequence[int], frames: int, path: str = "slerp") -> np.ndarray:
         """Latents on the way through those of all the seeds, `[frames, z_dim]`; see `walk`."""
-        return walk(np.asarray(self.task.latents(np.array(seeds, np.uint32))), frames, path)
+        return walk(np.asarray(self.task.latents(_checked(seeds))), frames, path)
 
     def __call__(
         self,
@@ -86,7 +90,7 @@ class SeedsToImages:
           batch_size: pictures at once.
           prompts: a text for each; empty ones where none are given.
         """
-        seeds = np.asarray(seeds, np.uint32)
+        seeds = _checked(seeds)
         batch = {"seed": seeds, "z": np.asarray(self.task.latents(seeds)) if z is None else z}
         if self.hears_text:
             texts = list(prompts or [""] * len(seeds))
@@ -95,8 +99,10 @@ class SeedsToImages:
         for name in ("truncation", "guidance"):
             if getattr(self, name) != 1.0:
                 batch[name] = np.full(len(seeds), getattr(self, name), np.float32)
-        return in_parts(
-            lambda part: self._run(self._variables, part, {}, self._frozen)["image"],
-            batch,
-            batch_size,
+        return images_in_parts(
+            lambda part: self._run(self._variables, part, {}, self._frozen), batch, batch_size
         )
+
+
+def _checked(seeds: Sequence[int]) -> np.ndarray:
+    return np.array([numbers.check_seed(seed, "seed") for seed in seeds], np.uint32)

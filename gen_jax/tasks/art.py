@@ -252,14 +252,14 @@ class ArtTask(CodePrior):
         batch = self.with_style(params, batch, frozen, keys)
         grid = self.draw(params, batch, frozen, keys).reshape(count, *self.prior.grid)
         y = self._images(params, frozen, grid, self.told(params, batch, frozen, count))
-        return {"image": self._pixels(y, keys, frozen), "codes": grid}
+        return {**self._with_detail(y, keys, frozen), "codes": grid}
 
-    def _pixels(self, y, keys, frozen):
-        """Decoded images in about [-1, 1] as pixels, with their detail where any is drawn."""
+    def _with_detail(self, y, keys, frozen):
+        """Adds the detail, if any is drawn, to decoded images in about [-1, 1]; see `to_images`."""
         if self.detail is not None:
             mine = jax.vmap(lambda key: jax.random.fold_in(key, _OF_DETAIL))(keys)
             y = self.detail.add(frozen["detail"], y, mine)
-        return first_stage.to_pixels(y)
+        return first_stage.to_images(y)
 
     def _reconstruct(self, variables, batch, rngs, frozen):
         """Held-out images through their codes, by the decoder as it now is (hearing nothing)."""
@@ -267,7 +267,7 @@ class ArtTask(CodePrior):
         grid, params = self.vqvae.codes(frozen["vqvae"], x), variables["params"]["model"]
         y = self._images(params, frozen, grid, self.told(params, batch, frozen, len(x)))
         keys = jax.random.split(rngs["sample"], len(x))
-        return {"image": self._pixels(y, keys, frozen), "codes": grid}
+        return {**self._with_detail(y, keys, frozen), "codes": grid}
 
     def _random(self, variables, batch, rngs, frozen):
         """Pictures of codes that are drawn evenly: what a VQ-VAE is without a prior."""
@@ -276,7 +276,7 @@ class ArtTask(CodePrior):
             keys
         )
         y = self.vqvae.images(frozen["vqvae"], grid)
-        return {"image": self._pixels(y, keys, frozen)}
+        return self._with_detail(y, keys, frozen)
 
     def _score(self, variables, batch, rngs, frozen):
         """How likely the codes of images are with their texts: "nll" in nats a code, float [b]."""

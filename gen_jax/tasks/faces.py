@@ -253,7 +253,7 @@ class FacesTask:
             mean = self._mean_steering(variables, heard)
             w = mean + batch["truncation"][:, None] * (w - mean)
         keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 1))(batch["seed"])
-        return {"image": self._pixels(variables, w, keys, heard)}
+        return self._images(variables, w, keys, heard)
 
     def _mean_steering(self, variables, heard):
         """[1, w] over latents; of each text by itself, [b, w]."""
@@ -278,17 +278,16 @@ class FacesTask:
         params = variables["params"]["model"]
         z = self.objective.encode(scene, params, self.features.stored(batch))
         w = self._of_generator(variables, z, method="mapping")
-        return {"image": self._pixels(variables, w, None)}
+        return self._images(variables, w, None)
 
     def _of_generator(self, variables, *args, method):
         params = variables["params"]["model"]["generator"]
         return self.generator.apply({"params": params}, *args, method=method)
 
-    def _pixels(self, variables, w, keys, heard=None):
+    def _images(self, variables, w, keys, heard=None):
         fade = self._fade(variables["extra"])
         found = self._of_generator(variables, w, keys, fade, heard, method="synthesis")
-        y = first_stage.to_pixels(found)
-        return jnp.broadcast_to(y, (*y.shape[:3], 3))
+        return first_stage.to_images(jnp.broadcast_to(found, (*found.shape[:3], 3)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,6 +31,13 @@ def to_pixels(x: Float[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
     return jnp.clip(jnp.round((x + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
 
 
+def to_images(x: Float[Array, "b h w c"]) -> dict[str, jax.Array]:
+    """Returns "image", the pixels of [-1, 1], and "finite" `[b]`, whether an image has no NaN or
+    Inf: as pixels these would be black or white.
+    """
+    return {"image": to_pixels(x), "finite": jnp.isfinite(x).all(axis=(1, 2, 3))}
+
+
 def encode(
     module: nn.Module, frozen: Mapping[str, Any], x: Float[Array, "b h w c"], rng: jax.Array | None
 ) -> Float[Array, "b hl wl z"]:

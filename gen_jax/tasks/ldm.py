@@ -248,14 +248,21 @@ class LDMTask:
         """Samples images.
 
         `batch` holds `tokens` and `token_mask` `[b, n]`, and may hold `negative_tokens` and
-        `negative_mask` (the empty prompt otherwise) and `x_T` (noise of the latent's shape).
+        `negative_mask` (the empty prompt otherwise), `seed` uint32 `[b]`, from which all noise of
+        an image is then drawn, and `x_T` (noise of the latent's shape).
         """
         params = variables["params"]["model"]
         tokens, mask = batch["tokens"], batch["token_mask"]
         count = tokens.shape[0]
-        x_T = batch.get("x_T")
-        if x_T is None:
+        if "seed" in batch:
+            # One key per image: an image does not depend on its batch.
+            keys = jax.vmap(jax.random.key)(batch["seed"].astype(jnp.uint32))
+            x_T = jax.vmap(lambda key: jax.random.normal(key, self.latent_shape))(keys)
+            step_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+        else:
             x_T = jax.random.normal(rngs["noise"], (count, *self.latent_shape))
+            step_keys = jax.random.fold_in(rngs["noise"], 1)
+        x_T = batch.get("x_T", x_T)
 
         denoise = functools.partial(self._unet, params)
         cond = self._text(params, frozen, tokens, mask)
@@ -277,10 +284,10 @@ class LDMTask:
             self.process,
             self.num_inference_steps,
             self.sampler,
-            rng=jax.random.fold_in(rngs["noise"], 1),
+            rng=step_keys,
         )
         image = first_stage.decode(self.autoencoder, frozen["vae"], z)
-        return {"image": first_stage.to_pixels(image), "latent": z}
+        return {**first_stage.to_images(image), "latent": z}
 
 
 def _known(fn, values: Mapping[str, Any]) -> dict[str, Any]:

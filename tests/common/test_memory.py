@@ -50,4 +50,7 @@ def test_a_door_keeps_its_arguments_and_its_exit_code():
         command, cwd=ROOT, env=clean | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True
     )
     assert done.returncode == 2
-    assert done.stderr.strip() == "error: --size=3: expected at least 16 pixels"
+    assert (
+        done.stderr.strip()
+        == "error: flag --size=3: expected a whole number from 16 to 16384; see --help"
+    )

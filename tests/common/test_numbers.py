@@ -2,12 +2,14 @@
 
 import json
 import math
+import re
 
 import pytest
 from absl import flags
 
 from gen_jax.common import numbers, strict_json
 from gen_jax.common.errors import UserError
+from tests.processes import ROOT
 
 
 def test_what_is_not_finite_or_out_of_bounds_is_refused_with_the_range():
@@ -52,3 +54,8 @@ def test_written_json_has_no_tokens_of_its_own_and_reads_back():
     for text in ("[NaN]", "[Infinity]", "[1e999]", "[-1e999]"):
         with pytest.raises(json.JSONDecodeError, match="not a finite number"):
             strict_json.loads(text)
+
+
+def test_every_number_flag_of_every_command_has_a_range():
+    for path in (ROOT / "gen_jax").glob("*.py"):
+        assert not re.search(r"flags\.DEFINE_(float|integer)\(", path.read_text()), path.name

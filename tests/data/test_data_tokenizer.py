@@ -26,6 +26,11 @@ def test_layout(tokenizer):
     assert tokenizer.decode(ids[0]) == "a red circle"
 
 
+def test_words_that_no_caption_has_are_unknown(tokenizer):
+    assert tokenizer.unknown_words("A red zorp, blue! Zorp: stars") == ["zorp", "Zorp"]
+    assert tokenizer.unknown_words("  ") == []
+
+
 def test_truncation_keeps_eos(tokenizer):
     ids, mask, truncated = tokenizer.encode(["a red circle on a white background " * 9], 8)
     assert ids[0, -1] == tok.CompactTokenizer.eos_id

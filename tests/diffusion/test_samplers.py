@@ -37,12 +37,20 @@ def test_shapes_trajectory_and_jit(sampler, num_steps):
     np.testing.assert_allclose(way.x_0[-1], x_0, atol=1e-6)
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "heun", "dpmpp_2m", "unipc"])
-def test_a_batch_is_its_samples_one_by_one(sampler):
+@pytest.mark.parametrize(
+    "sampler, eta",
+    [("ddpm", 0.0), ("ddim", 0.0), ("ddim", 1.0)]
+    + [(name, 0.0) for name in ("heun", "dpmpp_2m", "unipc")],
+)
+def test_a_batch_is_its_samples_one_by_one(sampler, eta):
     x_T = jax.random.normal(jax.random.key(0), (2, 5))
-    both = sample(denoise, x_T, FLOW, 4, sampler)
-    one = sample(denoise, x_T[1:], FLOW, 4, sampler)
+    keys = jax.random.split(jax.random.key(1), 2)
+    both = sample(denoise, x_T, FLOW, 4, sampler, keys, eta=eta)
+    one = sample(denoise, x_T[1:], FLOW, 4, sampler, keys[1:], eta=eta)
     np.testing.assert_allclose(both[1:], one, atol=1e-6)
+    if sampler == "ddpm" or eta:  # the noise does come from the key
+        other = sample(denoise, x_T[1:], FLOW, 4, sampler, keys[:1], eta=eta)
+        assert np.abs(np.asarray(other - one)).min() > 1e-3
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "heun"])

@@ -22,9 +22,9 @@ def test_what_is_named_is_changed_and_nothing_else(runs):
 @pytest.mark.parametrize(
     "arg,settings,words",
     [
-        ("debug", {"guidance": 21.0}, "--guidance=21.0: expected 0 to 20"),
-        ("debug", {"temperature": -1.0}, "--temperature=-1.0: expected 0 to 10"),
-        ("debug", {"steps": 0}, "--steps=0: expected at least 1"),
+        ("debug", {"guidance": 51.0}, "--guidance=51.0: expected a number from 0 to 50"),
+        ("debug", {"temperature": -1.0}, "--temperature=-1.0: expected a number from 0 to 10"),
+        ("debug", {"steps": 0}, "--steps=0: expected a whole number from 1 to"),
         ("debug,prior=ordered", {"steps": 3}, "draws one code after the other"),
     ],
 )

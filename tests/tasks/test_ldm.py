@@ -58,16 +58,53 @@ def test_stable_diffusion_sizes_are_told_nothing_more():
         assert "class_embed_type" not in config.task.unet
 
 
+def drawn(task):
+    """Parameters of normal numbers."""
+
+    def init():
+        batch = {k: jnp.zeros((2, *s.shape), s.dtype) for k, s in task.batch_spec().items()}
+        return task.init(jax.random.key(0), batch)[0]["model"]
+
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda s: jnp.asarray(0.1 * rng.normal(size=s.shape), s.dtype), jax.eval_shape(init)
+    )
+
+
+def test_an_image_is_its_seed_whatever_else_is_drawn(task):
+    noisy = dataclasses.replace(task, sampler="ddpm", num_inference_steps=2, guidance_scale=2.0)
+    side = task.image_size
+    vae = jax.eval_shape(
+        lambda key: task.autoencoder.init(key, jnp.zeros((1, side, side, 3)), key),
+        jax.random.key(0),
+    )["params"]
+    rng = np.random.default_rng(1)
+    vae = jax.tree.map(lambda s: jnp.asarray(0.2 * rng.normal(size=s.shape), s.dtype), vae)
+    channels = task.latent_shape[-1:]
+    frozen = {"params": vae, "latent_mean": jnp.zeros(channels), "latent_std": jnp.ones(channels)}
+    generate = jax.jit(noisy.predict_fns()["generate"])
+
+    def images(params, *seeds, **more):
+        tokens, mask = (v[:1].repeat(2, 0) for v in text(task))
+        batch = {"tokens": tokens, "token_mask": mask, "seed": jnp.array(seeds, jnp.uint32), **more}
+        return generate({"params": {"model": params}}, batch, {}, {"vae": frozen})
+
+    params = drawn(noisy)
+    first, second = images(params, 3, 5), images(params, 5, 7)
+    np.testing.assert_array_equal(first["latent"][1], second["latent"][0])
+    assert np.abs(np.asarray(first["latent"][0] - second["latent"][0])).max() > 0.1
+    assert first["finite"].all()
+    # The noise of the steps is the seed's, too, and not that of the first one alone.
+    x_T = jnp.zeros((2, *task.latent_shape))
+    moved = images(params, 3, 5, x_T=x_T)["latent"]
+    assert np.abs(np.asarray(moved[0] - moved[1])).max() > 0.01
+    x_T = x_T.at[1, 0, 0, 0].set(jnp.nan)
+    assert images(params, 3, 5, x_T=x_T)["finite"].tolist() == [True, False]
+
+
 def test_dropout_of_the_unet_is_applied_in_training_alone(task):
     dropped: LDMTask = dataclasses.replace(task, unet=task.unet.clone(dropout=0.9))
-    shapes = jax.eval_shape(
-        lambda: dropped.init(
-            jax.random.key(0),
-            {k: jnp.zeros((2, *s.shape), s.dtype) for k, s in dropped.batch_spec().items()},
-        )
-    )[0]["model"]
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda s: jnp.asarray(0.1 * rng.normal(size=s.shape), s.dtype), shapes)
+    params = drawn(dropped)
     x, t = jnp.ones((2, *task.latent_shape)), jnp.full((2,), 0.5)
 
     @jax.jit

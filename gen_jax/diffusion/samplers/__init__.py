@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Key, PRNGKeyArray
 
 from gen_jax.common.errors import UserError
 from gen_jax.diffusion import predictions
@@ -45,7 +45,7 @@ def sample(
     process: Process,
     num_steps: int,
     sampler: str = "dpmpp_2m",
-    rng: PRNGKeyArray | None = None,
+    rng: PRNGKeyArray | Key[Array, "b"] | None = None,
     *,
     eta: float | int = 0.0,
     timestep_spacing: str = "trailing",
@@ -71,7 +71,8 @@ def sample(
         sampler: `ddpm` (arXiv 2006.11239) and `ddim` (2010.02502) draw noise,
             ddim only with `eta` > 0; `euler`, `heun` (2206.00364), `dpmpp_2m`
             (2211.01095) and `unipc` (2302.04867) are deterministic.
-        rng: key of the noise, needed where there is noise and none is given.
+        rng: key of the noise, needed where there is noise and none is given: one for the
+            batch, or one per sample, which is then the same in any batch.
         eta: ddim's share of DDPM's noise.
         timestep_spacing: `trailing` (starts at the noisiest time), `leading`
             or `linspace`, as in arXiv 2305.08891, table 2.
@@ -130,6 +131,9 @@ def sample(
     def draw(i):
         if noise is not None:
             return noise[i].astype(jnp.float32)
+        if rng.ndim:
+            keys = jax.vmap(lambda key: jax.random.fold_in(key, i))(rng)
+            return jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys)
         return jax.random.normal(jax.random.fold_in(rng, i), x.shape)
 
     if sampler == "ddpm":

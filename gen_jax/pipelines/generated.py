@@ -1,0 +1,106 @@
+"""Folders of generated images: a PNG and a manifest per image, a grid, perhaps an animation."""
+
+import hashlib
+import json
+import os
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gen_jax.common import outputs, pictures, strict_json
+from gen_jax.common.errors import UserError
+
+GRID, ANIMATION = "grid.png", "frames.gif"
+_NAMES = re.compile(rf"\d{{5}}\.(png|json)|{re.escape(GRID)}|{re.escape(ANIMATION)}")
+
+
+def check(path: str, overwrite: bool, flag: str = "--out") -> tuple[pathlib.Path, list[str]]:
+    """Checks that results can be written to a folder.
+
+    Args:
+      path: The folder, which need not exist.
+      overwrite: Whether results of an earlier generation are to be replaced.
+      flag: Name of the flag that the path came from, for the error message.
+
+    Returns:
+      The absolute path, and the names of the files that the earlier generation left there.
+
+    Raises:
+      UserError: The folder cannot be written to, or holds results that must not be replaced.
+    """
+    folder = outputs.check_folder(path, flag)
+    if not folder.is_dir():
+        return folder, []
+    taken = sorted(n for n in os.listdir(folder) if _NAMES.fullmatch(n))
+    if taken and not overwrite:
+        raise UserError(
+            f"{flag}={path}: holds earlier results ({taken[0]} and {len(taken) - 1} others); name "
+            "another folder, or add --overwrite to replace them"
+        )
+    earlier = _earlier(folder, taken)
+    if others := [n for n in taken if n not in earlier]:
+        raise UserError(
+            f"{flag}={path}: {others[0]} is not as any manifest there describes it, and is not "
+            "replaced; move it away, or name another folder"
+        )
+    return folder, taken
+
+
+def write(
+    folder: pathlib.Path,
+    earlier: Sequence[str],
+    images: np.ndarray,
+    manifests: Sequence[Mapping[str, Any]],
+    grid: np.ndarray,
+    animated: bool,
+) -> None:
+    """Writes all results, or nothing if it fails.
+
+    Args:
+      folder: Absolute path.
+      earlier: Names of the files that are removed, as `check` returns them.
+      images: uint8 `[n, h, w, 3]`.
+      manifests: One per image; the digests of the files are added.
+      grid: uint8 `[H, W, 3]`.
+      animated: Whether the images are the frames of an animation as well.
+    """
+    with outputs.writing(folder, [folder / name for name in earlier]) as temporary:
+        pictures.save(temporary / GRID, grid)
+        if animated:
+            pictures.save_gif(temporary / ANIMATION, images)
+        sheets = {p.name: _digest(p) for p in sorted(temporary.iterdir())}
+        for index, (image, manifest) in enumerate(zip(images, manifests, strict=True)):
+            path = temporary / f"{index:05d}.png"
+            pictures.save(path, image)
+            text = strict_json.dumps(
+                {**manifest, "index": index, "sha256": _digest(path), "sheets": sheets}, indent=2
+            )
+            path.with_suffix(".json").write_text(text, encoding="utf-8")
+
+
+def _earlier(folder: pathlib.Path, names: Sequence[str]) -> set[str]:
+    """Returns the names of all files that are as a manifest in the folder describes them."""
+    digests: dict[str, set[str]] = {}
+    known = set()
+    for name in names:
+        if name.endswith(".json") and (manifest := _manifest(folder / name)):
+            known.add(name)
+            for file, digest in manifest.items():
+                digests.setdefault(file, set()).add(digest)
+    return known | {n for n in names if n in digests and _digest(folder / n) in digests[n]}
+
+
+def _manifest(path: pathlib.Path) -> dict[str, str] | None:
+    """Returns the digest of each file that a manifest describes; None for any other JSON file."""
+    try:
+        found = strict_json.loads(path.read_text(encoding="utf-8"))
+        return {path.with_suffix(".png").name: found["sha256"], **found["sheets"]}
+    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError):
+        return None
+
+
+def _digest(path: pathlib.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

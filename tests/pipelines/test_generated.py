@@ -1,0 +1,69 @@
+"""Folders of generated images: earlier results, and images that are not finite."""
+
+import json
+
+import numpy as np
+import pytest
+
+from gen_jax.common.errors import UserError
+from gen_jax.pipelines import generated
+from gen_jax.pipelines.parts import images_in_parts
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), np.uint8)
+
+
+def write(folder, count, overwrite=False):
+    place = generated.check(str(folder), overwrite)
+    facts = [{"prompt": "a cat", "guidance_scale": float("inf")}] * count
+    generated.write(*place, IMAGES[:count], facts, IMAGES[0], animated=count > 1)
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_earlier_results_are_replaced_on_demand_and_nothing_else_is(tmp_path):
+    write(tmp_path / "out", 3)
+    whole = ["00000.json", "00000.png", "00001.json", "00001.png", "00002.json", "00002.png"]
+    assert names(tmp_path / "out") == [*whole, "frames.gif", "grid.png"]
+    text = (tmp_path / "out" / "00002.json").read_text()
+    assert json.loads(text)["index"] == 2 and "Infinity" in text and ": Infinity" not in text
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds earlier results \(00000.json and 7 others\)"):
+        write(tmp_path / "out", 1)
+    write(tmp_path / "out", 1, overwrite=True)
+    assert names(tmp_path / "out") == [*whole[:2], "grid.png", "notes.txt"]
+
+
+@pytest.mark.parametrize("name", ["00001.png", "00007.png", "grid.png", "00001.json"])
+def test_files_that_are_not_as_a_manifest_says_are_never_replaced(tmp_path, name):
+    write(tmp_path, 2)
+    (tmp_path / name).write_text("{}")
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(UserError, match=f"--out=.*: {name[:5]}.* is not as any manifest there"):
+        write(tmp_path, 2, overwrite=True)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_failure_leaves_the_earlier_results(tmp_path):
+    write(tmp_path, 2)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    place = generated.check(str(tmp_path), True)
+    with pytest.raises(ValueError, match="zip"):
+        generated.write(*place, IMAGES, [{}], IMAGES[0], animated=False)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_images_come_in_parts_and_must_be_finite():
+    sizes = []
+
+    def run(part):
+        sizes.append(len(part["seed"]))
+        return {"image": IMAGES[part["seed"]], "finite": part["x"] < np.inf}
+
+    batch = {"seed": np.array([2, 0, 1]), "x": np.zeros(3)}
+    np.testing.assert_array_equal(images_in_parts(run, batch, 2), IMAGES[[2, 0, 1]])
+    assert sizes == [2, 2]
+    batch["x"][1] = np.inf
+    with pytest.raises(UserError, match="image of seed 0 is not finite"):
+        images_in_parts(run, batch, 2)
