@@ -99,7 +99,7 @@ def get_config(arg=None):
         ema=0.995,
         eval_every=1000,
         checkpoint_every=500,
-        best_metric="art/kid",
+        best_metric="art/kid_untrained",
     )
     if arg.captions == "own":
         _own_captions(config)

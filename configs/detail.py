@@ -57,7 +57,7 @@ def get_config(arg=None):
         ema=0.998,
         eval_every=1000,
         checkpoint_every=500,
-        best_metric="detail/rkid",
+        best_metric="detail/rkid_untrained",
     )
     config.optimizer.model.update(
         name="muon", learning_rate=1.5e-3, ns_steps=3, warmup_steps=100, clip_norm=1.0

@@ -14,7 +14,8 @@ the images that an autoencoder gives back) are compared with held-out ones. docs
 the encoders; each metric takes those that it has a use for:
 
     fid, kid, clean_fid, clean_kid   inception-v3-fid, input as of pytorch-fid or clean-fid
-    fd, kd, prdc, vendi              any tower of images, a row for each; without one untrained
+    fd, kd, prdc, vendi              any tower of images, a row for each; without one those of an
+                                     untrained network, such as fd_untrained
     cmmd                             a -vision tower of CLIP
     clip_score                       a -vision and a -text tower of CLIP; needs captions
     lpips, diversity                 an lpips- tower; lpips needs pairs, as do psnr and ssim
@@ -37,7 +38,7 @@ from typing import Any
 
 from absl import flags
 
-from gen_jax.common import app
+from gen_jax.common import app, numbers, outputs
 from gen_jax.common.errors import UserError
 
 _RUN = flags.DEFINE_string("run", None, "Run directory; its config names the evaluators.")
@@ -47,10 +48,14 @@ _METRICS = flags.DEFINE_list("metrics", [], "What to measure, with commas betwee
 _ENCODER = flags.DEFINE_multi_string(
     "encoder", [], "NAME[:WEIGHTS] of a frozen encoder for --metrics; may be given several times."
 )
-_SIZE = flags.DEFINE_integer(
-    "size", None, "Side that folders' images are brought to, pixels; 64, with --metrics as stored."
+_SIZE = numbers.define_int(
+    "size",
+    None,
+    "Side that folders' images are brought to, pixels; 64, with --metrics as stored.",
+    16,
+    16384,
 )
-_COUNT = flags.DEFINE_integer("count", 1024, "Held-out images for --run with --metrics, at most.")
+_COUNT = numbers.define_int("count", 1024, "Held-out images for --run with --metrics, at most.", 1)
 _BENCHMARK = flags.DEFINE_string(
     "benchmark", None, "Of restoration: denoise_gray, denoise_color, sr, jpeg or real_pairs."
 )
@@ -65,29 +70,36 @@ _QUALITY = flags.DEFINE_list("quality", None, "Of the JPEG; 10.")
 _GUIDE = flags.DEFINE_string(
     "guide", None, "With --run, of art: a weaker prior over the same codes, to keep away from."
 )
-_GUIDE_SCALE = flags.DEFINE_float("guide_scale", 2.0, "How far from --guide, 1 for not at all.")
+_GUIDE_SCALE = numbers.define_float(
+    "guide_scale", 2.0, "How far from --guide, 1 for not at all.", 0, 50
+)
 _DETAIL = flags.DEFINE_string(
     "detail", None, "With --run, of art: a run of configs/detail.py that draws what is blurred."
 )
-_GUIDANCE = flags.DEFINE_float(
-    "guidance", None, "With --run: how far from no text, 1 for none; the run's own by default."
+_GUIDANCE = numbers.define_float(
+    "guidance",
+    None,
+    "With --run: how far from no text, 1 for none; the run's own by default.",
+    0,
+    50,
 )
-_STEPS = flags.DEFINE_integer(
-    "steps", None, "With --run: sampling steps; the run's own by default."
+_STEPS = numbers.define_int(
+    "steps", None, "With --run: sampling steps; the run's own by default.", 1, 10_000
 )
-_TEMPERATURE = flags.DEFINE_float(
-    "temperature", None, "With --run, of art: of codes drawn; the run's own by default."
+_TEMPERATURE = numbers.define_float(
+    "temperature", None, "With --run, of art: of codes drawn; the run's own by default.", 0, 10
 )
 _SAMPLING = (_GUIDANCE, _STEPS, _TEMPERATURE)
 _OUT = flags.DEFINE_string("out", None, "JSON file to write.")
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of what is sampled.")
+_SEED = numbers.define_seed("seed", 0, "Seed of what is sampled.")
 
 
 def main(_) -> None:
     """Measures, prints and writes."""
     if not _OUT.value:
         raise UserError("--out is missing: name the JSON file to write")
+    outputs.check_file(_OUT.value, "--out")
     if bool(_RUN.value) + bool(_REAL.value or _FAKE.value) + bool(_BENCHMARK.value) != 1:
         raise UserError("name either --run, or --real and --fake, or --benchmark")
     if _BENCHMARK.value:
@@ -98,8 +110,6 @@ def main(_) -> None:
             raise UserError(f"--{flag.name} goes with --benchmark: name one, or leave it out")
     if not _RUN.value and not (_REAL.value and _FAKE.value):
         raise UserError("--real and --fake belong together: name both folders")
-    if _SIZE.value is not None and _SIZE.value < 16:
-        raise UserError(f"--size={_SIZE.value}: expected at least 16 pixels")
     for flag in (_GUIDE, _DETAIL, *_SAMPLING):
         if flag.present and not _RUN.value:
             raise UserError(f"--{flag.name} goes with --run: name a run, or leave it out")
@@ -207,6 +217,8 @@ def _evaluate_run() -> tuple[dict[str, float], dict[str, str]]:
     mesh = make_mesh({"fsdp": -1})
     predict = Predictor(model.task, model.variables, model.frozen, mesh, seed=_SEED.value)
     result = run_all(evaluators, predict, data)
+    for text in result.warnings:
+        print(f"warning: {text}")
     return dict(result.metrics), dict(result.notes)
 
 

@@ -22,7 +22,7 @@ def test_main_ends_with_table_report_and_grid(run):
     workdir, out = run
     report = json.loads((workdir / "report.json").read_text())
     assert {
-        "ldm/prompt_accuracy", "ldm/prompt_accuracy_shuffled", "ldm/fd", "vae/psnr",
+        "ldm/prompt_accuracy", "ldm/prompt_accuracy_shuffled", "ldm/fd_untrained", "vae/psnr",
     } <= set(report)  # fmt: skip
     for name, number in report.items():
         assert f"{number:.4f}" in next(line for line in out.splitlines() if line.startswith(name))
@@ -45,18 +45,30 @@ def pixels(path):
 
 
 def test_generate_writes_pictures_manifests_and_a_grid(run, tmp_path):
-    out = generate(run, tmp_path / "a", "--prompt=a cat", "--num=3", "--seed=5")
+    # A sampler that draws noise at every step, and more images than a batch.
+    sampling = ("--sampler=ddpm", "--steps=3", "--prompt=a cat")
+    out = generate(run, tmp_path / "a", *sampling, "--num=3", "--seed=5", "--batch=2")
     assert "grid.png" in out
     names = sorted(p.name for p in (tmp_path / "a").iterdir())
     assert names == [f"{i:05d}.{s}" for i in range(3) for s in ("json", "png")] + ["grid.png"]
     manifest = json.loads((tmp_path / "a" / "00002.json").read_text())
     assert manifest["prompt"] == "a cat" and manifest["seed"] == 7
-    assert manifest["sampler"] == "dpmpp_2m" and len(manifest["weights_sha256"]) == 64
+    assert manifest["sampler"] == "ddpm" and len(manifest["weights_sha256"]) == 64
 
     # A picture depends on its seed and prompt alone: one at a time, the same.
-    generate(run, tmp_path / "b", "--prompt=a cat", "--num=1", "--seed=7", "--batch=1")
+    generate(run, tmp_path / "b", *sampling, "--num=1", "--seed=7")
     a, b = pixels(tmp_path / "a" / "00002.png"), pixels(tmp_path / "b" / "00000.png")
     assert np.abs(a.astype(int) - b).max() <= 1
+
+    # What is there already is replaced on demand alone, and other files never.
+    (tmp_path / "a" / "mine.png").write_bytes(b"mine")
+    again = (f"--run={run[0]}", f"--out={tmp_path / 'a'}", *sampling, "--num=1", "--seed=7")
+    assert "holds earlier results" in one_line_error(call("generate", *again))
+    result = call("generate", *again, "--overwrite", "--negative=zorp", "--guidance=1")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "--negative has no effect" in result.stdout and "'zorp'" in result.stdout
+    names = sorted(p.name for p in (tmp_path / "a").iterdir())
+    assert names == ["00000.json", "00000.png", "grid.png", "mine.png"]
 
 
 def test_generate_takes_any_prompt_and_interpolates(run, tmp_path):
@@ -116,10 +128,11 @@ def test_evaluate_two_folders(tmp_path):
         result = call("evaluate", *args, "--size=32")
         assert result.returncode == 0, result.stderr[-3000:]
         found[fake] = json.loads(out.read_text())
-    assert found["a"]["fd"] == pytest.approx(0.0, abs=1e-6)
-    assert found["b"]["fd"] > 1.0
+    assert found["a"]["fd_untrained"] == pytest.approx(0.0, abs=1e-6)
+    fd = found["b"]["fd_untrained"]
+    assert fd > 1.0
     assert found["a"]["ssim"] == pytest.approx(1.0) and found["b"]["psnr"] < 20
-    assert found["b"]["fd_low"] <= found["b"]["fd"] <= found["b"]["fd_high"]
+    assert found["b"]["fd_untrained_low"] <= fd <= found["b"]["fd_untrained_high"]
 
 
 def test_evaluate_a_restorer(tmp_path):
@@ -148,6 +161,21 @@ def test_evaluate_a_restorer(tmp_path):
         ("generate", ("--run=x", "--prompt=x", "--out=o", "--interpolate=1"), "two seeds"),
         (
             "generate",
+            ("--run=x", "--prompt=x", "--out=o", "--guidance=nan"),
+            "--guidance=nan: expected a number from 0 to 50",
+        ),
+        (
+            "generate",
+            ("--run=x", "--prompt=x", "--out=o", "--seed=4294967295", "--num=2"),
+            "2 seeds from there pass the largest one",
+        ),
+        (
+            "generate",
+            ("--run=x", "--prompt=x", "--out=pyproject.toml"),
+            "--out=pyproject.toml: is a file",
+        ),
+        (
+            "generate",
             ("--run=x", "--prompt=x", "--out=o", "--guidance_interval=1"),
             "expected LOW,HIGH",
         ),
@@ -157,6 +185,7 @@ def test_evaluate_a_restorer(tmp_path):
             ("--real=tests", "--fake=tests", "--metrics=fid,is", "--out=o.json"),
             "unknown metric 'is'",
         ),
+        ("evaluate", ("--run=x", "--out=tests"), "--out=tests: is a folder, expected a file"),
         ("evaluate", ("--run=x", "--restorer=identity", "--out=o.json"), "goes with --benchmark"),
         ("evaluate", ("--benchmark=jpeg", "--out=o.json"), "needs --images="),
         (

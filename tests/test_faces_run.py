@@ -32,7 +32,7 @@ def generate(run, out, *args):
 
 def test_a_run_ends_with_a_sheet_and_a_report(run):
     report = json.loads((run / "report.json").read_text())
-    assert {"faces/fd", "faces/kid", "faces/recall", "faces/precision"} <= set(report)
+    assert {f"faces/{n}_untrained" for n in ("fd", "kid", "recall", "precision")} <= set(report)
     assert (run / "samples" / "step_0000004_samples.png").is_file()
     assert (run / "features" / "features.json").is_file()
 

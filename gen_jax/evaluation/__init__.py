@@ -63,10 +63,14 @@ def build_evaluators(config: Mapping[str, Mapping[str, Any]], stage: str) -> dic
 def run_all(evaluators: Mapping[str, Any], predict: Predictor, data: Data) -> Result:
     """Runs them all; metrics become `prefix/name`."""
     metrics, shown, notes, warnings = {}, {}, {}, {}
+    before = predict.not_finite
     for prefix, evaluator in evaluators.values():
         result = evaluator(predict, data)
         metrics |= {f"{prefix}/{k}": v for k, v in result.metrics.items()}
         notes |= {f"{prefix}/{k}": v for k, v in result.notes.items()}
         shown |= result.pictures
         warnings |= dict.fromkeys(result.warnings)  # each once
+    if count := predict.not_finite - before:
+        text = f"{count} generated images are not finite (NaN or Inf) and were measured as black"
+        warnings[text] = None
     return Result(metrics, shown, notes, tuple(warnings))

@@ -8,6 +8,7 @@ from gen_jax.common import pictures
 from gen_jax.data import art_words
 from gen_jax.evaluation.base import Data, Predictor, Result, held_out
 from gen_jax.evaluation.judge import features_by
+from gen_jax.evaluation.untrained import suffix
 from gen_jax.metrics import frechet, kid, prdc, vendi
 
 _LEAST_ROWS = 8  # of which distances between sets are worth a number
@@ -38,7 +39,8 @@ class ArtSamples:
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Metrics `kid` with its interval, `kid_reconstructions`, `kid_random`, `kid_held_out`,
         their quotients `kid_over_random` and `kid_over_reconstructions`, `fd`, `precision`,
-        `recall`, `density`, `coverage`, `diversity` (Vendi score; `diversity_real` of the images);
+        `recall`, `density`, `coverage`, `diversity` (Vendi score; `diversity_real` of the images),
+        with `_untrained` after `kid`, `fd` and so on if no encoder is named;
         pictures `samples`, with their prompts, `samples_worst`, those farthest from any training
         image, and `random_codes`.
         """
@@ -51,15 +53,16 @@ class ArtSamples:
         seeds = np.arange(count, dtype=np.uint32)
         asked = {"tokens": mine["tokens"], "token_mask": mine["token_mask"], "seed": seeds}
         made = predict.batched("generate", asked, self.batch_size)["image"]
+        fd, kd = (f"{name}{suffix(self.encoder)}" for name in ("fd", "kid"))
         found = {
-            "kid": made,
-            "kid_reconstructions": predict.batched(
+            kd: made,
+            f"{kd}_reconstructions": predict.batched(
                 "reconstruct", {"image": mine["image"]}, self.batch_size
             )["image"],
-            "kid_random": predict.batched("random", {"seed": seeds}, self.batch_size)["image"],
+            f"{kd}_random": predict.batched("random", {"seed": seeds}, self.batch_size)["image"],
         }
         batch, warnings = held_out(data, self.split, self.count)
-        found["kid_held_out"] = batch["image"]
+        found[f"{kd}_held_out"] = batch["image"]
         target = features_by(self.encoder, predict, real)
         rows = {
             k: features_by(self.encoder, predict, v)
@@ -67,14 +70,15 @@ class ArtSamples:
             if len(v) >= _LEAST_ROWS
         }
         distances = {k: kid.kernel_distance(target, v) for k, v in rows.items()}
-        metrics = distances["kid"].named("kid") | {k: d.value for k, d in distances.items()}
+        metrics = distances[kd].named(kd) | {k: d.value for k, d in distances.items()}
         for name in ("random", "reconstructions"):
-            metrics[f"kid_over_{name}"] = metrics["kid"] / max(metrics[f"kid_{name}"], 1e-9)
-        metrics["fd"] = float(frechet.frechet(target, rows["kid"]))
-        metrics |= prdc.prdc(target, rows["kid"])._asdict()
-        metrics["diversity"] = vendi.vendi_score(rows["kid"])
-        metrics["diversity_real"] = vendi.vendi_score(target)
-        far = np.sqrt(prdc.squared_distances(rows["kid"], target).min(1))
+            metrics[f"{kd}_over_{name}"] = metrics[kd] / max(metrics[f"{kd}_{name}"], 1e-9)
+        metrics[fd] = float(frechet.frechet(target, rows[kd]))
+        spread = prdc.prdc(target, rows[kd])._asdict()
+        metrics |= {f"{k}{suffix(self.encoder)}": v for k, v in spread.items()}
+        metrics[f"diversity{suffix(self.encoder)}"] = vendi.vendi_score(rows[kd])
+        metrics[f"diversity_real{suffix(self.encoder)}"] = vendi.vendi_score(target)
+        far = np.sqrt(prdc.squared_distances(rows[kd], target).min(1))
         worst = np.argsort(-far)[: self.shown // 2]
         shown = min(self.shown, count)
         prompts = _prompts(data, {k: v[:shown] for k, v in mine.items()})
@@ -83,7 +87,7 @@ class ArtSamples:
             "samples_worst": pictures.grid(
                 made[worst], [f"{d:.1f}" for d in far[worst]], columns=6
             ),
-            "random_codes": pictures.grid(found["kid_random"][:shown], columns=6),
+            "random_codes": pictures.grid(found[f"{kd}_random"][:shown], columns=6),
         }
         return Result(metrics, shown_pictures, warnings=warnings)
 

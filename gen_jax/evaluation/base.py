@@ -42,6 +42,9 @@ class Predictor:
       mesh: the devices; all of them by default.
       seed: of the streams that predict functions draw from.
       check: called before each batch; what it raises ends the evaluation.
+
+    Attributes:
+      not_finite: Number of images so far that were not finite (NaN or Inf).
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Predictor:
         self.task, self.variables, self.frozen = task, variables, frozen
         self.mesh, self._check = mesh, check
         self._root = jax.random.key(seed)
+        self.not_finite = 0
         self._compiled: dict[str, Callable[..., Any]] = {}
         self._sharding = sharding.batch_sharding(mesh)
 
@@ -94,7 +98,9 @@ class Predictor:
                 )
             self._compiled[name] = jax.jit(self.task.predict_fns()[name])
         out = self._compiled[name](self.variables, arrays, rngs, self.frozen)
-        return {k: v[:count] for k, v in distributed.to_host(dict(out)).items()}
+        rows = {k: v[:count] for k, v in distributed.to_host(dict(out)).items()}
+        self.not_finite += int(np.sum(~rows.get("finite", np.ones(0, bool))))
+        return rows
 
     def batched(self, name: str, batch: Mapping[str, np.ndarray], batch_size: int):
         """`__call__` over parts of at most `batch_size` rows, joined again."""

@@ -10,6 +10,7 @@ from gen_jax.encoders import image_distance
 from gen_jax.evaluation.base import Data, Predictor, Result, held_out
 from gen_jax.evaluation.judge import features_by
 from gen_jax.evaluation.reconstruction import compare
+from gen_jax.evaluation.untrained import suffix
 from gen_jax.metrics import frechet, kid
 from gen_jax.metrics.interval import of_mean
 
@@ -64,14 +65,17 @@ class Codes:
 def distances(
     predict: Predictor, images: np.ndarray, out: np.ndarray, encoder: str, features: str
 ) -> dict[str, float]:
-    """`psnr`, `ssim`, `lpips`, `rfd` and `rkid` of images given back; the towers as in `Codes`."""
+    """Returns `psnr`, `ssim`, `lpips`, `rfd` and `rkid` of reconstructions; encoders as in `Codes`.
+
+    The names of the last two end in `_untrained` if `features` names no encoder.
+    """
     metrics = compare(images, out)
     if encoder:
         metrics |= of_mean(image_distance.open_distance(encoder)(images, out)).named("lpips")
     if len(images) >= _LEAST_ROWS:
         real, made = (features_by(features, predict, v) for v in (images, out))
-        metrics["rfd"] = float(frechet.frechet(real, made))
-        metrics |= kid.kernel_distance(real, made).named("rkid")
+        metrics[f"rfd{suffix(features)}"] = float(frechet.frechet(real, made))
+        metrics |= kid.kernel_distance(real, made).named(f"rkid{suffix(features)}")
     return metrics
 
 

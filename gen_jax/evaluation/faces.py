@@ -9,6 +9,7 @@ from gen_jax.evaluation.base import Data, Predictor, Result
 from gen_jax.evaluation.face_attributes import attribute_accuracy
 from gen_jax.evaluation.face_detection import FaceDetector, enlarged
 from gen_jax.evaluation.judge import features_by
+from gen_jax.evaluation.untrained import suffix
 from gen_jax.metrics import frechet, kid
 from gen_jax.metrics.prdc import prdc
 
@@ -43,7 +44,8 @@ class Faces:
     controls: int = 32
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
-        """Metrics `fd`, `kid`, `precision`, `recall`, `diversity`; picture `samples`.
+        """Metrics `fd`, `kid`, `precision`, `recall` (their names end in `_untrained` if no encoder
+        is named) and `diversity`; picture `samples`.
 
         With a detector, the share of samples and of real images that a face is found in
         (`detection_rate`, `detection_rate_real`), and of samples whose five points all lie where
@@ -59,11 +61,12 @@ class Faces:
             return Result({}, picture)
         a, b = (features_by(self.encoder, predict, v) for v in (real, made))
         spread = prdc(a, b, _NEAREST)
+        features = suffix(self.encoder)
         metrics = {
-            "fd": float(frechet.frechet(a, b)),
-            "kid": float(kid.kernel_distance(a, b).value),
-            "precision": spread.precision,
-            "recall": spread.recall,
+            f"fd{features}": float(frechet.frechet(a, b)),
+            f"kid{features}": float(kid.kernel_distance(a, b).value),
+            f"precision{features}": spread.precision,
+            f"recall{features}": spread.recall,
             # Of pixels, 1 where samples differ as much from each other as real images do.
             "diversity": _deviation(made) / max(_deviation(real), 1e-6),
         }

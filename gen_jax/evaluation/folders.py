@@ -25,8 +25,8 @@ def compare_folders(
       size: side that all are brought to, in pixels; 0 leaves them as they are.
       metrics: keys of `image_metrics.METRICS`; none for those that need no weights: `fd` and `kd`
         with 95% intervals, `precision`, `recall`, `density`, `coverage` over features of an
-        untrained network (not comparable with FID), and `psnr`, `ssim` where both folders hold
-        the same names.
+        untrained network, whose names end in `_untrained` (not comparable with FID), and `psnr`,
+        `ssim` if both folders hold the same names.
       encoder: "NAME[:WEIGHTS]" of each tower to use.
 
     Raises:

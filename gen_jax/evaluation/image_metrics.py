@@ -9,6 +9,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.encoders import catalog
 from gen_jax.evaluation.comparison import UNTRAINED, Comparison
 from gen_jax.evaluation.reconstruction import compare
+from gen_jax.evaluation.untrained import suffix
 from gen_jax.metrics import clip_score, cmmd, frechet, kid, prdc, vendi
 from gen_jax.metrics.interval import of_mean
 
@@ -103,7 +104,7 @@ def _of_features(name: str, distance: Callable[..., Measured]):
 
 
 def _suffixed(name: str, spec: str) -> str:
-    return f"{name}_{catalog.parse(spec)[0]}" if spec else name
+    return f"{name}_{catalog.parse(spec)[0]}" if spec else f"{name}{suffix(spec)}"
 
 
 def _prdc(what: Comparison) -> Measured:

@@ -32,7 +32,7 @@ class PromptAccuracy:
     Attributes:
       count: Number of samples; prompts go through the classes in turn.
       train_count: Number of real crops that the probe is fitted to.
-      val_count: Number of held-out real crops that it is tested on and that `fd` compares with.
+      val_count: Number of held-out real crops that it is tested on and that distances compare with.
       batch_size: Number of samples generated at once.
       shown: Number of samples in the picture.
       seed: Seed of the choice of captions and of the shuffled prompts.
@@ -49,7 +49,8 @@ class PromptAccuracy:
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Returns `prompt_accuracy` with its controls `prompt_accuracy_shuffled` and
-        `prompt_accuracy_empty`, `prompt_chance`, `probe_accuracy`, `fd` and `kid`.
+        `prompt_accuracy_empty`, `prompt_chance`, `probe_accuracy`, `fd_untrained` and
+        `kid_untrained`.
         """
         if not data.captions:
             raise UserError(
@@ -71,8 +72,8 @@ class PromptAccuracy:
             "prompt_accuracy": _share(probe(fake).label, labels),
             "prompt_chance": 1.0 / len(classes),
             "probe_accuracy": _share(probe(real).label, val["label"]),
-            "fd": float(frechet.frechet(real, fake)),
-            "kid": float(kid.kernel_distance(real, fake).value),
+            "fd_untrained": float(frechet.frechet(real, fake)),
+            "kid_untrained": float(kid.kernel_distance(real, fake).value),
         }
         notes = {}
         rows = np.arange(min(self.controls, self.count))

@@ -30,7 +30,7 @@ class Samples:
     shown: int = 36
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
-        """Metrics `fd` and `kid` over features of an untrained network; picture `samples`."""
+        """Returns `fd_untrained` and `kid_untrained`, and the picture `samples`."""
         batch = data.read(self.split, self.count)
         texts = [(r.captions or ("",))[0] for r in data.records(self.split, batch["index"])]
         out = predict.batched("generate", data.tokenize(texts), self.batch_size)["image"]
@@ -39,7 +39,7 @@ class Samples:
             real, fake = (
                 random_features(v.astype(np.float32) / 255) for v in (batch["image"], out)
             )
-            metrics["fd"] = float(frechet.frechet(real, fake))
-            metrics["kid"] = float(kid.kernel_distance(real, fake).value)
+            metrics["fd_untrained"] = float(frechet.frechet(real, fake))
+            metrics["kid_untrained"] = float(kid.kernel_distance(real, fake).value)
         shown = min(self.shown, len(out))
         return Result(metrics, {"samples": pictures.grid(out[:shown], texts[:shown])})

@@ -12,4 +12,12 @@ def random_features(unit: np.ndarray, batch_size: int = 128) -> np.ndarray:
     return np.concatenate([_features(unit[i : i + batch_size]) for i in parts])
 
 
+def suffix(encoder: str) -> str:
+    """Returns what follows the name of a distance: "_untrained" if no encoder is named.
+
+    Such numbers can be compared with each other alone, never with published FID or KID.
+    """
+    return "" if encoder else "_untrained"
+
+
 _features = jax.jit(features_lib.random_conv_features)

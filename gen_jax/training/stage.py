@@ -1,6 +1,7 @@
 """One stage from config to report: what it requires, data, training, evaluation, the table."""
 
 import dataclasses
+import difflib
 import json
 import pathlib
 import time
@@ -95,7 +96,7 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
         result = run_all(evaluators, predict, data)
         for picture, image in result.pictures.items():
             writer.image(step, picture, image)
-        latest[0] = result
+        latest[0] = _with_best(result, schedule.best_metric)
         return dict(result.metrics)
 
     train = loop.Run(
@@ -231,6 +232,18 @@ def _put_frozen(trees, mesh, rules):
         jax.tree.map(lambda x: jax.device_get(jax.numpy.asarray(x)), trees),
         where,
     )
+
+
+def _with_best(result: Result, best_metric: str) -> Result:
+    """Adds a warning if no evaluator measures what the best checkpoint is chosen by."""
+    if not best_metric or best_metric in result.metrics:
+        return result
+    near = difflib.get_close_matches(best_metric, result.metrics, 1)
+    warning = (
+        f"config.training.best_metric={best_metric} is not measured, so that no checkpoint counts "
+        f"as the best" + (f"; did you mean {near[0]}?" if near else "")
+    )
+    return dataclasses.replace(result, warnings=(*result.warnings, warning))
 
 
 def _about_data(data: run_data.RunData) -> tuple[str, ...]:

@@ -99,6 +99,6 @@ def test_the_evaluator_of_faces_reports_it_beside_samples_without_text():
     predict = Draws()
     found = Faces(count=64, per_value=16, controls=8)(predict, Data())
     assert predict.without_text == 1
-    assert {"fd", "recall", "attribute_accuracy/glasses"} <= set(found.metrics)
+    assert {"fd_untrained", "recall_untrained", "attribute_accuracy/glasses"} <= set(found.metrics)
     assert "attribute_accuracy_shuffled/gender" in found.notes
     assert set(found.pictures) == {"samples", "asked"}
