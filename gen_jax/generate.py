@@ -277,8 +277,8 @@ def _note_texts(pipe, texts) -> None:
         if words := pipe.unknown_words(text):
             listed = ", ".join(map(repr, words[:5])) + (", ..." if len(words) > 5 else "")
             print(
-                f"note: the prompt {_short(text)}: {listed}: not in the vocabulary of the run's "
-                "captions, and likely without effect"
+                f"note: the prompt {_short(text)}: {listed}: not among the words that the run "
+                "learned from its captions; it may not know them"
             )
     _note_length(pipe, texts)
 

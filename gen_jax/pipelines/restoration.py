@@ -95,6 +95,10 @@ class Restorer:
         """
         return self._tokens(prompt)[1]
 
+    def unknown_words(self, prompt: str) -> list[str]:
+        """Returns the words of a prompt that the model's vocabulary does not hold as a whole."""
+        return self._tokenizer.unknown_words(prompt) if self._tokenizer else []
+
     def look(
         self, source: tiles.Source, size: tuple[int, int], known: Mapping[str, float]
     ) -> dict[str, float]:
