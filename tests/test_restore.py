@@ -99,8 +99,9 @@ def test_the_prompt_is_heard(door, gray_run, tmp_path):
         door(source, out=str(tmp_path / "b.png"), prompt=prompt)
         found.append(pixels(tmp_path / "b.png"))
     assert np.abs(found[0] - found[1]).max() > 0 and np.abs(found[1] - found[2]).max() > 0
-    _, said, _ = door(source, out=str(tmp_path / "b.png"), prompt="sharpen " * 50)
+    _, said, _ = door(source, out=str(tmp_path / "b.png"), prompt="sharpen " * 50 + "zorp")
     assert "longer than the model reads" in said
+    assert "'zorp': the model may not know" in said
     with pytest.raises(UserError, match="reads no text"):
         door(source, out=str(tmp_path / "b.png"), prompt="sharpen", run=gray_run)
 
