@@ -98,7 +98,7 @@ _OF_ADJECTIVES = (
     *(_GUIDANCE, _STEPS, _TEMPERATURE, _WEIGHTS, _GUIDE, _GUIDE_SCALE, _DETAIL, _LIKE),
     *(_ROWS, _COLUMNS, _INTERPOLATE, _NEGATIVE),
 )
-_OF_PROMPTS = (*(_GUIDANCE, _STEPS, _SAMPLER, _INTERVAL, _RESCALE, _NEGATIVE, _INTERPOLATE),)
+_OF_PROMPTS = (_GUIDANCE, _STEPS, _SAMPLER, _INTERVAL, _RESCALE, _NEGATIVE, _INTERPOLATE)
 
 
 def _check() -> None:
@@ -184,11 +184,13 @@ def main(_) -> None:
 
 def _refuse_others(model, flags_read) -> None:
     """Raises UserError for a flag that is given and that this kind of run does not read."""
+    names_read = {flag.name for flag in flags_read}
+    stage = model.config.get("task", {}).get("name", "another model")
     for flag in (*_OF_SEEDS, *_OF_ADJECTIVES, *_OF_PROMPTS):
-        if flag.present and flag not in flags_read:
+        if flag.present and flag.name not in names_read:
             raise UserError(
-                f"--{flag.name}={flag.value}: {model.path} is a run of {model.config.task.name}, "
-                "which does not read it; leave it out"
+                f"--{flag.name}={flag.value}: {model.path} is a run of {stage}, which does not "
+                "read it; leave it out"
             )
 
 

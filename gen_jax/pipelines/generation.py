@@ -63,8 +63,9 @@ class TextToImage:
         guidance_interval: tuple[float, float] | None = None,
     ):
         if "generate" not in model.task.predict_fns():
+            stage = model.config.get("task", {}).get("name", "diffusers")
             raise UserError(
-                f"{model.path}: a {model.config.task.name} run does not generate from prompts; "
+                f"{model.path}: a {stage} run does not generate from prompts; "
                 "name a run of configs/ldm.py"
             )
         if sampler is not None and sampler not in SAMPLERS:
