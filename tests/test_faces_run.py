@@ -71,7 +71,7 @@ def test_truncation_brings_pictures_together(run, tmp_path):
         (("--truncation=5",), "--truncation=5"),
         (("--interpolate=1,2", "--path=round"), "--path=round"),
         (("--interpolate=-1,2",), "--interpolate"),
-        (("--interpolate=1",), "two seeds or more"),
+        (("--sampler=ddim",), "is a run of faces, which does not read it"),
         (("--interpolate=1,2,3", "--frames=2"), "at least the 3 seeds"),
     ],
 )
