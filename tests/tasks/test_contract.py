@@ -54,7 +54,7 @@ class Stage:
             g: optim.make_optimizer({"learning_rate": 1e-3, "schedule": "constant"}, 10)
             for g in self.task.losses()
         }
-        self._steps = {}
+        self._steps, self._starts = {}, {}
 
     def batch(self, step=0):
         rng = np.random.default_rng(step)
@@ -73,11 +73,22 @@ class Stage:
                 out[key] = rng.normal(size=shape).astype(spec.dtype)
         return out
 
+    @functools.cached_property
+    def filled(self):
+        """Parameters and extra, see `filled`."""
+        return filled(self.task)
+
+    def abstract(self, devices):
+        """Shapes and shardings of a state on so many devices, and their mesh."""
+        if devices not in self._starts:
+            mesh = make_mesh({"fsdp": devices}, jax.devices()[:devices])
+            state = state_lib.abstract_state(self.task, self.optimizers, ("model",), mesh, FSDP)
+            self._starts[devices] = state, mesh
+        return self._starts[devices]
+
     def start(self, devices):
         """A state on so many devices, equal whatever their number."""
-        mesh = make_mesh({"fsdp": devices}, jax.devices()[:devices])
-        abstract = state_lib.abstract_state(self.task, self.optimizers, ("model",), mesh, FSDP)
-        params, extra = filled(self.task)
+        params, extra = self.filled
         state = state_lib.TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -85,13 +96,13 @@ class Stage:
             ema={"model": params["model"]},
             extra=extra,
         )
-        where = jax.tree.map(lambda s: s.sharding, abstract)
-        return jax.device_put(state, where), mesh
+        where = jax.tree.map(lambda s: s.sharding, self.abstract(devices)[0])
+        return jax.device_put(state, where)
 
     def steps(self, devices, count, state=None, start=0):
         """Takes some steps; returns the state and the metrics."""
-        fresh, mesh = self.start(devices)
-        state = fresh if state is None else state
+        _, mesh = self.abstract(devices)
+        state = self.start(devices) if state is None else state
         frozen = jax.device_put(self.frozen, sharding.replicated(mesh))
         if devices not in self._steps:
             self._steps[devices] = jax.jit(make_train_step(self.task, self.optimizers, ema=0.9))
@@ -101,6 +112,13 @@ class Stage:
             state, m = self._steps[devices](state, batch, frozen, rngs.root_key(0))
             metrics.append(jax.device_get(m))
         return state, metrics
+
+    @functools.cached_property
+    def straight(self):
+        """State and metrics after three steps on one device, and the state after the first."""
+        first, one = self.steps(1, 1)
+        last, more = self.steps(1, 2, state=first, start=1)
+        return first, last, one + more
 
 
 def filled(task):
@@ -143,10 +161,9 @@ def test_config_fits_the_trainer(name):
 
 
 @pytest.mark.parametrize("name", but_slow("dino"))
-def test_two_steps_change_every_parameter(name):
+def test_three_steps_change_every_parameter(name):
     s = stage(name)
-    before, _ = s.start(1)
-    after, metrics = s.steps(1, 2)
+    before, (_, after, metrics) = s.start(1), s.straight
     for m in metrics:
         assert float(m["nonfinite"]) == 0 and all(np.isfinite(v).all() for v in m.values())
     flat = jax.tree_util.tree_leaves_with_path(before.params)
@@ -157,7 +174,7 @@ def test_two_steps_change_every_parameter(name):
 @pytest.mark.parametrize("name", but_slow("ldm", "dino", "mask_feat", "restore"))
 def test_eight_devices_equal_one(name):
     s = stage(name)
-    _, m1 = s.steps(1, 2)
+    m1 = s.straight[2][:2]
     many, m8 = s.steps(8, 2)
     split = [x for x in jax.tree.leaves(many.params) if not x.sharding.is_fully_replicated]
     assert split, "no parameter was really split"
@@ -171,14 +188,11 @@ def test_going_on_equals_straight_through(name, tmp_path):
     from gen_jax.training.checkpoint import Checkpointer
 
     s = stage(name)
-    straight, want = s.steps(1, 3)
-    half, _ = s.steps(1, 1)
+    first, straight, want = s.straight
     saver = Checkpointer(tmp_path)
-    saver.save(half, {}, {})
+    saver.save(first, {}, {})
     saver.wait()
-    mesh = make_mesh({}, jax.devices()[:1])
-    abstract = state_lib.abstract_state(s.task, s.optimizers, ("model",), mesh, FSDP)
-    restored, _ = saver.restore_latest(abstract)
+    restored, _ = saver.restore_latest(s.abstract(1)[0])
     saver.close()
     rest, have = s.steps(1, 2, state=restored, start=1)
     assert [m["model/loss"] for m in want[1:]] == [m["model/loss"] for m in have]
@@ -189,7 +203,7 @@ def test_going_on_equals_straight_through(name, tmp_path):
 @every_stage
 def test_predict_functions_give_what_they_say(name):
     s = stage(name)
-    params, extra = filled(s.task)
+    params, extra = s.filled
     batch = {k: jnp.asarray(v) for k, v in s.batch().items()}
     if name == "vae":
         batch["latent"] = jnp.zeros((BATCH, 4, 4, 4))
