@@ -1,4 +1,5 @@
 import pickle
+import shutil
 import sys
 import types
 import typing
@@ -136,6 +137,10 @@ class FakeHub:
     }
     _fingerprint = "abc"
 
+    def select_columns(self, names):
+        assert names == ["caption", "image", "label", "score"]
+        return self
+
     def cast_column(self, name, feature):
         assert name == "image" and feature.decode is False
         return self
@@ -156,7 +161,8 @@ class FakeHub:
 def test_hugging_face_data_set(monkeypatch, make_dataset):
     seen = []
 
-    def load_dataset(name, split):
+    def load_dataset(name, data_files, split):
+        assert data_files is None
         seen.append((name, split))
         return FakeHub()
 
@@ -172,6 +178,77 @@ def test_hugging_face_data_set(monkeypatch, make_dataset):
     assert (one.captions, one.label, one.label_name) == (("coffee.png",), 1, "animal")
     assert one.attributes == {"score": 0.5}
     assert info.quality["rejected"] == {"missing": 1}
+
+
+@pytest.fixture(scope="module")
+def hf_folder(tmp_path_factory):
+    """Local data sets as the real library writes them, each in a folder or file of its name."""
+    hub = pytest.importorskip("datasets")
+    root = tmp_path_factory.mktemp("hf")
+    features = hub.Features(
+        {
+            "image": hub.Image(),
+            "captions": hub.List(hub.Value("string")),
+            "label": hub.ClassLabel(names=["thing", "animal"]),
+            "score": hub.Value("float32"),
+            "masks": hub.List(hub.Image()),
+            "depth": hub.Image(),
+        }
+    )
+    files = [{"bytes": (photos.folder() / n).read_bytes(), "path": n} for n in NAMES[:3]]
+    damaged = {"bytes": b"no image", "path": "depth.png"}
+    rows = {
+        "image": [*files, None],
+        "captions": [["picture 0", "rocket"], ["picture 1"], ["picture 2"], []],
+        "label": [0, 0, 1, 1],
+        "score": [0.5, None, float("nan"), 1.0],
+        "masks": [[damaged]] * 4,
+        "depth": [damaged] * 4,
+    }
+    data = hub.Dataset.from_dict(rows, features=features)
+    (root / "parquet").mkdir()
+    data.to_parquet(root / "parquet" / "part [0].parquet")
+    data.save_to_disk(root / "disk")
+    hub.DatasetDict(train=data, test=data.select([2])).save_to_disk(root / "splits")
+    for name, kind in zip(NAMES, ("thing", "thing", "animal", "animal")):
+        (root / "images" / kind).mkdir(parents=True, exist_ok=True)
+        shutil.copy(photos.folder() / name, root / "images" / kind / name)
+    (root / "words").mkdir()
+    (root / "words" / "a.txt").write_text("no image")
+    return root
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", ["parquet", "parquet/part [0].parquet", "disk", "splits"])
+def test_the_real_library_reads_local_data_sets(hf_folder, make_dataset, name):
+    source = f"hf:{hf_folder / name}"
+    out = make_dataset(source, rules={"val_fraction": 0.0, "test_fraction": 0.0})
+    info, records = dataset.open_split(out, "train")
+    found = {r.key: r for r in (schema.unpack(records[i]) for i in range(len(records)))}
+    assert len(found) == 3 and info.quality["rejected"] == {"missing": 1}
+    assert info.label_names == ("thing", "animal")
+    rocket, coffee, cat = (found[f"{hf_folder / name}/train/{i:07d}"] for i in range(3))
+    assert rocket.captions == ("picture 0", "rocket") and rocket.attributes == {"score": 0.5}
+    assert (cat.captions, cat.label, cat.label_name) == (("picture 2",), 1, "animal")
+    assert coffee.attributes == cat.attributes == {}
+    assert cat.image == (photos.folder() / "chelsea.png").read_bytes()
+    again = pickle.loads(pickle.dumps(open_source(f"{source}:train[2:3]")))
+    assert len(again) == 1 and again.read(0).captions == ("picture 2",)
+    with pytest.raises(UserError, match=r":dev: cannot be read: Unknown split"):
+        open_source(f"{source}:dev")
+
+
+@pytest.mark.nightly
+def test_the_real_library_reads_folders_of_images_and_names_what_has_none(hf_folder):
+    source = open_source(f"hf:{hf_folder / 'images'}")
+    names = [source.read(i).label_name for i in range(len(source))]
+    assert sorted(names) == ["animal", "animal", "thing", "thing"]
+    assert source.read(0).data == (photos.folder() / "camera.png").read_bytes()
+    assert open_source(f"hf:{hf_folder / 'splits'}:test").read(0).captions == ("picture 2",)
+    with pytest.raises(UserError, match="words: no column holds images, there are text"):
+        open_source(f"hf:{hf_folder / 'words'}")
+    with pytest.raises(UserError, match="nowhere:train: cannot be read: Couldn't find"):
+        open_source(f"hf:{hf_folder / 'nowhere'}")
 
 
 def test_hugging_face_without_its_library_is_one_line(monkeypatch):
