@@ -181,7 +181,7 @@ def test_there_is_no_autoencoder_for_the_small_sizes(call, capsys):
     assert "no autoencoder of size tiny" in capsys.readouterr().err
 
 
-@pytest.mark.parity
+@pytest.mark.nightly
 def test_diffusers_samples_the_same(monkeypatch, tmp_path):
     pytest.importorskip("diffusers")
     monkeypatch.setattr(presets, "SD15_UNET", presets.TINY_UNET)

@@ -8,10 +8,11 @@ import zipfile
 import jax
 import numpy as np
 
-from gen_jax.encoders.diffusers_folder import param_shapes
+from gen_jax.encoders import diffusers_folder
 from gen_jax.encoders.weights import flax_from_torch, load_safetensors, torch_views
 
 GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden"
+param_shapes = functools.cache(diffusers_folder.param_shapes)
 
 
 @functools.cache

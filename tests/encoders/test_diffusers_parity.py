@@ -1,4 +1,4 @@
-"""Against diffusers itself: `pytest -m parity` where torch and diffusers are installed."""
+"""Against diffusers itself: `pytest -m nightly` where torch and diffusers are installed."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from gen_jax.models.autoencoder_kl import AutoencoderKL
 from gen_jax.models.autoencoder_tiny import AutoencoderTiny
 from gen_jax.models.unet_2d_condition import UNet2DConditionModel
 
-pytestmark = pytest.mark.parity
+pytestmark = pytest.mark.nightly
 
 
 @pytest.fixture

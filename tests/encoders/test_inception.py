@@ -1,4 +1,4 @@
-"""FID's Inception-v3 against plain torch layers, and the two ways to its input."""
+"""FID's Inception-v3 against pytorch-fid, and the two ways to its input."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def thinned(x):
     return script().thinned(np.asarray(x))
 
 
-def test_taps_and_slopes_are_torchs(variables):
+def test_taps_and_slopes_are_pytorch_fids(variables):
     want, size = golden("inception"), script().INCEPTION_SIZE
 
     @jax.jit
@@ -43,7 +43,7 @@ def test_taps_and_slopes_are_torchs(variables):
     check("inception.slope", thinned(slope), want["slope"], 1e-3)
 
 
-def test_resized_images_give_torchs_taps(variables):
+def test_resized_images_give_pytorch_fids_taps(variables):
     inputs, apply = jax.jit(pytorch_fid_inputs), jax.jit(InceptionV3().apply)
     for size in script().RESIZED_FROM:
         name = f"inception_{size[0]}"

@@ -1,9 +1,8 @@
-"""LPIPS and its towers against plain torch layers, and on photographs with real weights."""
+"""LPIPS and its backbones against lpips and stlpips, and on photographs with real weights."""
 
 import functools
 import io
 import itertools
-import re
 import zipfile
 
 import jax
@@ -11,12 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
-from convolutional_cases import check, count, golden, real_weights, script, seeded, torch_shapes
+from convolutional_cases import (
+    check,
+    count,
+    golden,
+    param_shapes,
+    real_weights,
+    script,
+    seeded,
+    torch_shapes,
+)
 from PIL import Image
 
 from gen_jax.common.errors import UserError
 from gen_jax.encoders import lpips_backbones as backbones
-from gen_jax.encoders.diffusers_folder import param_shapes
 from gen_jax.encoders.lpips import BACKBONES, LPIPS, PORTS, unit
 from gen_jax.encoders.weights import flax_from_torch
 
@@ -28,7 +35,7 @@ PUBLISHED = {"alex": 2_469_696, "vgg": 14_714_688, "squeeze": 722_496, "st_alex"
 
 @functools.cache
 def drawn(net):
-    return seeded(LPIPS(net), PORTS[net], lambda key: re.sub(r"^net\.slice\d\.", "features.", key))
+    return seeded(LPIPS(net), PORTS[net], script().torchvision_name)
 
 
 def pair(net):
@@ -53,7 +60,7 @@ def compiled(net):
 
 
 @pytest.mark.parametrize("net", BACKBONES)
-def test_taps_distances_and_slopes_are_torchs(net):
+def test_taps_distances_and_slopes_are_those_of_lpips(net):
     want = golden(net)
     taps, distance, slope = compiled(net)(drawn(net), *pair(net))
     assert tuple(tap.shape[-1] for tap in taps) == script().CHANNELS[net]

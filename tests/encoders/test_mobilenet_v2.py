@@ -1,24 +1,30 @@
-"""MobileNetV2 against plain torch layers, and on photographs with torchvision's weights."""
+"""MobileNetV2 against torchvision, and on photographs with torchvision's weights."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from convolutional_cases import check, count, golden, real_weights, script, seeded, torch_shapes
+from convolutional_cases import (
+    check,
+    count,
+    golden,
+    param_shapes,
+    real_weights,
+    script,
+    seeded,
+    torch_shapes,
+)
 
-from gen_jax.encoders.diffusers_folder import param_shapes
 from gen_jax.encoders.mobilenet_v2 import PORT, MobileNetV2
 from gen_jax.encoders.weights import flax_from_torch
 
 # Compiling whole towers takes minutes: with the slow tests.
 pytestmark = pytest.mark.slow
 
-WIDTHS = {"full": 1.0, "narrow": 0.35}
 
-
-@pytest.mark.parametrize("kind", WIDTHS)
-def test_maps_features_logits_and_slopes_are_torchs(kind):
-    name, model = f"mobilenet_{kind}", MobileNetV2(width_mult=WIDTHS[kind])
+@pytest.mark.parametrize("kind", script().MOBILENETS)
+def test_maps_features_logits_and_slopes_are_torchvisions(kind):
+    name, model = f"mobilenet_{kind}", MobileNetV2(width_mult=script().MOBILENET_WIDTHS[kind])
     want, size = golden(name), script().MOBILENETS[kind]
 
     @jax.jit

@@ -1,13 +1,16 @@
 """What the tests of the transformer towers share."""
 
+import functools
+
 import jax
 import numpy as np
 from golden_cases import case, relative_error, script, torch_shapes
 
-from gen_jax.encoders.diffusers_folder import param_shapes
+from gen_jax.encoders import diffusers_folder
 from gen_jax.encoders.weights import flax_from_torch
 
 GOLDEN = script("make_transformers")
+param_shapes = functools.cache(diffusers_folder.param_shapes)
 TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-3
 

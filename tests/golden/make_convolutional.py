@@ -1,16 +1,18 @@
-"""Golden file of the convolutional towers: what the published architectures compute.
+"""Golden file of the convolutional encoders: what the published code computes on random weights.
 
-Run where torch is installed:
+Run where torch, torchvision, lpips, pytorch-fid and stlpips-pytorch are installed (README.md
+beside this file has the commands):
 
     python tests/golden/make_convolutional.py
 
 The architectures have their full size, but neither weights nor images are stored: both are
 drawn from names, in the script and in the tests. Of each map some hundred numbers are kept.
-Made with torch 2.13.0 (CPU).
+Made with torch 2.14.1 (CPU), torchvision 0.29.1, lpips 0.1.4, pytorch-fid 0.3.0 and
+stlpips-pytorch 0.0.2.
 """
 
 import pathlib
-import sys
+import re
 import zlib
 
 import numpy as np
@@ -29,10 +31,12 @@ CHANNELS = {
 }
 INCEPTION_SIZE, RESIZED_FROM = (107, 89), ((40, 61), (350, 333))
 MOBILENETS = {"full": (70, 49), "narrow": (33, 64)}
+MOBILENET_WIDTHS = {"full": 1.0, "narrow": 0.35}
 MOBILENET_CHANNELS = {
     "full": (32, 16, 24, 32, 64, 96, 160, 320, 1280),
-    "narrow": (16, 8, 8, 16, 24, 32, 56, 112, 1280),  # torchvision's at width_mult=0.35
+    "narrow": (16, 8, 8, 16, 24, 32, 56, 112, 1280),
 }
+MOBILENET_TAPS = (0, 1, 3, 6, 10, 13, 16, 17, 18)  # the stem, the end of each stage, the last
 KEPT = 256  # numbers of a map, about
 
 
@@ -82,6 +86,11 @@ def direction(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return rng.standard_normal(shape, np.float32) / np.float32(np.sqrt(np.prod(shape)))
 
 
+def torchvision_name(key: str) -> str:
+    """Returns torchvision's name of a tensor that lpips keeps in a slice of the network."""
+    return re.sub(r"^net\.slice\d\.", "features.", key)
+
+
 def nhwc(x) -> np.ndarray:
     x = x.detach().numpy()
     return np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if x.ndim == 4 else x
@@ -94,65 +103,128 @@ def nchw(x: np.ndarray):
     return torch.from_numpy(x).requires_grad_()
 
 
-def filled(model):
+def drawn_state(model) -> dict:
+    """Returns a state dict of `model` with the drawn weights and the model's own constants."""
     import torch
 
-    state = {k: v for k, v in model.state_dict().items() if "num_batches" not in k}
-    weights = seeded_weights({k.removeprefix("net."): tuple(v.shape) for k, v in state.items()})
-    weights = {k: torch.from_numpy(weights[k.removeprefix("net.")]) for k in state}
-    model.load_state_dict(weights, strict=False)
+    state, shapes = model.state_dict(), {}
+    for key, value in state.items():
+        # `lins` lists the heads `lin0`, `lin1`, ... once more.
+        if not re.search(r"^lins\.|^scaling_layer\.|\.filt$|\.num_batches_tracked$", key):
+            shapes[torchvision_name(key)] = tuple(value.shape)
+    drawn = seeded_weights(shapes)
+    for key in state:
+        name = torchvision_name(re.sub(r"^lins\.(\d)\.", r"lin\1.", key))
+        if name in drawn:
+            state[key] = torch.from_numpy(drawn[name])
+    return state
+
+
+def filled(model):
+    model.load_state_dict(drawn_state(model))
     return model.eval().requires_grad_(False)
 
 
-def distance_case(reference, name: str) -> dict[str, np.ndarray]:
-    model = filled(reference.Distance(getattr(reference, name)(), CHANNELS[name]))
+def distance_model(name: str):
+    if name == "st_alex":
+        from stlpips_pytorch import stlpips
+
+        return stlpips.LPIPS(net="alex", variant="shift_tolerant", pretrained=False, verbose=False)
+    import lpips
+
+    return lpips.LPIPS(net=name, pretrained=False, pnet_rand=True, verbose=False)
+
+
+def distance_case(name: str) -> dict[str, np.ndarray]:
+    model = filled(distance_model(name))
     x, y = (nchw(images(f"{name}.{which}", SIZE)) for which in "xy")
-    out = {f"tap{i}": thinned(nhwc(tap)) for i, tap in enumerate(model.net(x))}
+    taps = model.net(model.scaling_layer(x))
+    out = {f"tap{i}": thinned(nhwc(tap)) for i, tap in enumerate(taps)}
     distance = model(x, y)
     distance.sum().backward()
-    return out | {"distance": nhwc(distance), "slope": thinned(nhwc(x.grad))}
+    return out | {"distance": distance.detach().numpy().reshape(-1), "slope": thinned(nhwc(x.grad))}
 
 
-def outputs_case(model, name: str, size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """All outputs, and the slope of a weighted sum of each."""
+def slope(x, outputs, name: str) -> np.ndarray:
+    """Returns the gradient with respect to the image of a weighted sum of each output."""
     import torch
 
-    x = nchw(images(f"{name}.x", size))
-    outputs = model(x)
-    out = {f"tap{i}": thinned(nhwc(tap)) for i, tap in enumerate(outputs)}
     total = 0
     for i, tap in enumerate(outputs):
         weights = torch.from_numpy(direction(f"{name}.tap{i}", nhwc(tap).shape))
         tap = tap.permute(0, 2, 3, 1) if tap.ndim == 4 else tap
         total = total + (tap * weights).sum()
     total.backward()
-    return out | {"slope": thinned(nhwc(x.grad))}
+    return thinned(nhwc(x.grad))
+
+
+def taps_of(outputs) -> dict[str, np.ndarray]:
+    return {f"tap{i}": thinned(nhwc(tap)) for i, tap in enumerate(outputs)}
+
+
+def inception_cases() -> dict[str, dict[str, np.ndarray]]:
+    """pytorch-fid's network, with drawn weights for the file that it would download."""
+    from unittest import mock
+
+    import torch
+    from pytorch_fid import inception
+
+    plain = inception._inception_v3(num_classes=1008, aux_logits=False, weights=None)
+    state = drawn_state(plain)
+
+    def outputs(net, x):
+        """Returns the four taps and the logits."""
+        *maps, pooled = net(x)
+        return [*maps, pooled.flatten(1), whole.fc(pooled.flatten(1))]
+
+    with mock.patch.object(inception, "load_state_dict_from_url", lambda *_, **__: state):
+        whole = inception.fid_inception_v3().eval().requires_grad_(False)
+        bare = inception.InceptionV3(range(4), resize_input=False, normalize_input=False).eval()
+        resizing = inception.InceptionV3(range(4)).eval()
+    x = nchw(images("inception.x", INCEPTION_SIZE))
+    maps = outputs(bare, x)
+    cases = {"inception": taps_of(maps) | {"slope": slope(x, maps, "inception")}}
+    # torchvision's own forward pass ends in the same logits.
+    np.testing.assert_allclose(whole(x).detach(), maps[-1].detach(), rtol=1e-5)
+    seen = []
+    resizing.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    for size in RESIZED_FROM:
+        name = f"inception_{size[0]}"
+        with torch.no_grad():
+            maps = outputs(resizing, nchw((images(f"{name}.x", size)[:1] + 1) / 2))
+        cases[name] = {"resized": thinned(nhwc(seen.pop()))} | taps_of(maps)
+    return cases
+
+
+def mobilenet_case(kind: str) -> dict[str, np.ndarray]:
+    import torchvision
+    from torchvision.transforms.functional import normalize
+
+    name = f"mobilenet_{kind}"
+    model = filled(torchvision.models.mobilenet_v2(width_mult=MOBILENET_WIDTHS[kind]))
+    outputs = []
+    for i in MOBILENET_TAPS:
+        model.features[i].register_forward_hook(lambda *call: outputs.append(call[-1]))
+    model.classifier.register_forward_pre_hook(lambda _, inputs: outputs.append(inputs[0]))
+    published = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.transforms()
+    x = nchw(images(f"{name}.x", MOBILENETS[kind]))
+    outputs.append(model(normalize((x + 1) / 2, published.mean, published.std)))
+    return taps_of(outputs) | {"slope": slope(x, outputs, name)}
+
+
+def golden_files() -> dict[str, dict[str, np.ndarray]]:
+    """Returns the arrays of the golden file by its name."""
+    cases = {name: distance_case(name) for name in CHANNELS} | inception_cases()
+    cases |= {f"mobilenet_{kind}": mobilenet_case(kind) for kind in MOBILENETS}
+    arrays = {f"{name}/{key}": v for name, case in cases.items() for key, v in case.items()}
+    return {FILE.stem: arrays}
 
 
 def main():
     import torch
-    import torch.nn.functional as F
-
-    sys.path.insert(0, str(HERE))
-    import convolutional_reference as reference
 
     torch.set_num_threads(1)
-    cases = {name: distance_case(reference, name) for name in CHANNELS}
-    inception = filled(reference.Inception())
-    cases["inception"] = outputs_case(inception, "inception", INCEPTION_SIZE)
-    for size in RESIZED_FROM:
-        name = f"inception_{size[0]}"
-        x = nchw((images(f"{name}.x", size)[:1] + 1) / 2)
-        x = 2 * F.interpolate(x, (299, 299), mode="bilinear", align_corners=False) - 1
-        with torch.no_grad():
-            outputs = inception(x)
-        cases[name] = {"resized": thinned(nhwc(x))} | {
-            f"tap{i}": thinned(nhwc(tap)) for i, tap in enumerate(outputs)
-        }
-    for kind, size in MOBILENETS.items():
-        model = filled(reference.MobileNet(MOBILENET_CHANNELS[kind]))
-        cases[f"mobilenet_{kind}"] = outputs_case(model, f"mobilenet_{kind}", size)
-    arrays = {f"{name}/{key}": v for name, case in cases.items() for key, v in case.items()}
+    arrays = golden_files()[FILE.stem]
     np.savez_compressed(FILE, **arrays)
     print(f"{FILE}: {FILE.stat().st_size / 1e3:.0f} kB")
     for key, value in arrays.items():

@@ -260,23 +260,30 @@ def folders() -> dict[str, np.ndarray]:
     return files
 
 
-def main():
+def golden_files() -> dict[str, dict[str, np.ndarray]]:
+    """Returns the arrays of each golden file of outputs by its name."""
     import diffusers
     import torch
 
-    torch.set_grad_enabled(False)
     tables = (
         ("diffusers_vae", diffusers.AutoencoderKL, VAES, autoencoder_case),
         ("diffusers_tiny", diffusers.AutoencoderTiny, TINIES, autoencoder_case),
         ("diffusers_unet", diffusers.UNet2DConditionModel, UNETS, unet_case),
     )
-    for file, cls, cases, make in tables:
-        arrays = {
-            f"{name}/{key}": value
-            for name, case in cases.items()
-            for key, value in make(cls, name, case).items()
+    with torch.no_grad():
+        return {
+            file: {
+                f"{name}/{key}": value
+                for name, case in cases.items()
+                for key, value in make(cls, name, case).items()
+            }
+            for file, cls, cases, make in tables
         }
-        np.savez_compressed(HERE / f"{file}.npz", **arrays)
+
+
+def main():
+    for name, arrays in golden_files().items():
+        np.savez_compressed(HERE / f"{name}.npz", **arrays)
     np.savez_compressed(HERE / "diffusers_folders.npz", **folders())
 
 

@@ -5,9 +5,11 @@ The data are an even mixture of N(-1, 0.3^2) and N(1, 0.3^2) in every coordinate
 whose best denoiser is known, so that the sampled paths stay well conditioned.
 """
 
+import contextlib
 import itertools
 import json
 import pathlib
+from unittest import mock
 
 import diffusers
 import numpy as np
@@ -72,6 +74,11 @@ def scheduler_for(case):
     )
 
 
+def given(draws):
+    """Returns a `randn_tensor` that takes the next of `draws` instead of drawing."""
+    return lambda *_, **__: torch.from_numpy(next(draws))
+
+
 def run(case, x_T, noise):
     """The result of one case, at the scale of x_t = alpha x_0 + sigma eps."""
     scheduler = scheduler_for(case)
@@ -81,8 +88,6 @@ def run(case, x_T, noise):
     steps = range(len(alpha_bar))
     divided = case["sampler"] in ("euler", "heun")  # these work with x / alpha
     draws = iter(noise)
-    for module in (scheduling_ddpm, scheduling_ddim):
-        module.randn_tensor = lambda *_, **__: torch.from_numpy(next(draws))
     x = torch.from_numpy(x_T)
     if divided:
         x = x * (scheduler.sigmas[0] ** 2 + 1) ** 0.5
@@ -92,7 +97,10 @@ def run(case, x_T, noise):
         scaled = scheduler.scale_model_input(x, t)
         output = toy_output(scaled, alpha, ratio * alpha, case["prediction_type"])
         extra = {"eta": case["eta"]} if "eta" in case else {}
-        x = scheduler.step(output, t, x, **extra).prev_sample
+        with contextlib.ExitStack() as patches:
+            for module in (scheduling_ddpm, scheduling_ddim):
+                patches.enter_context(mock.patch.object(module, "randn_tensor", given(draws)))
+            x = scheduler.step(output, t, x, **extra).prev_sample
     if divided and case.get("final_sigmas_type") == "sigma_min":
         x = x / (scheduler.sigmas[-1] ** 2 + 1) ** 0.5
     return x.numpy()
@@ -213,8 +221,8 @@ def schedules():
             yield f"alpha_bar/{name}/{int(zero)}", scheduler.alphas_cumprod.numpy()
 
 
-def main():
-    """Writes the file beside this script."""
+def golden_files() -> dict[str, dict[str, np.ndarray]]:
+    """Returns the arrays of the golden file by its name."""
     random = np.random.RandomState(0)
     x_T = random.randn(*SHAPE).astype(np.float32)
     noise = random.randn(20, *SHAPE).astype(np.float32)
@@ -229,9 +237,8 @@ def main():
         results.append(run_flow(case, x_T))
         listed.append(case)
     c, u = torch.from_numpy(noise[2]), torch.from_numpy(noise[3])
-    np.savez_compressed(
-        pathlib.Path(__file__).with_name("diffusion.npz"),
-        cases=json.dumps(listed),
+    arrays = dict(
+        cases=np.array(json.dumps(listed)),
         x_T=x_T,
         noise=noise,
         results=np.stack(results),
@@ -241,7 +248,14 @@ def main():
         guided=rescale_noise_cfg(u + 7.5 * (c - u), c, guidance_rescale=0.7).numpy(),
         **dict(schedules()),
     )
-    print(len(listed), "cases")
+    return {"diffusion": arrays}
+
+
+def main():
+    """Writes the file beside this script."""
+    arrays = golden_files()["diffusion"]
+    np.savez_compressed(pathlib.Path(__file__).with_name("diffusion.npz"), **arrays)
+    print(len(json.loads(str(arrays["cases"]))), "cases")
 
 
 if __name__ == "__main__":

@@ -11,16 +11,20 @@ import sys
 import zipfile
 
 import numpy as np
-import torch
-from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
-from facenet_pytorch.models.utils.detect_face import detect_face
-from safetensors.numpy import load
-from skimage import data
+
+FILE = pathlib.Path(__file__).with_name("mtcnn.json")
 
 
-def main():
+def detected(archive: str) -> list[dict]:
+    """Returns boxes and points of each photograph."""
+    import torch
+    from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
+    from facenet_pytorch.models.utils.detect_face import detect_face
+    from safetensors.numpy import load
+    from skimage import data
+
     nets = []
-    with zipfile.ZipFile(sys.argv[1]) as file:
+    with zipfile.ZipFile(archive) as file:
         for kind, name in ((PNet, "pnet"), (RNet, "rnet"), (ONet, "onet")):
             net = kind(pretrained=False)
             state = load(file.read(f"mtcnn_{name}.safetensors"))
@@ -31,13 +35,11 @@ def main():
     images = np.stack([astronaut, astronaut[:, ::-1], data.coffee()[:256, :256]])
     with torch.no_grad():
         boxes, points = detect_face(images, 20, *nets, [0.6, 0.7, 0.7], 0.709, "cpu")
-    found = [
+    return [
         {"boxes": np.asarray(b, float).tolist(), "points": np.asarray(p, float).tolist()}
         for b, p in zip(boxes, points)
     ]
-    out = pathlib.Path(__file__).with_name("mtcnn.json")
-    out.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    FILE.write_text(json.dumps(detected(sys.argv[1]), indent=1) + "\n")

@@ -114,8 +114,14 @@ def run(name: str) -> dict[str, np.ndarray]:
     }
 
 
-def main():
+def golden_files() -> dict[str, dict[str, np.ndarray]]:
+    """Returns the outputs of the golden file by its name; `published_file` has its bytes."""
     arrays = {f"{name}/{key}": v for name in CASES for key, v in run(name).items()}
+    return {FILE.stem: arrays}
+
+
+def main():
+    arrays = golden_files()[FILE.stem]
     np.savez_compressed(FILE, **arrays, **{"file/pth": published_file()})
     print(f"{FILE}: {FILE.stat().st_size / 1e3:.0f} kB")
     for key, value in arrays.items():

@@ -2,7 +2,7 @@
 
 Run where torch and transformers are installed:
 
-    [GEN_JAX_MINILM=FOLDER] python tests/golden/make_transformers.py
+    python tests/golden/make_transformers.py
 
 Keys and shapes are those of the files that transformers saves, which are those it published;
 what it keeps in memory is spelled otherwise. The weights and inputs are not stored: `weights`
@@ -11,7 +11,6 @@ transformers 5.23.0 and torch 2.13.0 (CPU).
 """
 
 import json
-import os
 import pathlib
 import re
 import tempfile
@@ -187,15 +186,6 @@ BERT = {
     ),
 }
 
-SENTENCES = (
-    "A photograph of an astronaut riding a horse.",
-    "An astronaut rides a horse in a photo.",
-    "engraving",
-    "The quarterly report was late again, and nobody in the office, from the interns to the "
-    "director, could say which of the four departments had been the last to send its figures.",
-    "Ein blauer Würfel links von einer roten Kugel: 2 + 2 = 4!",
-)
-
 # (positions a side, wanted rows, wanted columns)
 RESIZES = ((4, 3, 5), (4, 9, 4), (5, 2, 1), (7, 7, 20), (16, 5, 11), (37, 16, 33))
 
@@ -361,41 +351,27 @@ def resizes() -> dict[str, np.ndarray]:
     return out
 
 
-def minilm(folder: str) -> dict[str, np.ndarray]:
-    """Sentence embeddings of the published all-MiniLM-L6-v2 in `folder`."""
-    import torch
-    import transformers as T
-
-    tokenizer = T.AutoTokenizer.from_pretrained(folder)
-    model = T.BertModel.from_pretrained(folder).eval()
-    text = tokenizer(list(SENTENCES), padding=True, return_tensors="pt")
-    mask = text["attention_mask"]
-    with torch.no_grad():
-        states = model(**text).last_hidden_state
-    kept = mask[..., None].float()
-    mean = (states * kept).sum(1) / kept.sum(1).clamp(min=1e-9)
-    return {
-        "tokens": array(text["input_ids"]).astype(np.int32),
-        "mask": array(mask).astype(bool),
-        "sentence": array(torch.nn.functional.normalize(mean, p=2, dim=1)),
-    }
-
-
-def main():
-    if "GEN_JAX_MINILM" in os.environ:
-        np.savez_compressed(HERE / "minilm.npz", **minilm(os.environ["GEN_JAX_MINILM"]))
-    for file, cases, make in (
-        ("transformers_dinov2", DINOV2, dinov2_case),
-        ("transformers_clip", CLIP, clip_case),
-        ("transformers_bert", BERT, bert_case),
-    ):
-        arrays = {
+def golden_files() -> dict[str, dict[str, np.ndarray]]:
+    """Returns the arrays of each golden file by its name."""
+    files = {
+        file: {
             f"{name}/{key}": value
             for name, case in cases.items()
             for key, value in make(name, case).items()
         }
-        np.savez_compressed(HERE / f"{file}.npz", **arrays)
-    np.savez_compressed(HERE / "bicubic.npz", **resizes())
+        for file, cases, make in (
+            ("transformers_dinov2", DINOV2, dinov2_case),
+            ("transformers_clip", CLIP, clip_case),
+            ("transformers_bert", BERT, bert_case),
+        )
+    }
+    files["bicubic"] = resizes()
+    return files
+
+
+def main():
+    for name, arrays in golden_files().items():
+        np.savez_compressed(HERE / f"{name}.npz", **arrays)
 
 
 if __name__ == "__main__":
