@@ -44,6 +44,7 @@ def test_sampler_agrees_with_diffusers(index):
     denoise = toy_denoiser(process, whole_times=not (between or process.is_flow))
     x_T, noise = jnp.asarray(GOLDEN["x_T"]), jnp.asarray(GOLDEN["noise"])
     ours = sample(denoise, x_T, process, noise=noise, **case)
+    print(f"largest difference {np.abs(ours - GOLDEN['results'][index]).max():.1e}")
     np.testing.assert_allclose(ours, GOLDEN["results"][index], rtol=0, atol=TOLERANCE)
 
 

@@ -87,13 +87,9 @@ def test_options_reach_the_module(tmp_path):
         encoders.load("dinov2-small", tmp_path / "model", depth=3)
 
 
-@pytest.mark.slow
-def test_every_tower_has_a_size_and_a_port():
+def test_every_tower_has_a_port():
     for name, tower in catalog.TOWERS.items():
-        module = tower.make()
-        shapes = jax.tree.leaves(param_shapes(module))
-        assert sum(int(np.prod(s.shape)) for s in shapes) > 700_000, name
-        assert (tower.port or module.port) is not None, name
+        assert (tower.port or tower.make().port) is not None, name
 
 
 def test_published_weights_come_from_the_hub(tmp_path, monkeypatch):

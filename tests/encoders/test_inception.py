@@ -11,9 +11,6 @@ from gen_jax.common.errors import UserError
 from gen_jax.encoders.inception import PORT, InceptionV3, average_inside
 from gen_jax.encoders.inception_inputs import clean_fid_inputs, clean_resize, pytorch_fid_inputs
 
-# Compiling whole towers takes minutes: with the slow tests.
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def variables():
@@ -24,6 +21,7 @@ def thinned(x):
     return script().thinned(np.asarray(x))
 
 
+@pytest.mark.slow
 def test_taps_and_slopes_are_pytorch_fids(variables):
     want, size = golden("inception"), script().INCEPTION_SIZE
 
@@ -43,29 +41,43 @@ def test_taps_and_slopes_are_pytorch_fids(variables):
     check("inception.slope", thinned(slope), want["slope"], 1e-3)
 
 
-def test_resized_images_give_pytorch_fids_taps(variables):
-    inputs, apply = jax.jit(pytorch_fid_inputs), jax.jit(InceptionV3().apply)
+def resized(size):
+    """The golden case of images of this size, and their inputs to the network."""
+    name = f"inception_{size[0]}"
+    images = jnp.asarray((script().images(f"{name}.x", size)[:1] + 1) / 2)
+    x = jax.jit(pytorch_fid_inputs)(images)
+    assert x.shape == (1, 299, 299, 3)
+    check(f"{name}.resized", thinned(x), golden(name)["resized"], 1e-4)
+    return name, x
+
+
+@pytest.mark.slow
+def test_images_are_resized_as_pytorch_fid_does():
     for size in script().RESIZED_FROM:
-        name = f"inception_{size[0]}"
-        want = golden(name)
-        x = inputs(jnp.asarray((script().images(f"{name}.x", size)[:1] + 1) / 2))
-        assert x.shape == (1, 299, 299, 3)
-        check(f"{name}.resized", thinned(x), want["resized"], 1e-4)
+        resized(size)
+
+
+@pytest.mark.nightly
+def test_resized_images_give_pytorch_fids_taps(variables):
+    apply = jax.jit(InceptionV3().apply)
+    for size in script().RESIZED_FROM:
+        name, x = resized(size)
         taps = apply(variables, x)
         shapes = [tap.shape[1:] for tap in taps]
         assert shapes == [(73, 73, 64), (35, 35, 192), (17, 17, 768), (2048,), (1008,)]
         for i, tap in enumerate(taps):
-            check(f"{name}.{taps._fields[i]}", thinned(tap), want[f"tap{i}"], 1e-4)
+            check(f"{name}.{taps._fields[i]}", thinned(tap), golden(name)[f"tap{i}"], 1e-4)
 
 
+@pytest.mark.slow
 def test_parameter_count_is_the_published_one():
     # torchvision's inception_v3 has 27,161,264: less the auxiliary head, plus eight classes.
     auxiliary = 768 * 128 + 2 * 128 + 128 * 768 * 25 + 2 * 768 + 769 * 1000
     assert count(InceptionV3()) == (27_161_264 - auxiliary + 8 * 2049, 34_432)
     assert count(InceptionV3())[0] == 23_850_960
-    assert count(InceptionV3(num_classes=1000))[0] == 23_834_568
 
 
+@pytest.mark.slow
 def test_files_are_spelt_as_pytorch_fids():
     shapes = torch_shapes(InceptionV3(), PORT)
     assert len(shapes) == 94 * 5 + 2
@@ -83,12 +95,14 @@ def test_files_are_spelt_as_pytorch_fids():
         assert shapes[key] == shape
 
 
+@pytest.mark.slow
 def test_averages_leave_the_outside_out():
     x = jnp.arange(9.0).reshape(1, 3, 3, 1)
     got = average_inside(x)[0, :, :, 0]
     np.testing.assert_allclose(got, [[2, 2.5, 3], [3.5, 4, 4.5], [5, 5.5, 6]], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [299, 24])
 def test_clean_resize_is_a_bicubic_that_neither_rounds_nor_clips(side):
     image = np.random.default_rng(0).integers(0, 256, (61, 40, 3), np.uint8)
@@ -108,6 +122,7 @@ def test_clean_resize_is_a_bicubic_that_neither_rounds_nor_clips(side):
         np.testing.assert_allclose(scaled[0], (got - 128) / 128, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_only_clean_resize_filters_what_a_small_picture_cannot_hold():
     stripes = np.zeros((8, 1200, 3), np.uint8)
     stripes[:, ::2] = 255
@@ -116,6 +131,7 @@ def test_only_clean_resize_filters_what_a_small_picture_cannot_hold():
     assert np.std(other) > 20
 
 
+@pytest.mark.slow
 def test_images_that_are_too_small_are_refused():
     with pytest.raises(UserError, match="at least 75 pixels"):
         jax.eval_shape(InceptionV3().init, jax.random.key(0), jnp.zeros((1, 74, 99, 3)))

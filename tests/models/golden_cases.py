@@ -54,4 +54,7 @@ def filled(module, seed: int = 0):
 
 
 def relative_error(got, want) -> float:
-    return float(np.abs(np.asarray(got) - want).max() / np.abs(want).max())
+    """Returns the largest difference over the largest value, and prints it for `pytest -rP`."""
+    error = float(np.abs(np.asarray(got) - want).max() / np.abs(want).max())
+    print(f"relative error {error:.1e}")
+    return error

@@ -117,7 +117,7 @@ def test_features_are_the_towers_through_the_loader(made, tower, photos):
     # Stored by position, so that shuffled batches of both data sets go together.
     np.testing.assert_array_equal(found["index"], images["index"])
     squares = np.stack([reading.square(image, 16) for image in images["image"]])
-    want = module.apply({"params": params}, preprocess.normalize(squares, "dinov2-small"))
+    want = jax.jit(module.apply)({"params": params}, preprocess.normalize(squares, "dinov2-small"))
     level = np.asarray(pyramid.level(found, 4))
     steps = found["patches_4.scale"][:, None, None]
     assert (np.abs(level - want["patches"]) <= 0.51 * steps).all()
@@ -192,7 +192,7 @@ def damaged_copy(photos, folder):
 
 def test_an_image_that_does_not_decode_is_named_and_stepped_over(tower, photos, tmp_path):
     key = damaged_copy(photos, tmp_path / "data")
-    info = job.featurize(options(tower, tmp_path / "data", tmp_path / "f", grids=(4,))).info
+    info = job.featurize(options(tower, tmp_path / "data", tmp_path / "f")).info
     assert list(info.skipped) == [key] and "cannot decode" in info.skipped[key]
     count = dataset.load(tmp_path / "f").num_records("val")
     assert info.images == count - 1
@@ -285,11 +285,14 @@ def test_captions_are_read_by_text_towers(photos, tmp_path, kind):
     texts = [record.captions[i % len(record.captions)] for i in range(7)]
     encoded = tokenizer.encode(texts, 8)
     given = (encoded.ids,) if kind == "clip" else (encoded.ids, encoded.mask)
-    want = module.apply({"params": params}, *map(jnp.asarray, given))["last_hidden_state"]
+    out = jax.jit(module.apply)({"params": params}, *map(jnp.asarray, given))
+    want = out["last_hidden_state"]
     mask = features.decode(batch, "token_mask")[0]
     np.testing.assert_allclose(mask[..., 0], encoded.mask, atol=1e-6)
     found = features.decode(batch, "tokens")[0]
     assert (np.abs(found - want) <= 0.51 * batch["tokens.scale"][0]).all()
+    if kind == "clip":
+        return
     # The mask has fewer channels than components: it has no basis, the states have.
     info = job.featurize(options((None,), photos, tmp_path / "p", **how, store="pca4-int8")).info
     assert {n for n, of in info.outputs.items() if "explained" in of} == {"embedding", "tokens"}
