@@ -4,8 +4,9 @@ r"""Trains and evaluates a config: from data to weights, samples and a table of 
     python -m gen_jax.main --config=configs/ldm.py:data=shapes --workdir=runs/shapes \
         --config.training.num_steps=4000
 
-The same command resumes a run that was interrupted. The recipes stand in configs/; any value
-of a recipe can be set as --config.key.sub=value.
+The same command resumes a run that was interrupted. A second one in the same directory is refused
+while the first one runs. The recipes stand in configs/; any value of a recipe can be set as
+--config.key.sub=value.
 """
 
 from absl import flags
@@ -25,14 +26,15 @@ def main(_) -> int:
     if not _WORKDIR.value:
         raise UserError("--workdir is missing: name a folder for the run, such as runs/ldm")
     from gen_jax.parallel import compilation, distributed
-    from gen_jax.runs import layout
+    from gen_jax.runs import layout, lock
 
     workdir = layout.make(_WORKDIR.value)
     distributed.initialize()
     compilation.set_up()
     from gen_jax.training import stage
 
-    return stage.run(config, workdir)
+    with lock.held(workdir):
+        return stage.run(config, workdir)
 
 
 if __name__ == "__main__":

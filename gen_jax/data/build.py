@@ -2,14 +2,13 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import pathlib
 import shutil
 from collections.abc import Iterator, Sequence
 
-from gen_jax.common import files
+from gen_jax.common import files, folder_lock
 from gen_jax.common.app import place_error
 from gen_jax.common.errors import UserError
 from gen_jax.data import (
@@ -126,13 +125,7 @@ def _claim(out: pathlib.Path, fingerprint: str) -> Iterator[pathlib.Path]:
         raise UserError(
             f"--out={out}: cannot make this folder ({error.strerror}); name another one"
         ) from None
-    with open(work / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
-                f"{out}: another prepare is writing to this folder; wait for it"
-            ) from None
+    with folder_lock.held(out, work / "lock", "--out"):
         job = work / _JOB
         if job.exists() and json.loads(job.read_text())["fingerprint"] != fingerprint:
             raise UserError(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gen_jax.common import archives, git_lfs
+from gen_jax.common import archives, checksum, git_lfs
 from gen_jax.common.errors import UserError
 from gen_jax.encoders.safetensors_io import from_bytes, load_safetensors, refuse_pickle
 from gen_jax.encoders.torch_pickle import load_torch_pickle
@@ -112,6 +112,8 @@ def _folder(folder: pathlib.Path, where: str | None = None) -> Weights:
     state: dict[str, np.ndarray] = {}
     for name in names:
         state |= _file(folder / name)
+    if names == [_SINGLE]:
+        checksum.check(folder / _SINGLE)
     config = folder / "config.json"
     return Weights(where, state, _json(config) if config.exists() else None)
 

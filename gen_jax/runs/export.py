@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from gen_jax.common import checksum, files
 from gen_jax.common import config as config_lib
-from gen_jax.common import files
 from gen_jax.common.errors import UserError
 from gen_jax.encoders.safetensors_io import load_safetensors
 from gen_jax.models.autoencoder_kl import AutoencoderKL
@@ -21,7 +21,7 @@ from gen_jax.runs.reader import TrainedModel
 _BEYOND_HALF = 65520
 
 # What a folder of weights takes along from its run, where it is there.
-_COMPANIONS = (layout.MANIFEST, layout.REPORT, layout.TOKENIZER)
+_COMPANIONS = (layout.REPORT, layout.TOKENIZER)
 
 
 def to_safetensors(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
@@ -46,7 +46,7 @@ def _write_run(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
     for name in _COMPANIONS:
         if (model.path / name).is_file():
             _copy(model.path / name, out / name)
-    _name_averaged(model, out)
+    _write_manifest(model, out)
     config = model.config.copy_and_resolve_references()
     for name, source in config.frozen.to_dict().items():
         if source.startswith("package:"):
@@ -84,18 +84,17 @@ def to_huggingface(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
     state = torch_from_flax(model.task.as_frozen(model.variables), module.port)
     save(out / layout.WEIGHTS, cast(state, dtype, model.path), {"format": "pt"})
     layout.write_json(out / layout.CONFIG, {**to_hf_config(module), "torch_dtype": dtype})
-    if (model.path / layout.MANIFEST).is_file():
-        _copy(model.path / layout.MANIFEST, out / layout.MANIFEST)
-        _name_averaged(model, out)
+    _write_manifest(model, out)
 
 
-def _name_averaged(model: TrainedModel, out: pathlib.Path) -> None:
-    """Says in the manifest which runs the weights are the mean of."""
-    path = out / layout.MANIFEST
-    if model.mean_of and path.is_file():
-        layout.write_json(
-            path, {**layout.read_json(path, "manifest"), "mean_of_sha256": list(model.mean_of)}
-        )
+def _write_manifest(model: TrainedModel, out: pathlib.Path) -> None:
+    """Writes the run's manifest, the checksum of the weights and the runs that they average."""
+    path = model.path / layout.MANIFEST
+    values = layout.read_json(path, "manifest") if path.is_file() else {}
+    if model.mean_of:
+        values["mean_of_sha256"] = list(model.mean_of)
+    values |= checksum.of_file(out / layout.WEIGHTS)
+    layout.write_json(out / layout.MANIFEST, values)
 
 
 def to_diffusers(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:

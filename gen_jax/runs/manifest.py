@@ -1,13 +1,18 @@
 """What a run or an output says of how it was made."""
 
+import hashlib
 import importlib.metadata
 import pathlib
 import platform
 import subprocess
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import gen_jax
+from gen_jax.common.errors import UserError
+from gen_jax.data.tokenizer import Tokenizer
+from gen_jax.runs import layout
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -40,6 +45,62 @@ def run_manifest(
         "data": data,
         "frozen_weights_sha256": dict(weights),
     }
+
+
+def check(path: pathlib.Path) -> None:
+    """Compares the config and the tokenizer of a run with its manifest.
+
+    Args:
+      path: The run directory, or a folder of exported weights.
+
+    Raises:
+      UserError: The tokenizer is not the one that the run was trained with.
+    """
+    recorded = _read(path)
+    want = (recorded.get("data") or {}).get("tokenizer_sha256")
+    tokenizer = path / layout.TOKENIZER
+    if want and tokenizer.is_file():
+        have = hashlib.sha256(tokenizer.read_bytes()).hexdigest()
+        # The library may have written the same tokenizer differently since.
+        if want not in (have, Tokenizer.load(tokenizer).digest):
+            raise UserError(
+                f"{tokenizer}: damaged, it is not the tokenizer that the run was trained with "
+                f"(tokenizer_sha256 in {layout.MANIFEST}); put back a copy"
+            )
+    want = recorded.get("config_sha256")
+    if want and (path / layout.CHECKPOINTS).is_dir():  # an exported config names other paths
+        text = (path / layout.CONFIG).read_bytes().removesuffix(b"\n")
+        if hashlib.sha256(text).hexdigest() != want:
+            note(f"{path / layout.CONFIG}: edited or damaged since {layout.MANIFEST} was written")
+
+
+def changed_weights(path: pathlib.Path, digests: Mapping[str, str]) -> list[str]:
+    """Returns which models are not those that a run was trained on.
+
+    Args:
+      path: The run directory.
+      digests: Name of a frozen model -> digest of the weights that are there now.
+    """
+    recorded = _read(path).get("frozen_weights_sha256") or {}
+    return [name for name in sorted(digests) if recorded.get(name, digests[name]) != digests[name]]
+
+
+def note(text: str) -> None:
+    """Prints a note on standard error."""
+    print(f"note: {text}", file=sys.stderr, flush=True)
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    """Returns the manifest in a folder, empty if there is none."""
+    file = path / layout.MANIFEST
+    if not file.is_file():
+        return {}
+    try:
+        recorded = layout.read_json(file, "a manifest")
+    except UserError as error:
+        note(f"{error}; config and tokenizer are not verified")
+        return {}
+    return recorded if isinstance(recorded, dict) else {}
 
 
 def _git() -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from gen_jax.common import config as config_lib
 from gen_jax.common.errors import UserError
-from gen_jax.runs import layout, text_tower, weights
+from gen_jax.runs import layout, manifest, text_tower, weights
 from gen_jax.tasks import build_task
 
 PACKAGED = pathlib.Path(__file__).resolve().parent.parent / "weights"
@@ -64,7 +64,9 @@ def load(source: str, step: str = "best") -> TrainedModel:
 
     Args:
       source: a run directory, `package:NAME`, or (for an autoencoder) a diffusers folder.
-      step: "best", "last" or a number of steps; a folder with exported weights has but one.
+      step: "best", "last" or a number of steps; a folder with exported weights has only one.
+        A damaged best or last checkpoint is named on standard error and the newest undamaged
+        one read in its place.
 
     Raises:
       UserError: nothing there, damaged, or no finished checkpoint.
@@ -81,6 +83,7 @@ def load(source: str, step: str = "best") -> TrainedModel:
             "asked for"
         )
     config = config_lib.from_json((path / layout.CONFIG).read_text())
+    manifest.check(path)
     frozen_models = load_all_frozen(config, path)
     task = build_task(config.task.to_dict(), {k: m.task for k, m in frozen_models.items()})
     if (path / layout.WEIGHTS).is_file():
@@ -88,6 +91,9 @@ def load(source: str, step: str = "best") -> TrainedModel:
         variables.setdefault("extra", {})
     else:
         variables, at = _from_checkpoint(path, step)
+        digests = {name: model.digest for name, model in frozen_models.items()}
+        for name in manifest.changed_weights(path, digests):
+            manifest.note(f"{path}: was trained on other weights of {name!r} than those read now")
     return TrainedModel(
         path=path,
         config=config,
@@ -127,38 +133,69 @@ def load_frozen(sources: Mapping[str, str], base: pathlib.Path) -> dict[str, Tra
 
 
 def _from_checkpoint(path: pathlib.Path, which: str) -> tuple[dict[str, Any], int]:
-    import jax
-    import orbax.checkpoint as ocp
+    """Reads and verifies a checkpoint of a run directory.
+
+    Args:
+      path: The run directory.
+      which: "best" or "last", of which the newest undamaged other one takes the place if it is
+        damaged, or a number of steps.
+
+    Returns:
+      "params" (averaged where there are averages) and "extra", and the step that was read.
+
+    Raises:
+      UserError: There is no such checkpoint, or it is damaged.
+    """
+    from gen_jax.runs import checkpoint_files
 
     folder = path / layout.CHECKPOINTS
-    steps = sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit())
+    steps = checkpoint_files.steps(folder)
     if not steps:
         raise UserError(f"{path}: no finished checkpoint; train it with gen_jax.main first")
+    faults: dict[int, str] = {}
+    for step in _candidates(path, which, steps):
+        try:
+            tree = checkpoint_files.read_model(folder / str(step))
+        except checkpoint_files.Damaged as error:
+            if (folder / str(step)).exists():  # else a run that goes on has just removed it
+                faults[step] = str(error)
+            continue
+        if faults:
+            manifest.note(f"{folder}: {_listed(faults)}; using {step}")
+        params = {**tree["params"], **(tree.get("ema") or {})}
+        return {"params": params, "extra": tree.get("extra") or {}}, step
+    others = [step for step in steps if step not in faults]
+    advice = f"choose another of {others} with --step" if others else "put back a copy"
+    raise UserError(f"{folder}: {_listed(faults)}; {advice}")
+
+
+def _candidates(path: pathlib.Path, which: str, steps: list[int]) -> list[int]:
+    """Returns the steps to try, the one that is meant first."""
+    newest_first = steps[::-1]
+    if which == "last":
+        return newest_first
     if which == "best":
-        done = path / layout.DONE
-        step = layout.read_json(done, "best and last step")["best"] if done.exists() else steps[-1]
-        step = step if step in steps else steps[-1]
-    elif which == "last":
-        step = steps[-1]
-    elif which.isdigit() and int(which) in steps:
-        step = int(which)
-    else:
-        raise UserError(f"{path}: no checkpoint {which!r}; there are {steps}, 'best' and 'last'")
+        best = _best(path)
+        return sorted(newest_first, key=lambda step: step != best)
+    if which.isdigit() and int(which) in steps:
+        return [int(which)]
+    raise UserError(f"{path}: no checkpoint {which!r}; there are {steps}, 'best' and 'last'")
+
+
+def _best(path: pathlib.Path) -> int | None:
+    """Returns the best step that done.json names; None in a run that goes on."""
+    file = path / layout.DONE
+    if not file.exists():
+        return None
     try:
-        with ocp.PyTreeCheckpointer() as reader:
-            place = folder.absolute() / str(step) / "model"
-            # As NumPy: the devices that wrote it need not be here.
-            shapes = reader.metadata(place).item_metadata.tree
-            how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
-            tree = reader.restore(place, restore_args=how)
-    except Exception as error:
-        raise UserError(
-            f"{folder / str(step)}: damaged ({' '.join(str(error).split())[:200]}); "
-            f"choose another of {steps} with --step"
-        ) from error
-    tree = jax.tree.map(np.asarray, tree)
-    params = {**tree["params"], **(tree.get("ema") or {})}
-    return {"params": params, "extra": tree.get("extra") or {}}, step
+        return int(layout.read_json(file, "best and last step")["best"])
+    except (UserError, KeyError, TypeError, ValueError):
+        manifest.note(f"{file}: damaged, it names no best step; using the newest checkpoint")
+        return None
+
+
+def _listed(faults: Mapping[int, str]) -> str:
+    return "; ".join(f"checkpoint {step} is damaged ({fault})" for step, fault in faults.items())
 
 
 def _from_diffusers(path: pathlib.Path) -> TrainedModel:

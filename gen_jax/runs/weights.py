@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gen_jax.common import files, git_lfs
+from gen_jax.common import checksum, files, git_lfs
 from gen_jax.common.errors import UserError
 
 
@@ -47,7 +47,7 @@ def load(path: pathlib.Path) -> dict[str, Any]:
     """Reads a file that `save` wrote; half-precision weights become f32.
 
     Raises:
-      UserError: it is missing or damaged.
+      UserError: it is missing or damaged, or not what the manifest.json beside it says.
     """
     from safetensors.numpy import load_file
 
@@ -58,6 +58,7 @@ def load(path: pathlib.Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file; expected weights as safetensors") from error
     except Exception as error:
         raise UserError(f"{path}: damaged, not safetensors ({error})") from error
+    checksum.check(path)
     return unflatten(
         {k: v.astype(np.float32) if v.dtype == np.float16 else v for k, v in flat.items()}
     )

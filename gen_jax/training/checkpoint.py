@@ -1,35 +1,29 @@
 """Checkpoints: one atomic step holds the state, the place in the data and fingerprints of both."""
 
-import hashlib
-import json
 import math
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
-from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from gen_jax.common.app import place_error
 from gen_jax.common.errors import UserError
-from gen_jax.runs import layout
-from gen_jax.training import seal
-from gen_jax.training.fingerprint import fingerprint
+from gen_jax.runs import checkpoint_files, layout
+from gen_jax.runs.checkpoint_files import MODEL, OPTIMIZER, Damaged
 from gen_jax.training.state import TrainState
 
-# The state is stored in two items, so that inference reads no optimizer moments.
-MODEL, OPTIMIZER, META = "model", "optimizer", "meta"
-
-
-# Room that a checkpoint needs besides its arrays: metadata, and the file system's blocks.
+# Room that a checkpoint needs in addition to its arrays: metadata, and the file system's blocks.
 _SPARE = 2**20
 
+_GOOD, _DAMAGED, _UNREADABLE = range(3)
 
-def _split_up(tree: Any) -> bool:
+
+def _is_sharded(tree: Any) -> bool:
     return any(not x.sharding.is_fully_replicated for x in jax.tree.leaves(tree))
 
 
@@ -48,11 +42,11 @@ class Checkpointer:
     """Saves and restores a run's states.
 
     Args:
-      workdir: the run directory.
-      keep: the newest checkpoints to keep.
-      best_metric: name of the metric whose best checkpoint is kept besides ("" for none).
+      workdir: The run directory.
+      keep: Number of the newest checkpoints to keep.
+      best_metric: Name of the metric whose best checkpoint is kept as well ("" for none).
       best_mode: "min" or "max".
-      report: called with a line whenever a damaged checkpoint is passed over.
+      report: Called with a line whenever a damaged checkpoint is moved aside.
     """
 
     def __init__(
@@ -66,73 +60,84 @@ class Checkpointer:
     ):
         self._folder = pathlib.Path(workdir) / layout.CHECKPOINTS
         self._report = report
-        self._seals = seal.Seals(self._folder)
-        sign = 1.0 if best_mode == "min" else -1.0
-
-        def score(metrics: dict[str, float]) -> float:
-            value = (metrics or {}).get(best_metric, math.nan)
-            return sign * value if math.isfinite(value) else math.inf
-
-        self._score = score
-        policies = [preservation_policy.LatestN(keep)]
-        if best_metric:
-            policies.append(preservation_policy.BestN(get_metric_fn=score, reverse=True, n=1))
+        self._keep, self._best_metric = keep, best_metric
+        self._sign = 1.0 if best_mode == "min" else -1.0
         options = ocp.CheckpointManagerOptions(
-            best_fn=score if best_metric else None,
-            best_mode="min",
-            preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
-            enable_async_checkpointing=True,
+            preservation_policy=self, enable_async_checkpointing=True
         )
         self._manager = _with_place_errors(
             self._folder, lambda: ocp.CheckpointManager(self._folder, options=options)
         )
+        self._scores: dict[int, float] = {}  # step -> what the best one has least of
+        for step in self._manager.all_steps():
+            try:
+                meta = checkpoint_files.read_meta(self._folder / str(step))
+            except (Damaged, UserError):
+                continue  # `restore_latest` names it if it matters
+            self._scores[step] = self._score(meta["metrics"])
+
+    def _score(self, metrics: dict[str, float]) -> float:
+        value = metrics.get(self._best_metric, math.nan)
+        return self._sign * value if math.isfinite(value) else math.inf
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Implements Orbax's preservation policy: the newest ones and the best one stay."""
+        newest = {info.step for info in checkpoints[-self._keep :]}
+        return [info.step in newest or info.step == self._best() for info in checkpoints]
+
+    def _best(self) -> int | None:
+        """Returns the step with the best metric, the first of several; None without any metric."""
+        finite = {k: v for k, v in sorted(self._scores.items()) if math.isfinite(v)}
+        return min(finite, key=finite.get, default=None)
 
     def latest_step(self) -> int | None:
-        """The newest finished step, or None."""
+        """Returns the newest finished step, or None."""
         return self._manager.latest_step()
 
     def best_step(self, newest: dict[str, float] | None = None) -> int | None:
-        """The step with the best metric, or the newest where none has one.
+        """Returns the step with the best metric, or the newest if no step has one.
 
         Args:
-          newest: what was measured of the newest step since it was saved.
+          newest: Metrics of the newest step that were measured after it was saved.
         """
-        best, last = self._manager.best_step(), self._manager.latest_step()
+        best, last = self._best(), self._manager.latest_step()
         if best is None or best == last or newest is None:
             return last if best is None else best
-        return last if self._score(newest) < self._score(self._manager.metrics(best)) else best
+        return last if self._score(newest) < self._scores[best] else best
 
     def save(self, state: TrainState, meta: dict[str, Any], metrics: dict[str, float]) -> None:
-        """Saves in the background; an earlier save that is under way is waited for.
+        """Saves in the background; waits for an earlier save that is under way.
 
         Args:
-          state: the state to save.
+          state: The state to save.
           meta: JSON-able facts that belong to the step, such as the place in the data.
-          metrics: what evaluation measured at this step, may be empty.
+          metrics: Evaluation metrics of this step, may be empty.
 
         Raises:
-          UserError: the disk is full or not writable (of this or of the earlier save).
+          UserError: The disk is full or not writable (of this or of the earlier save).
         """
         self.wait()
         step = int(state.step)
         items = _split(state)
         self._check_space(items)
-        meta = {**meta, "step": step, "fingerprint": fingerprint(items)}
+        metrics = {k: float(v) for k, v in metrics.items() if math.isfinite(v)}
         args = ocp.args.Composite(
             **{k: ocp.args.StandardSave(v) for k, v in items.items()},
-            meta=ocp.args.JsonSave({"content": meta, "sha256": _digest(meta)}),
+            meta=ocp.args.JsonSave(
+                checkpoint_files.sealed({**meta, "step": step, "metrics": metrics}, items)
+            ),
         )
-        _with_place_errors(
-            self._folder, lambda: self._manager.save(step, args=args, metrics=metrics, force=True)
-        )
+        # Before the save, which removes what the policy does not keep.
+        self._scores[step] = self._score(metrics)
+        _with_place_errors(self._folder, lambda: self._manager.save(step, args=args, force=True))
 
     def _check_space(self, items: dict[str, Any]) -> None:
         """Refuses a save for which there is no room, before anything is half written."""
         need = sum(x.addressable_data(0).nbytes for x in jax.tree.leaves(items))
-        need = int(1.25 * need * max(1, len(jax.local_devices()) if _split_up(items) else 1))
+        need = int(1.25 * need * max(1, len(jax.local_devices()) if _is_sharded(items) else 1))
         need += _SPARE
         free = shutil.disk_usage(self._folder).free
-        if not _all_agree(free >= need):
+        if _max_over_processes(int(free < need)):
             raise UserError(
                 f"{self._folder}: the disk is full: a checkpoint needs {need / 2**20:.1f} MiB and "
                 f"{free / 2**20:.1f} MiB are free; free some space, earlier checkpoints are intact"
@@ -142,90 +147,94 @@ class Checkpointer:
         """Waits until the last save is on disk.
 
         Raises:
-          UserError: it could not be written.
+          UserError: It could not be written.
         """
         _with_place_errors(self._folder, self._manager.wait_until_finished)
-        if jax.process_index() == 0:
-            _with_place_errors(self._folder, lambda: self._seals.write(self._manager.all_steps()))
 
     def restore_latest(self, abstract: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
-        """The newest undamaged state with its meta, or None where nothing was saved yet.
+        """Restores the newest undamaged state.
 
-        A damaged checkpoint is reported, moved aside (`STEP.damaged`) and the one before is used.
+        Damaged checkpoints that are newer are reported and moved aside (`STEP.damaged`), but only
+        once an older one has been read: if none can be read, the fault may be the program's, and
+        all stay where they are.
 
         Args:
-          abstract: shapes, dtypes and shardings to restore to, on any number of devices.
+          abstract: Shapes, dtypes and shardings to restore to, on any number of devices.
+
+        Returns:
+          The state and the meta of its step, or None if nothing was saved yet.
 
         Raises:
-          UserError: there are checkpoints and all are damaged.
+          UserError: No checkpoint is undamaged, or one cannot be read for another reason.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        for step in steps:
+        faults: dict[int, str] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            restored, fault, refusal = None, "", None
             try:
-                found, fault = self._restore(step, abstract), ""
-            except Exception as error:  # whatever a damaged file makes the readers raise
-                found, fault = None, f"{type(error).__name__}: {error}"
-            if _all_agree(found is not None):
-                return found
-            self._set_aside(step, fault or "another process could not read it")
-        if steps:
+                restored = self._restore(step, abstract)
+            except Damaged as error:
+                fault = str(error)
+            except UserError as error:
+                refusal = error
+            outcome = _GOOD if restored else _UNREADABLE if refusal else _DAMAGED
+            worst = _max_over_processes(outcome)
+            if worst == _UNREADABLE:
+                raise refusal or UserError(f"{self._folder}: another process cannot read {step}")
+            if worst == _GOOD:
+                self._set_aside(faults)
+                return restored
+            faults[step] = fault or "another process found it damaged"
+        if faults:
             raise UserError(
-                f"{self._folder}: every checkpoint is damaged ({', '.join(map(str, steps))}); "
-                "they were moved aside, start in another --workdir or restore a backup"
+                f"{self._folder}: every checkpoint is damaged "
+                f"({'; '.join(f'{step}: {fault}' for step, fault in faults.items())}); nothing was "
+                "moved, put back a copy of one or name another --workdir"
             )
         return None
 
     def _restore(self, step: int, abstract: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        items = _split(abstract)
-        if jax.process_index() == 0:
-            self._seals.check(step)
-        args = ocp.args.Composite(
-            **{k: ocp.args.StandardRestore(v) for k, v in items.items()},
-            meta=ocp.args.JsonRestore(),
-        )
-        got = self._manager.restore(step, args=args)
-        meta = got[META]["content"]
-        if _digest(meta) != got[META]["sha256"]:
-            raise ValueError("its meta file does not match its digest")
-        now = fingerprint({k: got[k] for k in items})
-        if wrong := [k for k, v in meta["fingerprint"].items() if now.get(k) != v]:
-            raise ValueError(f"array {wrong[0]!r} is not what was saved")
-        return _join(got[MODEL], got[OPTIMIZER]), meta
+        folder = self._folder / str(step)
+        meta = checkpoint_files.read_meta(folder)
+        items = {k: ocp.args.StandardRestore(v) for k, v in _split(abstract).items()}
+        with checkpoint_files.reading(folder):
+            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+            restored = {k: restored[k] for k in items}
+            checkpoint_files.check_arrays(meta, restored)
+        return _join(restored[MODEL], restored[OPTIMIZER]), meta
 
-    def _set_aside(self, step: int, fault: str) -> None:
+    def _set_aside(self, faults: dict[int, str]) -> None:
+        """Renames damaged checkpoints, so that their steps can be saved again."""
+        if not faults:
+            return
         if jax.process_index() == 0:
-            folder = self._folder / str(step)
-            aside = self._folder / f"{step}.damaged"
-            number = 1
-            while aside.exists():
-                number += 1
-                aside = self._folder / f"{step}.damaged-{number}"
-            folder.rename(aside)
-            self._seals.forget(step)
-            self._report(
-                f"checkpoint {step} is damaged ({' '.join(fault.split())[:200]}): "
-                f"moved to {aside}, going on from the one before"
-            )
-        _all_agree(True)  # a barrier: nobody lists the folder before the move
+            for step, fault in faults.items():
+                aside, number = self._folder / f"{step}.damaged", 1
+                while aside.exists():
+                    number += 1
+                    aside = self._folder / f"{step}.damaged-{number}"
+                folder = self._folder / str(step)
+                _with_place_errors(self._folder, lambda a=folder, b=aside: a.rename(b))
+                self._report(
+                    f"checkpoint {step} is damaged ({fault}): moved to {aside}, going on from the "
+                    "one before"
+                )
+        _max_over_processes(_GOOD)  # a barrier: nobody lists the folder before the move
+        for step in faults:
+            self._scores.pop(step, None)
         self._manager.reload()
 
     def close(self) -> None:
         """Waits for what is under way and lets go of the folder."""
         self.wait()
-        self._seals.close()
         _with_place_errors(self._folder, self._manager.close)
 
 
-def _digest(meta: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
-
-
-def _all_agree(ok: bool) -> bool:
+def _max_over_processes(value: int) -> int:
     if jax.process_count() == 1:
-        return ok
+        return value
     from jax.experimental import multihost_utils
 
-    return bool(multihost_utils.process_allgather(np.asarray(ok)).all())
+    return int(multihost_utils.process_allgather(np.asarray(value)).max())
 
 
 def _with_place_errors(folder: pathlib.Path, action: Callable[[], Any]) -> Any:

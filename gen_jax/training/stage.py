@@ -21,7 +21,7 @@ from gen_jax.evaluation import Predictor, Result, build_evaluators, html_report,
 from gen_jax.parallel import distributed
 from gen_jax.parallel.mesh import make_mesh
 from gen_jax.runs import data as run_data
-from gen_jax.runs import layout, manifest, reader, text_tower, weights
+from gen_jax.runs import layout, lock, manifest, reader, text_tower, weights
 from gen_jax.tasks import build_task
 from gen_jax.training import feature_data, logging, loop
 from gen_jax.training.by_step import by_step
@@ -56,6 +56,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
 def _run(config, workdir: pathlib.Path, began: float) -> None:
     config = _with_required(config, workdir)
     _compare(config, workdir)
+    manifest.check(workdir)
     name = config.task.name
     mesh = make_mesh(config.mesh.to_dict())
     schedule = build(loop.Schedule, config.training.to_dict(), "config.training")
@@ -64,6 +65,11 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
     task = build_task(config.task.to_dict(), {k: m.task for k, m in frozen_models.items()})
     evaluators = build_evaluators(config.evaluators.to_dict(), name)
     trees, digests = _frozen(task, frozen_models)
+    for name in manifest.changed_weights(workdir, digests):
+        raise UserError(
+            f"config.frozen.{name}: these are not the weights that {workdir} was trained on until "
+            "now; put those back, or name another --workdir"
+        )
     init = reader.load(config.init_from) if config.init_from else None
     if init is not None:
         digests["init"] = init.digest
@@ -151,7 +157,8 @@ def _with_required(config, workdir: pathlib.Path):
             folder = layout.make(workdir / name)
             if not (folder / layout.DONE).is_file():
                 say(f"{config.task.name} needs a {name}: training it into {folder}")
-                _run(needed, folder, time.monotonic())
+                with lock.held(folder):
+                    _run(needed, folder, time.monotonic())
             config.frozen[name] = name
         for name, source in config.frozen.items():
             if not source.startswith("package:") and source != name:
@@ -168,6 +175,7 @@ def _compare(config, workdir: pathlib.Path) -> None:
     """
     path = workdir / layout.CONFIG
     if path.exists():
+        layout.read_json(path, "the config of a run; put back a copy, or delete it to resume")
         was = config_lib.from_json(path.read_text())
         mine = json.loads(config_lib.to_json(config))
         # What may change between two starts of one run.

@@ -8,7 +8,6 @@ import math
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +19,9 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from gen_jax.common import folder_lock
 from gen_jax.common.errors import UserError
+from gen_jax.common.process_id import ProcessId
 from gen_jax.runs import layout
 from gen_jax.training import search_space
 from gen_jax.training.logging import read_metrics
@@ -148,7 +149,7 @@ def run(plan: Plan, workers: int) -> optuna.Study:
                 if not _more(study, plan):
                     return
                 trial = study.ask()
-                trial.set_user_attr("process", [socket.gethostname(), os.getpid()])
+                trial.set_user_attr("process", dataclasses.asdict(ProcessId.current()))
                 trial.set_user_attr("folder", trial.user_attrs.get("folder", f"{trial.number:04d}"))
                 values = {d.key: _suggested(trial, d) for d in plan.space}
             try:
@@ -174,19 +175,10 @@ def run(plan: Plan, workers: int) -> optuna.Study:
     return study
 
 
-def _has_ended(process: list[Any] | None) -> bool:
-    """Whether a process of this machine is known to be gone."""
-    if not process or process[0] != socket.gethostname():
-        return False
-    try:
-        os.kill(process[1], 0)
-        # One that nobody has waited for yet has ended, too.
-        state = pathlib.Path(f"/proc/{process[1]}/stat").read_text().rsplit(")", 1)[-1].split()[0]
-        return state == "Z"
-    except ProcessLookupError:
-        return True
-    except OSError:  # another user's, or no such list of processes here
-        return False
+def _has_ended(values: Any) -> bool:
+    """Returns whether a process of this system is known to be gone."""
+    process = ProcessId.from_json(values)
+    return process is not None and bool(process.has_ended())
 
 
 def _more(study: optuna.Study, plan: Plan) -> bool:
@@ -233,6 +225,9 @@ def _run_trial(study, trial, values, plan: Plan, stop: threading.Event) -> None:
         *plan.program, *plan.arguments, *search_space.as_flags(fields), f"--workdir={folder}"
     ]  # fmt: skip
     say(f"trial {trial.number}: {', '.join(f'{k}={v}' for k, v in values.items())}")
+    # A trial outlives a sweep that was killed: let it end, and see what it has reached.
+    while folder_lock.holder(folder) is not None and not stop.wait(_LOOK_EVERY):
+        study._storage.record_heartbeat(trial._trial_id)
     with open(folder / "log.txt", "a") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     pruned = False

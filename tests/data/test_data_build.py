@@ -1,8 +1,8 @@
-import fcntl
 import os
 
 import pytest
 
+from gen_jax.common import folder_lock
 from gen_jax.common.errors import UserError
 from gen_jax.data import build, dataset, packing, plan
 
@@ -100,10 +100,9 @@ def test_unfinished_work_of_another_job_and_foreign_shards_are_refused(tmp_path)
 def test_two_at_once_are_kept_apart(tmp_path):
     out = tmp_path / "set"
     (out / build.WORK).mkdir(parents=True)
-    with open(out / build.WORK / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another prepare is writing"):
-            build.prepare(_options(out))
+    match = r"set is being written by pid \d+ .* another --out"
+    with folder_lock.held(out, out / build.WORK / "lock"), pytest.raises(UserError, match=match):
+        build.prepare(_options(out))
 
 
 def test_out_that_cannot_be_made(tmp_path):

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from gen_jax.common.errors import UserError
 from gen_jax.parallel.mesh import make_mesh
+from gen_jax.runs.fingerprint import fingerprint
 from gen_jax.training import optim
 from gen_jax.training import state as state_lib
 from gen_jax.training.checkpoint import Checkpointer
-from gen_jax.training.fingerprint import fingerprint
 from tests.training.test_step import FSDP, leaves, run_steps
 from tests.training.toy import ToyTask
 

@@ -156,7 +156,7 @@ def test_two_processes_share_a_grid(tmp_path):
     assert [b.wait(120) for b in both] == [0, 0]
     study = sweep.open_study(p)
     assert states(study) == ["COMPLETE"] * 6
-    assert len({t.user_attrs["process"][1] for t in study.trials}) == 2
+    assert len({t.user_attrs["process"]["pid"] for t in study.trials}) == 2
     assert all((f / "starts").read_text() == "x" for f in (p.out / "trials").iterdir())
 
 

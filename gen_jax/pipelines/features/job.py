@@ -8,6 +8,7 @@ killed and started again end in the same bytes.
 import dataclasses
 import pathlib
 
+from gen_jax.common import folder_lock
 from gen_jax.common.app import place_error
 from gen_jax.common.errors import UserError
 from gen_jax.data import dataset, feature_codec, features
@@ -58,17 +59,20 @@ def featurize(options: Options) -> Outcome:
     try:
         plan.claim(out, fingerprint)
         mine = whole_job[task::tasks]
-        todo = [part for part in mine if not parts.stands(out, part)]
-        images = 0
-        if todo:
-            # Of the first split in every task: the basis must not depend on who fits it.
-            fitted = bases.of_job(tower, store, options, records[whole_job[0].split], out)
-            program = Program(tower.extractor, tower.params, store, fitted)
-            images = Maker(tower, program, options, records).run(todo, len(mine) - len(todo))
-        left = sum(not parts.is_left(out, part) for part in whole_job)
-        described = None
-        if not left:
-            described = parts.describe(tower, options, info, whole_job, fingerprint)
-        return Outcome(described, images, len(todo), left)
+        # The same task a second time would remove the first one's unfinished files.
+        lock = out / plan.PARTS / f"task_{task}_of_{tasks}.lock"
+        with folder_lock.held(out, lock, "--out"):
+            todo = [part for part in mine if not parts.stands(out, part)]
+            images = 0
+            if todo:
+                # Of the first split in every task: the basis must not depend on who fits it.
+                fitted = bases.of_job(tower, store, options, records[whole_job[0].split], out)
+                program = Program(tower.extractor, tower.params, store, fitted)
+                images = Maker(tower, program, options, records).run(todo, len(mine) - len(todo))
+            left = sum(not parts.is_left(out, part) for part in whole_job)
+            described = None
+            if not left:
+                described = parts.describe(tower, options, info, whole_job, fingerprint)
+            return Outcome(described, images, len(todo), left)
     except OSError as error:
         raise (place_error(error) or error) from error
