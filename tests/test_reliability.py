@@ -1,4 +1,4 @@
-"""What a run survives: kill -9 at any moment, SIGTERM, other topologies, damage."""
+"""What a run survives: kill -9 while it saves, SIGTERM, a second writer, other hosts, damage."""
 
 import os
 import pathlib
@@ -35,7 +35,7 @@ def arguments(workdir, photos, steps=STEPS):
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory, photos):
     """A run that nothing interrupted: its folder, loss by step and final fingerprint."""
-    workdir = tmp_path_factory.mktemp("straight")
+    workdir = tmp_path_factory.mktemp("straight") / "run[1] *?"  # characters of patterns, too
     result = call("main", *arguments(workdir, photos))
     assert result.returncode == 0, result.stderr[-2000:]
     return workdir, losses(workdir), final_fingerprint(workdir)
@@ -51,41 +51,48 @@ def wait_for_step(workdir, process, at_least=1):
         time.sleep(0.005)
 
 
-def kill_and_resume(workdir, photos, kills, seed):
-    """Kills the run with -9 at random moments and lets it end; returns the kills that hit."""
-    rng, hit = random.Random(seed), 0
+def unfinished_saves(workdir):
+    """Folders of saves under way, or of ones that were cut off."""
+    folders = (workdir / "checkpoints").glob("*.orbax-checkpoint-tmp*")
+    return {(p.name, p.stat().st_ino) for p in folders}
+
+
+def kill_at_saves(workdir, photos, kills, seed):
+    """Kills the run with -9 as it begins to save, several times; returns how many saves it cut."""
+    rng, cut = random.Random(seed), 0
     for _ in range(kills):
-        before = (workdir / "metrics.jsonl").read_text().count("\n") if hit else 0
+        before = unfinished_saves(workdir)
         process = start("main", *arguments(workdir, photos))
-        wait_for_step(workdir, process, before + 1)
-        time.sleep(rng.uniform(0.0, 0.6))
+        while process.poll() is None and not unfinished_saves(workdir) - before:
+            time.sleep(0.0005)
+        time.sleep(rng.choice((0.0, rng.uniform(0.0, 0.1))))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        hit += process.returncode == -signal.SIGKILL
+        cut += bool(unfinished_saves(workdir) - before)
         if process.returncode == 0:
             break
-    result = call("main", *arguments(workdir, photos))
-    assert result.returncode == 0, result.stderr[-2000:]
-    return hit
+    return cut
 
 
 def check_kills(tmp_path, photos, straight, kills, seed):
     _, want_losses, want = straight
-    hit = kill_and_resume(tmp_path, photos, kills, seed)
-    assert hit >= 1
+    assert kill_at_saves(tmp_path, photos, kills, seed) >= 1
+    result = call("main", *arguments(tmp_path, photos))
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert not unfinished_saves(tmp_path) and not list(tmp_path.glob("checkpoints/*.damaged*"))
     assert final_fingerprint(tmp_path) == want
     # The same loss at each step means the same batch and the same keys.
     assert losses(tmp_path) == want_losses
 
 
-def test_kill_at_random_moments(tmp_path, photos, straight):
+def test_kill_while_saving(tmp_path, photos, straight):
     check_kills(tmp_path, photos, straight, kills=3, seed=0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 11))
-def test_kill_at_many_random_moments(tmp_path, photos, straight, seed):
-    check_kills(tmp_path, photos, straight, kills=5, seed=seed)
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_kill_while_saving_many_times(tmp_path, photos, straight, seed):
+    check_kills(tmp_path, photos, straight, kills=6, seed=seed)
 
 
 def test_sigterm_saves_and_exits_0(tmp_path, photos, straight):
@@ -106,7 +113,9 @@ def test_sigterm_ends_a_long_evaluation(tmp_path, photos, count):
     rest = arguments(tmp_path, photos)[1:]
     group = start_group(count, "--config=tests/slow_evaluation.py:5", *rest)
     wait_for_step(tmp_path, group[0], 5)
-    time.sleep(2)
+    # Meanwhile, a second writer is refused at once and does no harm.
+    refused = one_line_error(call("main", "--config=tests/slow_evaluation.py:5", *rest))
+    assert f"{tmp_path} is being written by pid {group[0].pid} on " in refused
     for process in group:
         process.send_signal(signal.SIGTERM)
     assert "SIGTERM: saved at step 5" in finish(group)[0]
@@ -173,19 +182,46 @@ def test_workers_change_nothing_and_let_the_trainer_save(tmp_path, photos, strai
     assert losses(tmp_path) == straight[1]
 
 
+def damage(step):
+    """Flips a bit in every file of a checkpoint that may hold values, so also in those read."""
+    for path in step.rglob("d/*"):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+
+
 def test_damaged_newest_checkpoint_is_passed_over(tmp_path, photos, straight):
-    shutil.copytree(straight[0], tmp_path, dirs_exist_ok=True)
-    newest = tmp_path / "checkpoints" / str(STEPS)
-    files = [p for p in newest.rglob("*") if p.is_file() and p.stat().st_size > 64]
-    target = max(files, key=lambda p: p.stat().st_size)
-    data = bytearray(target.read_bytes())
-    data[len(data) // 2] ^= 1
-    target.write_bytes(data)
-    result = call("main", *arguments(tmp_path, photos))
+    run = shutil.copytree(straight[0], tmp_path / "run")
+    damage(run / "checkpoints" / str(STEPS))
+    result = call("main", *arguments(run, photos))
     assert result.returncode == 0, result.stderr[-2000:]
     assert f"checkpoint {STEPS} is damaged" in result.stdout
     assert "resumed from step" in result.stdout
-    assert final_fingerprint(tmp_path) == straight[2]
+    assert final_fingerprint(run) == straight[2]
+
+
+@pytest.mark.slow
+def test_no_command_reads_a_damaged_run(tmp_path, photos, straight):
+    run = shutil.copytree(straight[0], tmp_path / "run")
+    for step in (run / "checkpoints").iterdir():
+        damage(step)
+    before = sorted(run.rglob("*"))
+    (tmp_path / "a.png").write_bytes((photos / "contact_sheet.png").read_bytes())
+    out = f"--out={tmp_path / 'out'}"
+    main = ["main", *arguments(tmp_path / "other", photos)]
+    for command in (
+        ["generate", f"--run={run}", "--num=1", out],
+        ["evaluate", f"--run={run}", f"{out}.json"],
+        ["export", f"--run={run}", out],
+        ["restore", f"--run={run}", f"{tmp_path / 'a.png'}", out],
+        ["featurize", f"--encoder=vae:{run}", f"--data={photos}", out],
+        [*main, f"--config.init_from={run}"],
+        [*main, "--config=configs/ldm.py", f"--config.frozen.vae={run}"],
+    ):
+        error = one_line_error(call(*command))
+        assert f"{run}/checkpoints: checkpoint {STEPS} is damaged (" in error, command
+    assert sorted(run.rglob("*")) == before
+    assert not list(tmp_path.glob("out*/*")) and not (tmp_path / "out.json").exists()
 
 
 def test_two_processes_equal_one(tmp_path, photos, straight):

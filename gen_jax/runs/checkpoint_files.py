@@ -81,8 +81,10 @@ def read_model(step: pathlib.Path) -> dict[str, Any]:
     with reading(step), ocp.PyTreeCheckpointer() as reader:
         place = step.absolute() / MODEL
         # As NumPy: the devices that wrote it need not be here.
-        shapes = reader.metadata(place).item_metadata.tree
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+        listed = reader.metadata(place).item_metadata
+        if listed is None:  # Orbax has only logged why
+            raise ValueError("the list of its arrays cannot be read")
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), listed.tree)
         tree = jax.tree.map(np.asarray, reader.restore(place, restore_args=as_numpy))
         check_arrays(meta, {MODEL: tree})
     return tree
@@ -121,9 +123,7 @@ def reading(step: pathlib.Path) -> Iterator[None]:
         raise
     except Exception as error:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            raise UserError(
-                f"{step}: there is not enough memory to read this checkpoint"
-            ) from error
+            raise UserError(f"{step}: not enough memory to read this checkpoint") from error
         _check_readable(step)
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise Damaged(text[:200]) from error

@@ -102,27 +102,39 @@ def test_brackets_in_the_name_do_no_harm(run, digests):
 
 
 def test_200_flipped_bits_and_50_cuts_give_no_other_weights(run, digests, capsys):
-    """Every file of the newest checkpoint is damaged somewhere, those with values most often."""
+    """Files of the newest checkpoint that are read are damaged most often, all others too."""
     step = run / layout.CHECKPOINTS / "5"
+
+    def is_refused():
+        try:
+            tree = checkpoint_files.read_model(step)
+        except checkpoint_files.Damaged:
+            return True
+        digest = weights.digest({"params": tree["ema"], "extra": tree["extra"]})
+        assert digest == digests[5]
+        return False
+
     files = [p for p in step.rglob("*") if p.is_file() and p.stat().st_size]
-    rng, named, harmless = random.Random(0), 0, 0
+    live = []
+    for path in files:
+        with damaged(path, lambda _: b""):
+            live += [path] if is_refused() else []
+    assert 4 <= len(live) < len(files)
+    rng, refused = random.Random(0), 0
     for index in range(250):
-        path = files[index % len(files)] if index % 2 else rng.choice(data_files(step))
-        bits = 8 * path.stat().st_size
-        at = rng.randrange(bits)
+        path = rng.choice(live if index % 3 else files)
+        at = rng.randrange(8 * path.stat().st_size)
         with damaged(path, lambda d: flip(d, at) if index < 200 else d[: at // 8]):  # noqa: B023
-            model = reader.load(str(run), "last")
-        note = capsys.readouterr().err
-        assert model.digest == digests[model.step], (path, at)
-        if model.step == 5:
-            harmless += 1
-            assert not note
-        else:
-            named += 1
-            assert model.step == 4 and f"{step.parent}: checkpoint 5 is damaged (" in note
-            assert note.count("\n") == 1 and note.endswith("; using 4\n")
-    print(f"{named} named, {harmless} harmless")
-    assert named > 100
+            is_damaged = is_refused()
+            refused += is_damaged
+            if index % 10 == 0:  # what commands see of it
+                model = reader.load(str(run), "last")
+                assert (
+                    (model.step, model.digest) == (4, digests[4]) if is_damaged else (5, digests[5])
+                )
+                note = f"{step.parent}: checkpoint 5 is damaged ("
+                assert (note in capsys.readouterr().err) == is_damaged
+    assert refused > 120
 
 
 def test_a_damaged_checkpoint_is_named_and_nothing_is_moved(copy, capsys):
@@ -130,7 +142,7 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_moved(copy, capsys):
     spoil(folder / "3")
     before = sorted(p for p in copy.rglob("*"))
     assert reader.load(str(copy)).step == 5  # the newest in place of the best
-    assert "checkpoint 3 is damaged (array 'model/" in capsys.readouterr().err
+    assert "checkpoint 3 is damaged (" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"checkpoint 3 is damaged .* another of \[4, 5\] with"):
         reader.load(str(copy), "3")
     spoil(folder / "4")
@@ -145,7 +157,7 @@ def test_other_files_of_a_run(copy, capsys):
     assert reader.load(str(copy)).step == 5
     assert "done.json: damaged, it names no best step" in capsys.readouterr().err
     config = copy / layout.CONFIG
-    with damaged(config, lambda d: d.replace(b"3e-4", b"4e-4").replace(b"0.0003", b"0.0004")):
+    with damaged(config, lambda d: d.replace(b'"num_steps": ', b'"num_steps": 9')):
         reader.load(str(copy))
     assert "config.json: edited or damaged since manifest.json" in capsys.readouterr().err
     with damaged(config, lambda d: d[:99]), pytest.raises(UserError, match=r"config\.json: damag"):
@@ -222,7 +234,7 @@ def test_what_cannot_be_read_is_not_called_damaged(copy, monkeypatch):
         reader.load(str(copy), "last")
     saver = Checkpointer(copy)
     with pytest.raises(UserError, match="5: not enough memory"):
-        saver.restore_latest(None if False else abstract())
+        saver.restore_latest(abstract())
     saver.close()
     assert checkpoint_files.steps(copy / layout.CHECKPOINTS) == [3, 4, 5]
 
