@@ -1,5 +1,6 @@
 """What a run survives: kill -9 while it saves, SIGTERM, a second writer, other hosts, damage."""
 
+import contextlib
 import os
 import pathlib
 import random
@@ -53,8 +54,11 @@ def wait_for_step(workdir, process, at_least=1):
 
 def unfinished_saves(workdir):
     """Folders of saves under way, or of ones that were cut off."""
-    folders = (workdir / "checkpoints").glob("*.orbax-checkpoint-tmp*")
-    return {(p.name, p.stat().st_ino) for p in folders}
+    found = set()
+    for path in (workdir / "checkpoints").glob("*.orbax-checkpoint-tmp*"):
+        with contextlib.suppress(FileNotFoundError):  # the save has just been finished
+            found.add((path.name, path.stat().st_ino))
+    return found
 
 
 def kill_at_saves(workdir, photos, kills, seed):

@@ -67,8 +67,8 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
     trees, digests = _frozen(task, frozen_models)
     for name in manifest.changed_weights(workdir, digests):
         raise UserError(
-            f"config.frozen.{name}: these are not the weights that {workdir} was trained on until "
-            "now; put those back, or name another --workdir"
+            f"{workdir} was trained on other weights of {name!r} until now; put those back, or name "
+            "another --workdir"
         )
     init = reader.load(config.init_from) if config.init_from else None
     if init is not None:
