@@ -65,10 +65,10 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
     task = build_task(config.task.to_dict(), {k: m.task for k, m in frozen_models.items()})
     evaluators = build_evaluators(config.evaluators.to_dict(), name)
     trees, digests = _frozen(task, frozen_models)
-    for name in manifest.changed_weights(workdir, digests):
+    if changed := manifest.changed_weights(workdir, digests):
         raise UserError(
-            f"{workdir} was trained on other weights of {name!r} until now; put those back, or name "
-            "another --workdir"
+            f"{workdir} was trained on other weights of {changed[0]!r} until now; put those back, "
+            "or name another --workdir"
         )
     init = reader.load(config.init_from) if config.init_from else None
     if init is not None:
