@@ -25,7 +25,7 @@ SSIM, LPIPS where --encoder names a tower, and a row a picture (docs/restoration
 
     denoise_gray, denoise_color      white noise, --sigma
     sr                               shrunk by MATLAB's bicubic, --scale; compared by the luma
-    jpeg                             Pillow's JPEG of gray pictures, --quality
+    jpeg                             Pillow's JPEG, gray or RGB as the pictures are, --quality
     real_pairs                       photographs NAME_real beside their reference NAME_mean
 
 Several strengths with commas between, such as --sigma=15,25,50, give a table of them, and a result

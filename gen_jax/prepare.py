@@ -11,7 +11,8 @@
 cuts each picture into square crops of many sizes; all of a picture's go to the same split.
 
 A folder is read with its sub-folders; captions.jsonl in it may hold lines such as
-{"file": "a/b.jpg", "caption": "..."}. Damaged, blank, tiny and repeated images
+{"file": "a/b.jpg", "caption": "..."}. Beside a folder called photos, ./photos is the folder and
+embedded:photos what comes with the package. Damaged, blank, tiny and repeated images
 are left out and named in OUT/dataset.json. Look at OUT/contact_sheet.png.
 
   python -m gen_jax.prepare --source=FOLDER --preview=degradations.png
@@ -95,6 +96,9 @@ def main(_) -> None:
         raise UserError(
             "--source and --out are needed, for example --source=photos --out=data/photos"
         )
+    from gen_jax.data import sources
+
+    sources.check_unambiguous(_SOURCE.value, _OUT.value or "")
     if _PREVIEW.value:
         _preview()
         return
@@ -124,10 +128,8 @@ def main(_) -> None:
     counts = ", ".join(f"{split} {info.num_records(split)}" for split in info.splits)
     size = sum(shard.bytes for group in info.splits.values() for shard in group)
     print(f"{_OUT.value}: {counts}; {size / 2**20:.1f} MiB")
-    rejected = info.quality.get("rejected", {})
-    if rejected:
-        what = ", ".join(f"{number} {reason}" for reason, number in rejected.items())
-        print(f"left out: {what} (named in {_OUT.value}/dataset.json)")
+    if left_out := plan.rejected_summary(info.quality):
+        print(f"left out: {left_out}; all are named in {_OUT.value}/dataset.json")
     print(f"look at {_OUT.value}/contact_sheet.png")
 
 

@@ -78,10 +78,13 @@ def main(argv: list[str]) -> int:
     """Restores what is named, one after the other; 1 if any was skipped."""
     _check()
     tile = _tile()
-    from gen_jax.pipelines import restore_files
+    from gen_jax.pipelines import restore_files, restore_inputs
 
-    jobs = restore_files.plan(argv[1:], _OUT.value)
+    plan = restore_inputs.plan(argv[1:], _OUT.value)
+    jobs = plan.jobs
     say = sys.stderr if _OUT.value == "-" else sys.stdout
+    for note in plan.notes:
+        print(note, file=say)
     from gen_jax.parallel import compilation
 
     compilation.set_up()
@@ -117,7 +120,7 @@ def main(argv: list[str]) -> int:
             bar.close()
     if len(jobs) > 1:
         print(f"restored {len(jobs) - skipped} of {len(jobs)}", file=say)
-    return 1 if skipped else 0
+    return 1 if skipped or plan.lost else 0
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ _PLACE_ERRORS = {
     errno.EACCES: "permission denied; name a folder that you may write to",
     errno.EPERM: "not permitted; name a folder that you may write to",
     errno.EROFS: "the file system is read-only; name a folder that you may write to",
+    errno.ENAMETOOLONG: "the name is too long for this file system; name a shorter one",
     errno.ENOTDIR: "part of this path is a file, not a folder; name another folder",
 }
 

@@ -6,6 +6,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 
+from gen_jax.common import git_lfs
 from gen_jax.common.errors import UserError
 
 _SPEC = re.compile(r"(?i)(.*?\.zip)(?::(.*))?")
@@ -51,5 +52,12 @@ def _opened(archive: pathlib.Path) -> Iterator[zipfile.ZipFile]:
             yield file
     except FileNotFoundError:
         raise UserError(f"{archive}: no such file; expected a zip archive") from None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except zipfile.BadZipFile as error:
+        with open(archive, "rb") as file:
+            is_pointer = git_lfs.is_pointer(file.read(git_lfs.LENGTH))
+        advice = "is a git-lfs pointer: run `git lfs pull`"
+        if not is_pointer:
+            advice = f"cannot be read as a zip ({error}): get it again"
+        raise UserError(f"{archive}: {advice}") from None
+    except (EOFError, NotImplementedError, RuntimeError) as error:
         raise UserError(f"{archive}: cannot be read as a zip ({error}): get it again") from None

@@ -1,10 +1,48 @@
 """Files written whole or not at all."""
 
 import contextlib
+import hashlib
 import os
 import pathlib
 import uuid
 from collections.abc import Iterator
+
+_NAME_BYTES = 255  # of a file name, where the file system does not say
+
+
+def with_ending(path: str | os.PathLike, ending: str) -> pathlib.Path:
+    """Returns the path with an ending added to its name, shortened if it would be too long.
+
+    Args:
+      path: Path of a file, which need not exist.
+      ending: What to add, such as ".json".
+
+    Returns:
+      `path` with its name and the ending. If the file system has no room for that name, the name
+      is cut and a digest of the whole name added, so that two long names stay apart.
+    """
+    path = pathlib.Path(path)
+    name, limit = path.name, _longest_name(path.absolute().parent)
+    if len(os.fsencode(name + ending)) > limit:
+        mark = "~" + hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
+        while name and len(os.fsencode(name + mark + ending)) > limit:
+            name = name[:-1]
+        name += mark
+    return path.with_name(name + ending)
+
+
+def _longest_name(folder: pathlib.Path) -> int:
+    """Returns how many bytes a file name may have in a folder, which need not exist."""
+    there = next((p for p in (folder, *folder.parents) if os.path.isdir(p)), folder)
+    try:
+        return os.pathconf(there, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):  # AttributeError: not on Windows
+        return _NAME_BYTES
+
+
+def _temporary(path: pathlib.Path) -> pathlib.Path:
+    """Returns a hidden name beside a file, another one each time."""
+    return with_ending(path.with_name("." + path.name), f".{uuid.uuid4().hex[:8]}.tmp")
 
 
 @contextlib.contextmanager
@@ -20,21 +58,21 @@ def replacing(
       path: the final name, in a folder that exists.
       temporary: where the file grows, on the same file system. By default beside `path`, as
         `.NAME.XXXXXXXX.tmp`, which is another name each time: two writers of one file do not
-        write into each other's.
+        write into each other's. A long NAME is shortened.
 
     Raises:
       OSError: the disk is full or the folder cannot be written to; `filename` is `path`.
     """
     path = pathlib.Path(path)
     if temporary is None:
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+        temporary = _temporary(path)
     try:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        # write() names no file, open() one that the user has never heard of.
+        # write() names no file, open() one that the user does not know.
         if error.filename in (None, str(temporary)):
             error.filename = str(path)
         raise
@@ -60,7 +98,7 @@ def write_once(path: str | os.PathLike, data: bytes) -> bytes:
       What the file holds, by whoever wrote it.
     """
     path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = _temporary(path)
     try:
         write_bytes(temporary, data)
         with contextlib.suppress(FileExistsError):

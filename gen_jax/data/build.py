@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 import shutil
 from collections.abc import Iterator, Sequence
@@ -88,6 +89,18 @@ def check(options: Options) -> None:
             raise UserError(f"--{name}_fraction={value}: expected a share from 0 to below 1")
     if rules.val_fraction + rules.test_fraction >= 1.0:
         raise UserError("--val_fraction and --test_fraction leave nothing to train on; lower them")
+
+
+def _check_out(options: Options) -> None:
+    """Refuses to write the data set among the images that it is made of."""
+    out, source = pathlib.Path(options.out), pathlib.Path(options.source)
+    if options.source in sources.EMBEDDED or not (out.is_dir() and source.is_dir()):
+        return
+    if os.path.samefile(out, source):
+        raise UserError(
+            f"--out={options.out}: is the folder of images itself; name another one for the data "
+            f"set, such as {options.out.rstrip('/')}_prepared"
+        )
 
 
 def _arguments(options: Options) -> dict:
@@ -221,8 +234,13 @@ def prepare(options: Options) -> dataset.DatasetInfo:
       UserError: an option, the source or the out folder is not usable.
     """
     check(options)
+    _check_out(options)
     source = sources.open_source(
-        options.source, num=options.num, size=options.size, seed=options.seed
+        options.source,
+        num=options.num,
+        size=options.size,
+        seed=options.seed,
+        exclude=[options.out],
     )
     if options.crops:
         source = CropsSource(source, options.crops, options.size, options.seed)

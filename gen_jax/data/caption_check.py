@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import pathlib
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -62,6 +63,7 @@ def check(path: str | pathlib.Path) -> Report:
     path = pathlib.Path(path)
     path = path / captions.FILE if path.is_dir() else path
     lines = list(captions.lines(path))
+    there = _by_form(path.parent, {line.file for line in lines})
     if not lines:
         raise UserError(f"{path}: has no line; write one for each picture, see docs/annotation.md")
     findings, coverage = [], Counter()
@@ -69,7 +71,7 @@ def check(path: str | pathlib.Path) -> Report:
     measured: dict[str, dict[str, float] | None] = {}
     for line in lines:
         if line.file not in measured:
-            measured[line.file] = _measured(path.parent / line.file)
+            measured[line.file] = _measured(there[line.file])
             if measured[line.file] is None:
                 findings.append(Finding(line.line, "file", f"{line.file} cannot be read"))
         for text in line.captions:
@@ -93,6 +95,15 @@ def check(path: str | pathlib.Path) -> Report:
             findings.append(Finding(0, "agreement", f"{message}; {LEAST_KAPPA} is the least"))
     ordered = sorted(findings, key=lambda f: (f.line == 0, f.line))
     return Report(tuple(ordered), counts, kappa, len(lines))
+
+
+def _by_form(folder: pathlib.Path, written: set[str]) -> dict[str, pathlib.Path]:
+    """Finds the file of each name, whose letters may be composed on one side alone."""
+    found = {}
+    for name in written:
+        forms = [folder / unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
+        found[name] = next((path for path in (folder / name, *forms) if path.exists()), forms[0])
+    return found
 
 
 def _of_text(line: int, text: str) -> Iterator[Finding]:

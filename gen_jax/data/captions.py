@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from gen_jax.common import git_lfs, names
 from gen_jax.common.errors import UserError
 
 FILE = "captions.jsonl"
@@ -69,6 +71,8 @@ def lines(path: str | pathlib.Path) -> Iterator[Line]:
         found = path.read_bytes().split(b"\n")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if git_lfs.is_pointer(found[0]):
+        raise UserError(f"{path}: is a git-lfs pointer, not the file: run `git lfs pull`")
     for number, raw in enumerate(found, 1):
         where = f"{path} line {number}"
         try:
@@ -112,8 +116,43 @@ def read(path: str | pathlib.Path) -> dict[str, Captioned]:
     """
     result: dict[str, Captioned] = {}
     for line in lines(path):
-        found, earlier = line.captions, result.get(line.file)
-        if earlier is not None:
-            found = tuple(dict.fromkeys(earlier.captions + found))
-        result[line.file] = Captioned(found, line.attributes, line.line)
+        _add(result, line.file, line)
     return result
+
+
+def match(
+    captioned: Mapping[str, Captioned], files: Iterable[str]
+) -> tuple[dict[str, Captioned], dict[str, Captioned]]:
+    """Finds the file that each name in a captions.jsonl means.
+
+    A name means the file of exactly this name, or else the one file whose name has the same normal
+    form: macOS stores decomposed letters, and most editors write composed ones.
+
+    Args:
+      captioned: What `read` returns.
+      files: Names of the files that there are, with "/" between folders.
+
+    Returns:
+      Captions by the name of the file, and those whose file is not there.
+    """
+    there = set(files)
+    by_form: dict[str, list[str]] = defaultdict(list)
+    for file in there:
+        by_form[names.composed(file)].append(file)
+    matched: dict[str, Captioned] = {}
+    missing: dict[str, Captioned] = {}
+    for name, entry in captioned.items():
+        alike = [name] if name in there else by_form.get(names.composed(name), ())
+        if len(alike) == 1:
+            _add(matched, alike[0], entry)
+        else:
+            missing[name] = entry
+    return matched, missing
+
+
+def _add(result: dict[str, Captioned], file: str, entry: Captioned) -> None:
+    """Adds captions to those that a file has already; the later attributes stay."""
+    found, earlier = entry.captions, result.get(file)
+    if earlier is not None:
+        found = tuple(dict.fromkeys(earlier.captions + found))
+    result[file] = Captioned(found, entry.attributes, entry.line)

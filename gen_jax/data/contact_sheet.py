@@ -7,10 +7,10 @@ import textwrap
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gen_jax.common import files
+from gen_jax.common import files, results
 from gen_jax.data import dataset, images, schema
 
-FILE = "contact_sheet.png"
+FILE = results.CONTACT_SHEET
 _COLUMNS, _CELL, _LINES, _GAP = 8, 128, 4, 8
 _ROWS = 4  # of the largest split; others get one row
 

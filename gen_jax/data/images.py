@@ -8,13 +8,13 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from gen_jax.common import git_lfs
+from gen_jax.common import git_lfs, image_formats
 
 # Parallelism is ours (threads of the loader, processes of prepare): OpenCV's own
 # pool on top of it only makes the cores fight.
 cv2.setNumThreads(0)
+image_formats.register_plugins()
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 FORMATS = ("jpeg", "png", "webp")
 
 # Formats that a record may hold as they came, with the modes that need no conversion.
@@ -75,7 +75,7 @@ def open_strict(data: bytes) -> tuple[UInt8[np.ndarray, "h w 3"], bool]:
     except Image.DecompressionBombError as error:
         raise ImageError("too large to decode safely", str(error)) from None
     except UnidentifiedImageError:  # its text names an address in memory
-        raise ImageError("corrupt", "not an image, or of an unknown format") from None
+        raise ImageError("corrupt", unknown_format(data)) from None
     except Exception as error:  # a damaged file makes Pillow raise nearly anything
         text = str(error).lower()
         short = any(word in text for word in ("truncat", "not enough", "end of", "incomplete"))
@@ -83,6 +83,15 @@ def open_strict(data: bytes) -> tuple[UInt8[np.ndarray, "h w 3"], bool]:
     as_it_is = not (turned or animated or clear)
     keepable = as_it_is and mode in _KEEPABLE.get(kind or "", ())
     return np.asarray(rgb), keepable
+
+
+def unknown_format(data: bytes) -> str:
+    """Says what may be wrong with a file that Pillow does not take for an image."""
+    ending = image_formats.ending_of_content(data[: image_formats.HEAD])
+    advice = image_formats.problem(f"x{ending}") if ending else None
+    if advice:
+        return f"holds {ending[1:].upper()}, whatever its name says: {advice}"
+    return "not an image, or of an unknown format"
 
 
 def is_gray(data: bytes) -> bool:

@@ -11,7 +11,7 @@ from jaxtyping import UInt8, UInt16
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from gen_jax.common import git_lfs
-from gen_jax.data.images import ImageError
+from gen_jax.data.images import ImageError, unknown_format
 
 Pixels = UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]
 Alpha = UInt8[np.ndarray, "h w 1"] | UInt16[np.ndarray, "h w 1"]
@@ -85,7 +85,7 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Photograph:
     except UnidentifiedImageError:  # its text names an address in memory
         if data[:4] in _TIFF:  # Pillow does not know 16-bit gray with alpha
             return _split(_by_tifffile(data, max_pixels), kind="TIFF")
-        raise ImageError("corrupt", "not an image, or of an unknown format") from None
+        raise ImageError("corrupt", unknown_format(data)) from None
     except Exception as error:  # a damaged file makes Pillow raise nearly anything
         raise ImageError("corrupt", " ".join(str(error).split())[:120]) from None
 

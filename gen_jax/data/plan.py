@@ -6,7 +6,7 @@ import pathlib
 from collections import Counter
 from typing import Any
 
-from gen_jax.common import files, strict_json
+from gen_jax.common import files, image_folder, strict_json
 from gen_jax.common.errors import UserError
 from gen_jax.data import images, quality, splits, workers
 from gen_jax.data.sources.base import Source
@@ -123,6 +123,17 @@ def _report(total: int, kept: int, rejected: list[dict]) -> dict[str, Any]:
     }
 
 
+def rejected_summary(report: dict[str, Any]) -> str:
+    """Returns one line on what a quality report says is left out; "" if it is nothing."""
+    first = [
+        image_folder.LeftOut(
+            entries[0]["file"], reason, entries[0]["detail"].removeprefix(f"{reason}: ")
+        )
+        for reason, entries in report.get("files", {}).items()
+    ]
+    return image_folder.summary(first, report.get("rejected", {}))
+
+
 def make_plan(source: Source, rules: Rules, work: pathlib.Path, processes: int) -> Plan:
     """Decides over every image of a source.
 
@@ -151,8 +162,8 @@ def make_plan(source: Source, rules: Rules, work: pathlib.Path, processes: int) 
         total = len(source)
     else:
         entries = _scan(source, rules, work, processes)
-        for name in getattr(source, "missing", list)():
-            rejected.append({"key": name, "reason": "missing", "detail": "no such file"})
+        left_out = getattr(source, "left_out", list)()
+        rejected += [dataclasses.asdict(item) for item in left_out]
         rejected += [entry for entry in entries if "reason" in entry]
         _check_budget(rejected, rules.max_bad)
         looks = [
@@ -174,7 +185,7 @@ def make_plan(source: Source, rules: Rules, work: pathlib.Path, processes: int) 
     kept = sum(map(len, placed.values()))
     report = _report(total, kept, rejected)
     if not kept:
-        why = ", ".join(f"{n} {reason}" for reason, n in report["rejected"].items())
+        why = rejected_summary(report)
         raise UserError(f"no usable image in the source ({why or 'it is empty'})")
     order = (splits.TRAIN, splits.VAL, splits.TEST)
     names = sorted(placed, key=lambda name: (order.index(name) if name in order else 9, name))

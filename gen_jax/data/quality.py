@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from gen_jax.common import image_folder
 from gen_jax.data.images import ImageError
 
 TOO_SMALL, BLANK = "too small", "blank"
@@ -21,7 +22,15 @@ DUPLICATE, NEAR_DUPLICATE = "exact duplicate", "near duplicate"
 UNUSABLE = "further crops of an unusable picture"
 
 # What counts as damaged, for --max_bad: the rest is a choice, not an accident.
-DAMAGED = ("corrupt", "truncated", "git-lfs pointer", "too large to decode safely", "missing")
+DAMAGED = (
+    "corrupt",
+    "truncated",
+    "git-lfs pointer",
+    "too large to decode safely",
+    "missing",
+    image_folder.BROKEN_LINK,
+    image_folder.CLOSED,
+)
 
 _MIN_SIDE = 16  # pixels
 _BLANK_STD = 1.0  # of 255 levels

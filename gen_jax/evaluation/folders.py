@@ -4,6 +4,7 @@ import json
 import pathlib
 from collections.abc import Sequence
 
+from gen_jax.common import image_folder
 from gen_jax.common.errors import UserError
 from gen_jax.evaluation.comparison import Comparison, Encoders
 from gen_jax.evaluation.image_metrics import Measured, check_names, measure
@@ -41,7 +42,12 @@ def compare_folders(
     texts = _texts(b) if "clip_score" in metrics else None
     found = measure(metrics, Comparison(a, b, encoders, paired, texts))
     counts = {"images_real": float(len(a)), "images_fake": float(len(b))}
-    return Measured(counts | found.metrics, found.notes)
+    notes = {
+        name: f"left out: {image_folder.summary(images.left_out)}"
+        for name, images in zip(counts, (a, b))
+        if images.left_out
+    }
+    return Measured(counts | found.metrics, notes | found.notes)
 
 
 def _texts(images: FolderImages) -> list[str] | None:
@@ -54,9 +60,9 @@ def _texts(images: FolderImages) -> list[str] | None:
 
     file, found = images.folder / captions.FILE, {}
     if file.is_file():
-        by_name = captions.read(file)
-        for path in images.paths:
-            line = by_name.get(path.relative_to(images.folder).as_posix())
+        by_key, _ = captions.match(captions.read(file), images.keys)
+        for path, key in zip(images.paths, images.keys):
+            line = by_key.get(key)
             found[path] = line.captions[0] if line else None
     else:
         found = {path: _prompt(path.with_suffix(".json")) for path in images.paths}
@@ -73,7 +79,7 @@ def _prompt(manifest: pathlib.Path) -> str | None:
     if not manifest.is_file():
         return None
     try:
-        prompt = json.loads(manifest.read_text()).get("prompt")
+        prompt = json.loads(manifest.read_text(encoding="utf-8")).get("prompt")
     except (ValueError, AttributeError) as error:
         raise UserError(f"{manifest}: no manifest of a picture ({error}); remove it") from None
     return prompt if isinstance(prompt, str) else None

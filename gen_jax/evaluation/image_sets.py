@@ -6,9 +6,9 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from gen_jax.common import image_folder, image_formats, names
 from gen_jax.common.errors import UserError
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 _AT_ONCE = 512
 
 
@@ -37,33 +37,39 @@ class ArrayImages:
 
 
 class FolderImages:
-    """The image files of a folder, read recursively in the order of their names.
+    """The images of a folder, in the order of their names without endings.
 
     Args:
-      folder: where they are.
-      size: side that they are centre-cropped and resized to, in pixels; 0 leaves them as they
-        are, which asks for equal sizes.
+      folder: Folder that is read with its sub-folders, see `image_folder.scan`.
+      size: Side that images are center-cropped and resized to, in pixels; 0 leaves them as they
+        are, which needs equal sizes.
+
+    Attributes:
+      folder: The folder.
+      paths: Path of each image.
+      keys: Path of each image inside the folder, safe to store.
+      left_out: What the folder holds beside them.
 
     Raises:
-      UserError: no such folder, or no image in it.
+      UserError: There is no such folder, or no image in it.
     """
 
     def __init__(self, folder: str, size: int):
-        self.folder, self._size = pathlib.Path(folder), size
-        if not self.folder.is_dir():
-            raise UserError(f"{folder}: no such folder; expected images to compare")
-        found = [p for p in self.folder.rglob("*") if p.suffix.lower() in _SUFFIXES]
-        self.paths = sorted(p for p in found if not _is_grid(p, found))
-        if not self.paths:
-            raise UserError(f"{folder}: holds no image ({', '.join(sorted(_SUFFIXES))})")
+        listing = image_folder.scan(folder)
+        self.folder, self._size, self.left_out = listing.folder, size, listing.left_out
+        # Without endings, so that a folder of PNG pairs with the same names in JPEG.
+        listed = sorted(
+            zip(listing.paths, listing.keys), key=lambda item: names.order(_bare(item[1]))
+        )
+        self.paths, self.keys = ([item[i] for item in listed] for i in range(2))
 
     def __len__(self) -> int:
         return len(self.paths)
 
     @property
     def names(self) -> list[str]:
-        """Paths relative to the folder, without their endings."""
-        return [str(p.relative_to(self.folder).with_suffix("")) for p in self.paths]
+        """Paths inside the folder in normal form NFC, without their endings."""
+        return [names.composed(_bare(key)) for key in self.keys]
 
     def chunks(self) -> Iterator[np.ndarray]:
         """Decodes the files.
@@ -89,7 +95,10 @@ class FolderImages:
         try:
             image, _ = images_lib.open_strict(path.read_bytes())
         except images_lib.ImageError as error:
-            raise UserError(f"{path}: {error}; remove it or replace it") from error
+            raise UserError(f"{names.printable(path)}: {error}; remove it or replace it") from error
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise UserError(f"{names.printable(path)}: cannot be read ({reason})") from None
         if not self._size:
             return image
         side = min(image.shape[:2])
@@ -98,8 +107,8 @@ class FolderImages:
         return images_lib.resize(crop, self._size)
 
 
-def _is_grid(path: pathlib.Path, found: list[pathlib.Path]) -> bool:
-    """The overview that gen_jax.generate puts beside its pictures, which have manifests."""
-    return path.name == "grid.png" and any(
-        p.parent == path.parent and p.with_suffix(".json").is_file() for p in found
-    )
+def _bare(name: str) -> str:
+    """Removes the ending, or both of them: `gen_jax.restore` writes a.gif to a.gif.png."""
+    while image_formats.problem(name.rsplit("/", 1)[-1]) is not None:
+        name = name.rpartition(".")[0]
+    return name

@@ -80,7 +80,7 @@ def align_folder(
       UserError: nothing to read, or `out` holds pictures that were made otherwise.
     """
     told = {"source": str(source.absolute()), "size": size, "margin": margin}
-    path, pictures = out / REPORT, ImageFolderSource(source)
+    path, pictures = out / REPORT, ImageFolderSource(source, [out])
     if path.is_file():
         was = json.loads(path.read_text(encoding="utf-8"))
         if {k: was.get(k) for k in told} != told:
@@ -90,8 +90,14 @@ def align_folder(
     out.mkdir(parents=True, exist_ok=True)
     files.write_text(path, strict_json.dumps(told, indent=1) + "\n")
     detector, left_out, lines = FaceDetector(weights), {}, []
+    for item in pictures.left_out():
+        left_out.setdefault(item.reason, []).append(item.key)
+    made: set[pathlib.Path] = set()
     for name, raw, pixels, reason in _read(pictures):
         target = out / pathlib.PurePosixPath(name).with_suffix(".png")
+        if target in made:  # a.jpg beside a.png
+            target = files.with_ending(out / name, ".png")
+        made.add(target)
         if not reason and not target.is_file():
             found = _points(detector, pixels)
             if found is None:

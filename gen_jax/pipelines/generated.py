@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from gen_jax.common import outputs, pictures, strict_json
+from gen_jax.common import outputs, pictures, results, strict_json
 from gen_jax.common.errors import UserError
 
-GRID, ANIMATION = "grid.png", "frames.gif"
+GRID, ANIMATION = results.GRID, results.FRAMES
 _NAMES = re.compile(rf"\d{{5}}\.(png|json)|{re.escape(GRID)}|{re.escape(ANIMATION)}")
 
 

@@ -1,50 +1,28 @@
-"""From files to restored files: which become which, what lies beside them, what is skipped."""
+"""From a file to its restored file: what is written beside it, and why a file is skipped."""
 
 import dataclasses
-import glob
 import hashlib
 import os
-import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import Image
 
-from gen_jax.common import app, files, pictures, strict_json
-from gen_jax.common.errors import UserError
+from gen_jax.common import app, files, names, pictures, results, strict_json
 from gen_jax.data import images, photograph_files, photographs
 from gen_jax.data.degradations import PARAMETERS
 from gen_jax.data.photographs import Photograph
 from gen_jax.pipelines.restoration import Enlarged, Restored, Restorer
+from gen_jax.pipelines.restore_inputs import Job
 from gen_jax.runs import manifest
 
 _WIDEST = 1600  # of a comparison, in pixels
-# What this door writes beside a result: not to be restored in its turn.
-COMPARISON = ".before_after.png"
 
 
 class Skipped(Exception):
     """A file that cannot be restored; the message says why and what to do."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """One picture.
-
-    Attributes:
-      source: its file; None for standard input.
-      out: file to write; None for standard output.
-    """
-
-    source: pathlib.Path | None
-    out: pathlib.Path | None
-
-    @property
-    def shown(self) -> str:
-        """What to call it."""
-        return str(self.source) if self.source else "standard input"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,94 +36,6 @@ class How:
     quality: int = 95
     compare: bool = True
     max_pixels: int = photographs.MAX_PIXELS
-
-
-def plan(inputs: Sequence[str], out: str) -> list[Job]:
-    """Which file becomes which.
-
-    Args:
-      inputs: files, folders, patterns, or "-".
-      out: a file, a folder (where it is one, ends in a slash, or several pictures come), or "-";
-        "" for NAME_restored beside the one picture or folder.
-
-    Raises:
-      UserError: nothing to do, or one output for several pictures.
-    """
-    if not inputs:
-        raise UserError("name pictures to restore: files, folders or patterns; see --help")
-    if not out:
-        if len(inputs) > 1 or "-" in inputs:
-            raise UserError("--out is missing: name a file, or a folder for several")
-        out = str(_default(pathlib.Path(inputs[0])))
-    if "-" in inputs:
-        if len(inputs) > 1:
-            raise UserError("-: standard input is one picture; name no others beside it")
-        if out == "-":
-            return [Job(None, None)]
-        path = pathlib.Path(out)
-        photograph_files.format_of(path)
-        return [Job(None, path)]
-    found: list[tuple[pathlib.Path, pathlib.Path]] = []  # and its path below the output folder
-    folders = False
-    for name in inputs:
-        path = pathlib.Path(name)
-        if path.is_dir():
-            folders = True
-            below = [p for p in sorted(path.rglob("*")) if p.is_file() and _is_picture(p)]
-            if not below:
-                raise UserError(f"{name}: holds no picture ({', '.join(images.EXTENSIONS)})")
-            found += [(p, p.relative_to(path)) for p in below]
-        elif any(c in name for c in "*?[") and not path.exists():
-            matches = sorted(glob.glob(name, recursive=True))
-            if not matches:
-                raise UserError(f"{name}: no file fits this pattern")
-            folders = True
-            found += [(pathlib.Path(m), pathlib.Path(pathlib.Path(m).name)) for m in matches]
-        else:
-            found.append((path, pathlib.Path(path.name)))
-    if not any(p.exists() for p, _ in found):
-        raise UserError(f"{found[0][0]}: no such file; check its name")
-    into_folder = folders or len(found) > 1 or out.endswith(os.sep) or pathlib.Path(out).is_dir()
-    if out == "-":
-        if into_folder:
-            raise UserError("--out=-: standard output holds one picture; name a folder")
-        return [Job(found[0][0], None)]
-    if not into_folder:
-        photograph_files.format_of(pathlib.Path(out))
-        return [Job(found[0][0], pathlib.Path(out))]
-    return _apart([Job(source, _named(pathlib.Path(out) / below)) for source, below in found])
-
-
-def _default(source: pathlib.Path) -> pathlib.Path:
-    if source.is_dir():
-        return source.with_name(source.name + "_restored")
-    suffix = source.suffix if source.suffix.lower() in photograph_files.FORMATS else ".png"
-    return source.with_name(f"{source.stem}_restored{suffix}")
-
-
-def _is_picture(path: pathlib.Path) -> bool:
-    name = path.name.lower()
-    return name.endswith(images.EXTENSIONS) and not name.endswith(COMPARISON) and name[0] != "."
-
-
-def _named(path: pathlib.Path) -> pathlib.Path:
-    """The same name, as PNG where its format is not written."""
-    if path.suffix.lower() in photograph_files.FORMATS:
-        return path
-    return path.with_name(path.name + ".png")
-
-
-def _apart(jobs: list[Job]) -> list[Job]:
-    """Inputs of one name from several folders would overwrite each other."""
-    seen: dict[pathlib.Path | None, Job] = {}
-    for job in jobs:
-        if (other := seen.get(job.out)) is not None and other.source != job.source:
-            raise UserError(
-                f"{other.shown} and {job.shown} would both become {job.out}: restore them into "
-                "two folders"
-            )
-        seen[job.out] = job
-    return list(seen.values())
 
 
 def restore(
@@ -192,16 +82,17 @@ def restore(
             facts = _facts(restorer, job, how, photo, result, data, encoded)
             facts["seconds"] = round(time.monotonic() - began, 2)
             text = strict_json.dumps(facts, indent=2) + "\n"
-            files.write_text(job.out.with_name(job.out.name + ".json"), text)
+            files.write_text(files.with_ending(job.out, results.MANIFEST), text)
             if how.compare:
-                pictures.save(job.out.with_name(job.out.name + COMPARISON), comparison(photo, done))
+                beside = files.with_ending(job.out, results.COMPARISON)
+                pictures.save(beside, comparison(photo, done))
         except OSError as error:
             raise Skipped(_words(error)) from None
     for note in (*photo.notes, *lost):
         yield f"note: {job.shown} {note}" if note[0].islower() else f"note: {job.shown}: {note}"
     height, width = result.pixels.shape[:2]
     yield (
-        f"restored {job.shown} -> {job.out or '-'}  {width}x{height}  "
+        f"restored {job.shown} -> {names.printable(job.out or '-')}  {width}x{height}  "
         f"{time.monotonic() - began:.1f} s{_told(result)}"
     )
 
@@ -254,9 +145,9 @@ def _told(result: Restored) -> str:
 def _facts(restorer, job, how, photo, result, data, encoded) -> dict:
     told = {k: round(result.told[k], 4) for k in PARAMETERS if k in result.told}
     return {
-        "input": str(job.source) if job.source else None,
+        "input": names.key(str(job.source)) if job.source else None,
         "input_sha256": hashlib.sha256(data).hexdigest(),
-        "output": job.out.name,
+        "output": names.key(job.out.name),
         "sha256": hashlib.sha256(encoded).hexdigest(),
         "size": list(result.pixels.shape[1::-1]),
         "depth": photo.depth,

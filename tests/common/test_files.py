@@ -57,6 +57,19 @@ def test_the_temporary_place_can_be_chosen(tmp_path):
     assert names(tmp_path / "work") == []
 
 
+def test_long_names_are_shortened_and_stay_apart(tmp_path):
+    first, second = (tmp_path / ("é" * 120 + letter * 15) for letter in "ab")
+    files.write_text(first, "a")
+    files.write_once(second, b"b")
+    assert first.read_text() + second.read_text() == "ab" and len(names(tmp_path)) == 2
+    beside = [files.with_ending(path, ".json") for path in (first, second)]
+    assert beside[0] != beside[1] and all(p.name.endswith(".json") for p in beside)
+    for path in beside:
+        files.write_text(path, "")
+        assert 250 < len(os.fsencode(path.name)) <= 255
+    assert files.with_ending(tmp_path / "a.png", ".json") == tmp_path / "a.png.json"
+
+
 def test_two_writers_do_not_write_into_each_others_file(tmp_path):
     with files.replacing(tmp_path / "a") as one, files.replacing(tmp_path / "a") as two:
         one.write_text("one")

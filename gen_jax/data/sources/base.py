@@ -35,6 +35,15 @@ class RawImage:
 
 
 @dataclasses.dataclass(frozen=True)
+class Rejected:
+    """An image that is not prepared: its key, a short reason to count by, and the detail."""
+
+    key: str
+    reason: str
+    detail: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Description:
     """What an embedded source knows of an example before drawing it.
 
@@ -56,7 +65,8 @@ class Source(Protocol):
     Picklable, because worker processes read from their own copy. `read` raises
     ImageError for an image that cannot be used, and UserError for a mistake.
     Sources with `embedded` True have a `describe(index) -> Description` as well:
-    their pictures are known to be good and are not examined.
+    their pictures are known to be good and are not examined. A source that leaves
+    out some of its images lists them by `left_out() -> list[Rejected]`.
     """
 
     name: str

@@ -6,7 +6,7 @@ import numpy as np
 
 from gen_jax.common.errors import UserError
 from gen_jax.data import images, quality
-from gen_jax.data.sources.base import RawImage, Source
+from gen_jax.data.sources.base import RawImage, Rejected, Source
 
 _SMALLEST = 0.3  # of the short side, where that is not less than the size
 
@@ -55,9 +55,9 @@ class CropsSource:
     def label_names(self) -> list[str]:
         return self._pictures.label_names()
 
-    def missing(self) -> list[str]:
-        """See `ImageFolderSource.missing`."""
-        return getattr(self._pictures, "missing", list)()
+    def left_out(self) -> list[Rejected]:
+        """See `ImageFolderSource.left_out`."""
+        return getattr(self._pictures, "left_out", list)()
 
     def _picture(self, index: int) -> tuple[RawImage, np.ndarray, str]:
         """A whole picture: all crops of one follow each other, and it is decoded once for them."""

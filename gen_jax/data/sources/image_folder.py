@@ -1,68 +1,58 @@
 """A folder of images, with captions where it holds a captions.jsonl."""
 
+import dataclasses
 import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 
-from gen_jax.common.errors import UserError
+from gen_jax.common import image_folder
 from gen_jax.data import captions, images
 from gen_jax.data.schema import NO_LABEL
-from gen_jax.data.sources.base import RawImage
-
-
-def _listing(root: pathlib.Path) -> list[tuple[str, int]]:
-    """(path inside the folder with "/", bytes) of every image, in a fixed order."""
-    found = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if name.startswith(".") or not name.lower().endswith(images.EXTENSIONS):
-                continue
-            path = pathlib.Path(folder, name)
-            found.append((path.relative_to(root).as_posix(), path.stat().st_size))
-    return sorted(found)
+from gen_jax.data.sources.base import RawImage, Rejected
 
 
 class ImageFolderSource:
-    """Every image in a folder and its sub-folders.
+    """Every image in a folder and its sub-folders, as `image_folder.scan` lists them.
 
-    The path of the sub-folder is the image's `label_name`; images at the top have
-    no label. Files and folders whose names begin with a dot are left out.
+    The path of the sub-folder is the image's `label_name`; images at the top have no label.
     """
 
     name = "folder"
     embedded = False
     default_format = None
 
-    def __init__(self, root: str | os.PathLike):
+    def __init__(self, root: str | os.PathLike, exclude: Sequence[str | os.PathLike] = ()):
         """Lists the folder.
 
         Args:
-          root: the folder.
+          root: The folder.
+          exclude: Folders to leave out, because they are written to.
 
         Raises:
-          UserError: it holds no image, or its captions.jsonl has a wrong line.
+          UserError: There is no image in it, or its captions.jsonl has a wrong line.
         """
-        self._root = pathlib.Path(root)
-        listing = _listing(self._root)
-        if not listing:
-            raise UserError(
-                f"{root}: no image in this folder or below it; "
-                f"expected files ending in {', '.join(images.EXTENSIONS)}"
-            )
-        self._files = [name for name, _ in listing]
-        path = self._root / captions.FILE
-        self._captions = captions.read(path) if path.is_file() else {}
-        parents = {pathlib.PurePosixPath(name).parent.as_posix() for name in self._files}
+        listing = image_folder.scan(root, exclude)
+        self._paths, self._keys = listing.paths, listing.keys
+        self._left_out = [Rejected(*dataclasses.astuple(item)) for item in listing.left_out]
+        path = listing.folder / captions.FILE
+        written = captions.read(path) if path.is_file() else {}
+        self._captions, missing = captions.match(written, self._keys)
+        known = {item.key for item in self._left_out}
+        self._left_out += [
+            Rejected(f"{name} (line {entry.line} of {captions.FILE})", "missing", "no such file")
+            for name, entry in missing.items()
+            if name not in known
+        ]
+        parents = {pathlib.PurePosixPath(key).parent.as_posix() for key in self._keys}
         self._labels = sorted(parents - {"."})
-        self._listing_digest = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
-        self._captions_digest = (
-            hashlib.sha256(path.read_bytes()).hexdigest() if self._captions else ""
-        )
+        sizes = [(name, _size(path)) for name, path in zip(listing.names, self._paths)]
+        self._listing_digest = hashlib.sha256(json.dumps(sizes).encode()).hexdigest()
+        self._captions_digest = hashlib.sha256(path.read_bytes()).hexdigest() if written else ""
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._keys)
 
     def identity(self) -> dict:
         return {"files": self._listing_digest, "captions": self._captions_digest}
@@ -70,32 +60,35 @@ class ImageFolderSource:
     def label_names(self) -> list[str]:
         return list(self._labels)
 
-    def missing(self) -> list[str]:
-        """Files that captions.jsonl names and the folder lacks, with the line."""
-        there = set(self._files)
-        return [
-            f"{name} (line {entry.line} of {captions.FILE})"
-            for name, entry in self._captions.items()
-            if name not in there
-        ]
+    def left_out(self) -> list[Rejected]:
+        """What the folder, or its captions.jsonl, names and this source does not give."""
+        return list(self._left_out)
 
     def name_of(self, index: int) -> str:
-        """Path of a file inside the folder."""
-        return self._files[index]
+        """Returns the key of an image, which is its path inside the folder."""
+        return self._keys[index]
 
     def read(self, index: int) -> RawImage:
-        name = self._files[index]
+        key = self._keys[index]
         try:
-            data = (self._root / name).read_bytes()
+            data = self._paths[index].read_bytes()
         except OSError as error:
             raise images.ImageError("corrupt", f"cannot be read ({error.strerror})") from None
-        parent = pathlib.PurePosixPath(name).parent.as_posix()
-        entry = self._captions.get(name)
+        parent = pathlib.PurePosixPath(key).parent.as_posix()
+        entry = self._captions.get(key)
         return RawImage(
-            key=name,
+            key=key,
             data=data,
             captions=entry.captions if entry else (),
             label=self._labels.index(parent) if parent != "." else NO_LABEL,
             label_name=parent if parent != "." else "",
             attributes=dict(entry.attributes) if entry else {},
         )
+
+
+def _size(path: pathlib.Path) -> int:
+    """Returns the size of a file in bytes; 0 if it may not be looked at."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -83,18 +83,27 @@ def add_noise(clean: UInt8[np.ndarray, "h w c"], sigma: float | int) -> Float[np
     return np.float32(unit(clean) + noise)
 
 
-def as_jpeg(clean: UInt8[np.ndarray, "h w 1"], quality: int) -> Float[np.ndarray, "h w 1"]:
-    """What Pillow's JPEG of a gray picture decodes to, in [0, 1]."""
+def as_jpeg(clean: UInt8[np.ndarray, "h w c"], quality: int) -> Float[np.ndarray, "h w c"]:
+    """Compresses an image by Pillow's JPEG and decodes it again, in [0, 1].
+
+    Three channels are RGB, whose chroma Pillow halves in both directions (4:2:0) by default.
+    """
     file = io.BytesIO()
-    Image.fromarray(clean[..., 0]).save(file, "JPEG", quality=quality)
-    return unit(np.asarray(Image.open(file))[..., None])
+    is_gray = clean.shape[-1] == 1
+    Image.fromarray(clean[..., 0] if is_gray else clean).save(file, "JPEG", quality=quality)
+    return unit(np.asarray(Image.open(file)).reshape(clean.shape))
+
+
+def _one_channel(pixels: np.ndarray) -> np.ndarray:
+    """Drops the channels of a gray image that repeat the first; color stays as it is."""
+    return pixels if (pixels != pixels[..., :1]).any() else pixels[..., :1]
 
 
 def _gray(picture: Picture) -> np.ndarray:
-    pixels = picture.pixels()
-    if (pixels != pixels[..., :1]).any():
-        raise UserError(f"{picture.where}: a colour picture; this benchmark expects gray ones")
-    return pixels[..., :1]
+    pixels = _one_channel(picture.pixels())
+    if pixels.shape[-1] > 1:
+        raise UserError(f"{picture.where}: a color image; this benchmark expects gray ones")
+    return pixels
 
 
 def _colour(picture: Picture) -> np.ndarray:
@@ -113,7 +122,7 @@ def _denoise_color(given: Given, picture: Picture) -> Case:
 
 
 def _jpeg(given: Given, picture: Picture) -> Case:
-    clean = _gray(picture)
+    clean = _one_channel(picture.pixels())
     return Case(picture.name, as_jpeg(clean, given.quality), clean)
 
 

@@ -2,12 +2,12 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import UInt8
 
-from gen_jax.common import archives
+from gen_jax.common import archives, image_folder, image_formats, names
 from gen_jax.common.errors import UserError
 from gen_jax.data import images
 
@@ -32,9 +32,12 @@ class Picture:
         Raises:
           UserError: it cannot be decoded.
         """
-        data = self.read()
         try:
+            data = self.read()
             rgb, _ = images.open_strict(data)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise UserError(f"{self.where}: cannot be read ({reason})") from None
         except images.ImageError as error:
             raise UserError(f"{self.where}: {error}; remove it or replace it") from None
         # A gray picture stored as RGB stays RGB: the literature's scripts tell them by the file.
@@ -42,44 +45,45 @@ class Picture:
 
 
 def listed(spec: str) -> list[Picture]:
-    """The pictures that a user names, in the order of their names.
+    """Lists the images that a user names; see `scanned`."""
+    return scanned(spec)[0]
+
+
+def scanned(spec: str) -> tuple[list[Picture], Sequence[image_folder.LeftOut]]:
+    """Lists the images that a user names, by the rules of `image_folder`.
 
     Args:
-      spec: a folder, or FILE.zip[:PREFIX], PREFIX being a folder inside.
+      spec: A folder, or FILE.zip[:PREFIX] with PREFIX a folder inside.
+
+    Returns:
+      The images in the order of their names, and what is left out.
 
     Raises:
-      UserError: nothing there, or no picture in it.
+      UserError: There is nothing, or no image.
     """
     if inside := archives.split(spec):
-        found = _of_archive(*inside)
-    else:
-        found = _of_folder(pathlib.Path(spec))
-    if not found:
-        raise UserError(f"{spec}: holds no picture ({', '.join(images.EXTENSIONS)})")
-    return found
+        return _of_archive(*inside)
+    listing = image_folder.scan(spec)
+    found = [
+        Picture(key, names.printable(path), path.read_bytes)
+        for key, path in zip(listing.keys, listing.paths)
+    ]
+    return found, listing.left_out
 
 
-def _of_folder(folder: pathlib.Path) -> list[Picture]:
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; expected pictures, or FILE.zip:PREFIX")
-    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    return [Picture(n, str(folder / n), (folder / n).read_bytes) for n in names if _fits(n)]
-
-
-def _of_archive(archive: pathlib.Path, prefix: str) -> list[Picture]:
-    names, start = archives.names(archive), prefix.rstrip("/") + "/" if prefix else ""
-    below = [n for n in names if n.startswith(start)]
+def _of_archive(archive: pathlib.Path, prefix: str):
+    members, start = archives.names(archive), prefix.rstrip("/") + "/" if prefix else ""
+    below = [n[len(start) :] for n in members if n.startswith(start)]
     if not below:
-        folders = ", ".join(sorted({n.split("/")[0] for n in names if "/" in n})) or "no folder"
+        folders = ", ".join(sorted({n.split("/")[0] for n in members if "/" in n})) or "no folder"
         raise UserError(f"{archive}: nothing below {prefix!r}; it has {folders}")
+    chosen, left_out = image_folder.choose(below)
+    if not chosen:
+        endings = ", ".join(image_formats.readable())
+        raise UserError(f"{archive}:{prefix}: no image there; expected files ending in {endings}")
 
     def picture(name: str) -> Picture:
-        where = f"{archive}:{name}"
-        return Picture(name[len(start) :], where, lambda: archives.read(archive, name))
+        where = f"{archive}:{start}{name}"
+        return Picture(name, where, lambda: archives.read(archive, start + name))
 
-    return [picture(n) for n in below if _fits(n)]
-
-
-def _fits(name: str) -> bool:
-    last = name.rsplit("/", 1)[-1].lower()
-    return last.endswith(images.EXTENSIONS) and not last.startswith(".")
+    return [picture(name) for name in chosen], left_out

@@ -15,7 +15,7 @@ def table(found: Mapping[str, Any]) -> str:
     for row in (*found["rows"], mean):
         cells = (_cell(row[c], _COLUMNS[c][1]) for c in columns)
         lines.append(f"{row['name']:<{width}}  " + "  ".join(f"{cell:>8}" for cell in cells))
-    return "\n".join(lines)
+    return "\n".join((*lines, *_left_out(found)))
 
 
 def levels(found: Sequence[Mapping[str, Any]]) -> str:
@@ -27,7 +27,11 @@ def levels(found: Sequence[Mapping[str, Any]]) -> str:
         cells = [f"{level[k]:g}" for k in told]
         cells += [_cell(level[c], _COLUMNS[c][1]) for c in columns]
         lines.append("  ".join(f"{cell:>8}" for cell in cells))
-    return "\n".join((*lines, f"means of {found[0]['n']} pictures"))
+    return "\n".join((*lines, f"means of {found[0]['n']} pictures", *_left_out(found[0])))
+
+
+def _left_out(found: Mapping[str, Any]) -> list[str]:
+    return [f"left out: {found['left_out']}"] if "left_out" in found else []
 
 
 def _cell(value: float | None, digits: int) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gen_jax.common import image_folder
 from gen_jax.common.errors import UserError
 from gen_jax.encoders import image_distance
 from gen_jax.evaluation.comparison import Encoders
@@ -42,7 +43,8 @@ def run(
 
     Returns:
       `psnr` (dB), `ssim` and `lpips`, means over pictures (`lpips` None and `lpips_reason` where
-      there is no tower), `n`, `rows` of name and values, and what was measured. A PSNR of equal
+      there is no tower), `n`, `rows` of name and values, and what was measured; `left_out` if the
+      folder holds files that look like images and are not read. A PSNR of equal
       pictures is infinite: None in its row and in the mean, which `psnr_reason` then says.
 
     Raises:
@@ -55,7 +57,8 @@ def run(
     given = _settle(benchmark, protocol, restorer, given or Given())
     restore = restorers.build(restorer, benchmark, weights, given)
     distance = _distance(encoder)
-    found = protocol.group(pictures.listed(images))
+    listed, left_out = pictures.scanned(images)
+    found = protocol.group(listed)
     rows = []
     for group in found:
         case = protocol.case(given, *group)
@@ -68,7 +71,9 @@ def run(
         progress(len(rows), len(found), rows[-1])
     told = {k: v for k, v in dataclasses.asdict(given).items() if v is not None}
     what = {"benchmark": benchmark, "images": images, "restorer": restorer, **told}
-    return what | ({"weights": weights} if weights else {}) | _summary(rows)
+    what |= {"weights": weights} if weights else {}
+    what |= {"left_out": image_folder.summary(left_out)} if left_out else {}
+    return what | _summary(rows)
 
 
 def run_levels(

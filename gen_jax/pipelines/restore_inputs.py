@@ -1,0 +1,153 @@
+"""Which files `gen_jax.restore` reads, and which file each becomes."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+
+from gen_jax.common import files, image_folder, names
+from gen_jax.common.errors import UserError
+from gen_jax.data import photograph_files
+
+_RESTORED = "_restored"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One image to restore.
+
+    Attributes:
+      source: File to read; None for standard input.
+      out: File to write; None for standard output.
+    """
+
+    source: pathlib.Path | None
+    out: pathlib.Path | None
+
+    @property
+    def shown(self) -> str:
+        """What to call it in a message."""
+        return names.printable(self.source) if self.source else "standard input"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What there is to do.
+
+    Attributes:
+      jobs: One per image.
+      notes: Lines to print on what was left out.
+      lost: Number of images or folders that should have been restored and cannot be.
+    """
+
+    jobs: list[Job]
+    notes: tuple[str, ...] = ()
+    lost: int = 0
+
+
+def plan(inputs: Sequence[str], out: str) -> Plan:
+    """Decides which file becomes which.
+
+    Args:
+      inputs: Files, folders, patterns (see `image_folder.scan_pattern`), or "-".
+      out: A file; a folder if it is one, ends in a slash, or several images come; "-" for standard
+        output; "" for NAME_restored beside the one image or folder.
+
+    Raises:
+      UserError: There is nothing to do, or one output for several images.
+    """
+    if not inputs:
+        raise UserError("name pictures to restore: files, folders or patterns; see --help")
+    if not out:
+        if len(inputs) > 1 or "-" in inputs:
+            raise UserError("--out is missing: name a file, or a folder for several")
+        out = str(_default(pathlib.Path(inputs[0])))
+    if "-" in inputs:
+        if len(inputs) > 1:
+            raise UserError("-: standard input is one picture; name no others beside it")
+        if out == "-":
+            return Plan([Job(None, None)])
+        path = pathlib.Path(out)
+        photograph_files.format_of(path)
+        return Plan([Job(None, path)])
+    found, listings = _found(inputs, out)
+    if not any(source.exists() for source, _ in found):
+        raise UserError(f"{names.printable(found[0][0])}: no such file; check its name")
+    is_folder = out.endswith(os.sep) or pathlib.Path(out).is_dir()
+    into_folder = bool(listings) or len(found) > 1 or is_folder
+    if out == "-":
+        if into_folder:
+            raise UserError("--out=-: standard output holds one picture; name a folder")
+        return Plan([Job(found[0][0], None)])
+    if not into_folder:
+        photograph_files.format_of(pathlib.Path(out))
+        return Plan([Job(found[0][0], pathlib.Path(out))])
+    jobs = [Job(source, _named(pathlib.Path(out) / below)) for source, below in found]
+    left_out = [item for listing in listings for item in listing.left_out]
+    lost = sum(item.reason in image_folder.LOST for item in left_out)
+    return Plan(_apart(jobs), tuple(_notes(listings)), lost)
+
+
+def _found(inputs: Sequence[str], out: str):
+    """Files with their paths below the output folder, and the listings of folders among them."""
+    found: list[tuple[pathlib.Path, pathlib.Path]] = []
+    listings = []
+    for name in inputs:
+        path = pathlib.Path(name)
+        if path.is_dir():
+            listings.append(image_folder.scan(path, [out]))
+        elif _is_pattern(name):
+            listings.append(image_folder.scan_pattern(name, [out]))
+        else:
+            found.append((path, pathlib.Path(path.name)))
+            continue
+        found += zip(listings[-1].paths, map(pathlib.Path, listings[-1].names))
+    return found, listings
+
+
+def _is_pattern(name: str) -> bool:
+    return any(letter in name for letter in "*?[") and not os.path.lexists(name)
+
+
+def _notes(listings: Sequence[image_folder.Listing]) -> Iterator[str]:
+    for listing in listings:
+        if listing.left_out:
+            where = names.printable(listing.folder)
+            yield f"left out of {where}: {image_folder.summary(listing.left_out)}"
+
+
+def _default(source: pathlib.Path) -> pathlib.Path:
+    if source.name in ("", ".."):  # such as "." and "..", which have no name to add to
+        source = source.resolve()
+    if not source.name or _is_pattern(str(source)):
+        raise UserError(f"{source}: --out is missing; name the folder to write to")
+    if source.is_dir():
+        return files.with_ending(source, _RESTORED)
+    suffix = source.suffix if source.suffix.lower() in photograph_files.FORMATS else ".png"
+    return files.with_ending(source.with_name(source.stem), _RESTORED + suffix)
+
+
+def _named(path: pathlib.Path) -> pathlib.Path:
+    """Returns the path, with .png added if its format is not written."""
+    if path.suffix.lower() in photograph_files.FORMATS:
+        return path
+    return files.with_ending(path, ".png")
+
+
+def _apart(jobs: list[Job]) -> list[Job]:
+    """Drops jobs that come twice, and refuses two inputs that would overwrite each other."""
+    seen: dict[pathlib.Path | None, Job] = {}
+    for job in jobs:
+        other = seen.setdefault(job.out, job)
+        if not _is_same(other.source, job.source):
+            raise UserError(
+                f"{other.shown} and {job.shown} would both become {names.printable(job.out)}: "
+                "restore them into two folders"
+            )
+    return list(seen.values())
+
+
+def _is_same(first: pathlib.Path, second: pathlib.Path) -> bool:
+    if first == second:
+        return True
+    return first.exists() and second.exists() and os.path.samefile(first, second)
