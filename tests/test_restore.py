@@ -208,31 +208,6 @@ def test_a_place_that_cannot_be_written_to(door, tmp_path, monkeypatch):
     assert not (tmp_path / "c").exists()
 
 
-def test_patterns_and_names(tmp_path):
-    for name in ("a.png", "b.png", "c.gif"):
-        save(tmp_path / name, picture())
-    jobs = restore_files.plan([f"{tmp_path}/*.png", f"{tmp_path}/c.gif"], "out")
-    assert [str(j.out) for j in jobs] == ["out/a.png", "out/b.png", "out/c.gif.png"]
-    (job,) = restore_files.plan([str(tmp_path / "a.png")], f"{tmp_path}/")
-    assert job.out == tmp_path / "a.png"
-    save(tmp_path / "x" / "a.png", picture())
-    with pytest.raises(UserError, match="would both become"):
-        restore_files.plan([f"{tmp_path}/a.png", f"{tmp_path}/x/a.png"], "out")
-    with pytest.raises(UserError, match="no file fits"):
-        restore_files.plan([f"{tmp_path}/*.bmp"], "out")
-    with pytest.raises(UserError, match="holds no picture"):
-        (tmp_path / "none").mkdir()
-        restore_files.plan([str(tmp_path / "none")], "out")
-    with pytest.raises(UserError, match=r"z\.png: no such file"):
-        restore_files.plan([f"{tmp_path}/z.png"], "out.png")
-    with pytest.raises(UserError, match="name pictures"):
-        restore_files.plan([], "out")
-    with pytest.raises(UserError, match=r"b\.gif: expected a name"):
-        restore_files.plan([str(tmp_path / "a.png")], "b.gif")
-    with pytest.raises(UserError, match="standard output holds one"):
-        restore_files.plan([f"{tmp_path}/*.png"], "-")
-
-
 def test_standard_input_to_standard_output(run, monkeypatch, capfdbinary):
     buffer = io.BytesIO()
     Image.fromarray(picture()).save(buffer, "JPEG")

@@ -4,7 +4,6 @@ The rules stand in docs/data-formats.md. What looks like an image and is left ou
 """
 
 import dataclasses
-import enum
 import fnmatch
 import os
 import pathlib
@@ -13,37 +12,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from gen_jax.common import image_formats, names, results
 from gen_jax.common.errors import UserError
-
-HIDDEN = "hidden"
-BROKEN_LINK = "broken link"
-UNREADABLE = "not readable here"
-NO_ENDING = "image without an ending"
-NOT_A_FILE = "not a file"
-CLOSED = "folder that cannot be read"
-CYCLE = "link to a folder above"
-OUTPUT = "output folder"
-OWN = "made by gen_jax"
-
-LOST = (BROKEN_LINK, UNREADABLE, CLOSED)
-"""Reasons that keep an image of the user's from being used; the others are choices."""
+from gen_jax.common.left_out import (
+    CLOSED,
+    CYCLE,
+    HIDDEN,
+    OUTPUT,
+    OWN,
+    Kind,
+    LeftOut,
+    judge,
+    summary,
+)
 
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 _HIDDEN_ENTRIES = 1000  # entries of a hidden folder that are searched for an image
-
-
-@dataclasses.dataclass(frozen=True)
-class LeftOut:
-    """An image, or a folder, that is not in a listing.
-
-    Attributes:
-      name: Its path inside the folder, safe to store (`names.key`).
-      reason: A short name to count by.
-      advice: What to do about it, or "".
-    """
-
-    name: str
-    reason: str
-    advice: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +113,7 @@ def choose(paths: Iterable[str]) -> tuple[list[str], list[LeftOut]]:
         beside[folder].add(last)
     for name in sorted((n for n in paths), key=names.order):
         folder, _, last = name.rpartition("/")
-        verdict = _judge(name, _Kind.FILE, lambda: b"")
+        verdict = judge(name, Kind.FILE, lambda: b"")
         if any(part.startswith(".") for part in folder.split("/")) and verdict:
             verdict = LeftOut(names.key(name), HIDDEN)
         elif verdict is True and results.is_overview(last, beside[folder]):
@@ -143,69 +125,17 @@ def choose(paths: Iterable[str]) -> tuple[list[str], list[LeftOut]]:
     return chosen, left_out
 
 
-def summary(left_out: Iterable[LeftOut], counts: dict[str, int] | None = None) -> str:
-    """Returns one line on what was left out: each reason with its count and its first file.
-
-    Args:
-      left_out: What was left out.
-      counts: Number of files per reason; by default those of `left_out`.
-
-    Returns:
-      Such as "1 broken link (9.png), 1 not readable here (a.heic: pip install pillow-heif)", or
-      "" if nothing was left out.
-    """
-    first: dict[str, LeftOut] = {}
-    numbers: Counter[str] = Counter()
-    for item in left_out:
-        first.setdefault(item.reason, item)
-        numbers[item.reason] += 1
-    texts = []
-    for reason, number in sorted((counts or numbers).items()):
-        text = f"{number} {reason}"
-        if reason in first:
-            advice = first[reason].advice and f": {first[reason].advice}"
-            text += f" ({names.printable(first[reason].name)}{advice})"
-        texts.append(text)
-    return ", ".join(texts)
-
-
-class _Kind(enum.Enum):
-    FILE, FOLDER, BROKEN, OTHER = range(4)
-
-
-def _kind(entry: os.DirEntry) -> _Kind:
-    """Tells what an entry is, or what its link leads to."""
+def _kind(entry: os.DirEntry) -> Kind:
+    """Returns what an entry is, or what its link leads to."""
     try:
         if entry.is_dir():
-            return _Kind.FOLDER
+            return Kind.FOLDER
         if entry.is_file():
-            return _Kind.FILE
+            return Kind.FILE
         is_broken = entry.is_symlink() and not os.path.exists(entry.path)
     except OSError:  # links that lead to each other, or where we may not look
-        return _Kind.BROKEN
-    return _Kind.BROKEN if is_broken else _Kind.OTHER
-
-
-def _judge(name: str, kind: _Kind, head: Callable[[], bytes]) -> LeftOut | bool:
-    """Tells whether a file is an image; one that looks like it and is none comes with a reason."""
-    last = name.rsplit("/", 1)[-1]
-    if last.startswith("."):
-        # Metadata of macOS beside an image, or a name that is nothing but an ending.
-        is_image = image_formats.problem("x" + last) is not None
-        return LeftOut(names.key(name), HIDDEN) if is_image else False
-    advice = image_formats.problem(last)
-    if kind is _Kind.BROKEN:
-        # Without an ending it may have led to a folder of images.
-        is_loss = advice is not None or "." not in last
-        return LeftOut(names.key(name), BROKEN_LINK) if is_loss else False
-    if advice is None:
-        ending = image_formats.ending_of_content(head()) if "." not in last else None
-        if kind is not _Kind.FILE or ending is None:
-            return False
-        return LeftOut(names.key(name), NO_ENDING, f"rename it to {names.key(last)}{ending}")
-    if kind is _Kind.OTHER:
-        return LeftOut(names.key(name), NOT_A_FILE)
-    return LeftOut(names.key(name), UNREADABLE, advice) if advice else True
+        return Kind.BROKEN
+    return Kind.BROKEN if is_broken else Kind.OTHER
 
 
 class _Walk:
@@ -282,7 +212,7 @@ class _Walk:
         for entry in entries:
             name = f"{folder}/{entry.name}" if folder else entry.name
             kind = _kind(entry)
-            if kind is not _Kind.FOLDER:
+            if kind is not Kind.FOLDER:
                 self._file(name, kind, entry, beside)
             elif entry.name.startswith("."):
                 if _holds_image(entry.path):
@@ -293,8 +223,8 @@ class _Walk:
                 elif self._is_new(name):
                     pending.append(name)
 
-    def _file(self, name: str, kind: _Kind, entry: os.DirEntry, beside: set[str]) -> None:
-        verdict = _judge(name, kind, lambda: _head(entry.path))
+    def _file(self, name: str, kind: Kind, entry: os.DirEntry, beside: set[str]) -> None:
+        verdict = judge(name, kind, lambda: _head(entry.path))
         if isinstance(verdict, LeftOut):
             self._left_out.append(verdict)
         elif verdict and results.is_overview(entry.name, beside):
@@ -303,7 +233,7 @@ class _Walk:
             self._images.append(name)
 
     def _is_new(self, folder: str) -> bool:
-        """Tells whether a folder is to be read, and remembers it."""
+        """Returns whether a folder is to be read, and remembers it."""
         path = self._root / folder
         identity = _identity(path)
         if identity in self._excluded:
@@ -357,7 +287,7 @@ def _head(path: str) -> bytes:
 
 
 def _holds_image(folder: str) -> bool:
-    """Tells whether a hidden folder holds an image, as far as a quick look shows."""
+    """Returns whether a hidden folder holds an image, as far as a quick look shows."""
     left = _HIDDEN_ENTRIES
     for _, _, inside in os.walk(folder):
         if any(image_formats.problem(name) is not None for name in inside):
@@ -369,7 +299,7 @@ def _holds_image(folder: str) -> bool:
 
 
 def _fits(path: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Tells whether the parts of a path fit those of a pattern; "**" stands for any number."""
+    """Returns whether the parts of a path fit those of a pattern; "**" stands for any number."""
     if not pattern:
         return not path
     if pattern[0] == "**":

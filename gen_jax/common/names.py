@@ -42,5 +42,5 @@ def printable(name: object) -> str:
 
 
 def _is_byte(letter: str) -> bool:
-    """Tells whether Python put this letter for a byte that is not UTF-8 (PEP 383)."""
+    """Returns whether Python put this letter for a byte that is not UTF-8 (PEP 383)."""
     return 0xDC80 <= ord(letter) <= 0xDCFF

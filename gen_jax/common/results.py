@@ -9,6 +9,7 @@ from gen_jax.common import files, names
 
 DATASET = "dataset.json"
 CONTACT_SHEET = "contact_sheet.png"
+ALIGNED = "aligned.json"
 GRID = "grid.png"
 FRAMES = "frames.gif"
 COMPARISON = ".before_after.png"
@@ -20,13 +21,20 @@ _MANIFEST_BYTES = 1 << 20
 
 
 def is_folder(inside: Collection[str]) -> bool:
-    """Tells by the names in a folder whether it is a prepared data set or a run directory."""
+    """Returns whether one of our commands made all of a folder.
+
+    Such are a prepared data set, the faces that were aligned for one, and a run directory.
+    """
     is_run = "config.json" in inside and "metrics.jsonl" in inside
-    return is_run or (DATASET in inside and any(name.endswith(".arrayrecord") for name in inside))
+    return (
+        is_run
+        or ALIGNED in inside
+        or (DATASET in inside and any(name.endswith(".arrayrecord") for name in inside))
+    )
 
 
 def is_overview(name: str, beside: Collection[str]) -> bool:
-    """Tells whether an image is an overview or a comparison that one of our commands drew.
+    """Returns whether an image is an overview or a comparison that one of our commands drew.
 
     Args:
       name: File name of the image.

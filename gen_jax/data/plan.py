@@ -6,7 +6,7 @@ import pathlib
 from collections import Counter
 from typing import Any
 
-from gen_jax.common import files, image_folder, strict_json
+from gen_jax.common import files, left_out, strict_json
 from gen_jax.common.errors import UserError
 from gen_jax.data import images, quality, splits, workers
 from gen_jax.data.sources.base import Source
@@ -124,14 +124,18 @@ def _report(total: int, kept: int, rejected: list[dict]) -> dict[str, Any]:
 
 
 def rejected_summary(report: dict[str, Any]) -> str:
-    """Returns one line on what a quality report says is left out; "" if it is nothing."""
+    """Returns one line on what a quality report says is left out; "" if it is nothing.
+
+    Files that the rules reject are counted alone, all others come with the first one and why.
+    """
     first = [
-        image_folder.LeftOut(
+        left_out.LeftOut(
             entries[0]["file"], reason, entries[0]["detail"].removeprefix(f"{reason}: ")
         )
         for reason, entries in report.get("files", {}).items()
+        if reason not in quality.CHOICES
     ]
-    return image_folder.summary(first, report.get("rejected", {}))
+    return left_out.summary(first, report.get("rejected", {}))
 
 
 def make_plan(source: Source, rules: Rules, work: pathlib.Path, processes: int) -> Plan:
@@ -162,8 +166,7 @@ def make_plan(source: Source, rules: Rules, work: pathlib.Path, processes: int) 
         total = len(source)
     else:
         entries = _scan(source, rules, work, processes)
-        left_out = getattr(source, "left_out", list)()
-        rejected += [dataclasses.asdict(item) for item in left_out]
+        rejected += [dataclasses.asdict(item) for item in getattr(source, "left_out", list)()]
         rejected += [entry for entry in entries if "reason" in entry]
         _check_budget(rejected, rules.max_bad)
         looks = [

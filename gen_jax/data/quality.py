@@ -14,12 +14,14 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from gen_jax.common import image_folder
+from gen_jax.common import left_out
 from gen_jax.data.images import ImageError
 
 TOO_SMALL, BLANK = "too small", "blank"
 DUPLICATE, NEAR_DUPLICATE = "exact duplicate", "near duplicate"
 UNUSABLE = "further crops of an unusable picture"
+
+CHOICES = (TOO_SMALL, BLANK, DUPLICATE, NEAR_DUPLICATE, UNUSABLE)
 
 # What counts as damaged, for --max_bad: the rest is a choice, not an accident.
 DAMAGED = (
@@ -28,8 +30,8 @@ DAMAGED = (
     "git-lfs pointer",
     "too large to decode safely",
     "missing",
-    image_folder.BROKEN_LINK,
-    image_folder.CLOSED,
+    left_out.BROKEN_LINK,
+    left_out.CLOSED,
 )
 
 _MIN_SIDE = 16  # pixels

@@ -4,7 +4,7 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from gen_jax.common import image_folder
+from gen_jax.common import left_out
 from gen_jax.common.errors import UserError
 from gen_jax.evaluation.comparison import Comparison, Encoders
 from gen_jax.evaluation.image_metrics import Measured, check_names, measure
@@ -43,7 +43,7 @@ def compare_folders(
     found = measure(metrics, Comparison(a, b, encoders, paired, texts))
     counts = {"images_real": float(len(a)), "images_fake": float(len(b))}
     notes = {
-        name: f"left out: {image_folder.summary(images.left_out)}"
+        name: f"left out: {left_out.summary(images.left_out)}"
         for name, images in zip(counts, (a, b))
         if images.left_out
     }

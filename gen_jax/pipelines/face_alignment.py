@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from gen_jax.common import files, strict_json
+from gen_jax.common import files, results, strict_json
 from gen_jax.common.errors import UserError
 from gen_jax.data import captions, images
 from gen_jax.data.sources.image_folder import ImageFolderSource
 from gen_jax.evaluation.face_detection import FaceDetector
 
-REPORT = "aligned.json"
+REPORT = results.ALIGNED
 
 # Eyes, nose and corners of the mouth of an upright face, in sides of its tight crop.
 _POINTS = np.array(

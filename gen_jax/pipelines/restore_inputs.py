@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from gen_jax.common import files, image_folder, names
 from gen_jax.common.errors import UserError
+from gen_jax.common.left_out import LOST, summary
 from gen_jax.data import photograph_files
 
 _RESTORED = "_restored"
@@ -84,7 +85,7 @@ def plan(inputs: Sequence[str], out: str) -> Plan:
         return Plan([Job(found[0][0], pathlib.Path(out))])
     jobs = [Job(source, _named(pathlib.Path(out) / below)) for source, below in found]
     left_out = [item for listing in listings for item in listing.left_out]
-    lost = sum(item.reason in image_folder.LOST for item in left_out)
+    lost = sum(item.reason in LOST for item in left_out)
     return Plan(_apart(jobs), tuple(_notes(listings)), lost)
 
 
@@ -113,7 +114,7 @@ def _notes(listings: Sequence[image_folder.Listing]) -> Iterator[str]:
     for listing in listings:
         if listing.left_out:
             where = names.printable(listing.folder)
-            yield f"left out of {where}: {image_folder.summary(listing.left_out)}"
+            yield f"left out of {where}: {summary(listing.left_out)}"
 
 
 def _default(source: pathlib.Path) -> pathlib.Path:

@@ -7,6 +7,7 @@ import pytest
 
 from gen_jax.common import files, image_folder, image_formats, names, results
 from gen_jax.common.errors import UserError
+from gen_jax.common.left_out import summary
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 
@@ -48,7 +49,7 @@ def test_hidden_images_are_counted_and_other_dot_files_are_not(folder):
     listing = image_folder.scan(folder)
     assert listing.names == ("a.png",)
     assert reasons(listing) == dict.fromkeys(("._a.png", ".png", ".thumbs"), "hidden")
-    assert image_folder.summary(listing.left_out) == "3 hidden (._a.png)"
+    assert summary(listing.left_out) == "3 hidden (._a.png)"
 
 
 def test_links_are_followed_and_each_real_folder_is_read_once(folder, tmp_path):
@@ -83,7 +84,7 @@ def test_known_formats_that_cannot_be_read_come_with_advice(folder, monkeypatch)
     os.mkfifo(folder / "pipe.png")
     listing = image_folder.scan(folder)
     assert listing.names == ("a.png",)
-    assert image_folder.summary(listing.left_out) == (
+    assert summary(listing.left_out) == (
         "1 image without an ending (IMG_1: rename it to IMG_1.png), 1 not a file (pipe.png), "
         "2 not readable here (b.HEIC: pip install pillow-heif)"
     )
@@ -102,7 +103,7 @@ def test_a_folder_that_may_not_be_read_is_counted(folder, monkeypatch):
     listing = image_folder.scan(folder)
     assert listing.names == ("a.png",)
     want = "1 folder that cannot be read (closed: permission denied)"
-    assert image_folder.summary(listing.left_out) == want
+    assert summary(listing.left_out) == want
 
 
 def test_the_output_folder_is_no_input_whatever_leads_to_it(folder, tmp_path):
@@ -120,10 +121,18 @@ def test_what_our_commands_drew_is_no_input(folder):
     put(folder, "a.png", "a.png.before_after.png", "grid.png", "mine/contact_sheet.png")
     put(folder, "made/00000.png", "made/00000.json", "made/grid.png", "made/frames.gif")
     put(folder, "set/dataset.json", "set/train-0.arrayrecord", "set/contact_sheet.png")
+    put(folder, "set_aligned/aligned.json", "set_aligned/a.png")
     put(folder, "run/config.json", "run/metrics.jsonl", "run/samples/step_1.png")
     listing = image_folder.scan(folder)
     assert listing.names == ("a.png", "grid.png", "made/00000.png", "mine/contact_sheet.png")
-    left_out = ("a.png.before_after.png", "made/grid.png", "made/frames.gif", "set", "run")
+    left_out = (
+        "a.png.before_after.png",
+        "made/grid.png",
+        "made/frames.gif",
+        "set",
+        "set_aligned",
+        "run",
+    )
     assert reasons(listing) == dict.fromkeys(left_out, "made by gen_jax")
     with pytest.raises(UserError, match="is a prepared data set; expected a folder of images"):
         image_folder.scan(folder / "set")

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import zipfile
 
@@ -9,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import build, dataset, images, plan, schema, splits
-from gen_jax.data.sources import open_source, photos
+from gen_jax.data import build, captions, dataset, images, plan, schema, splits
+from gen_jax.data.sources import check_unambiguous, open_source, photos
 
 NAMES = ["astronaut.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "rocket.jpg"]
 
@@ -82,6 +83,7 @@ def test_a_folder_of_real_photographs(folder, make_dataset):
         "blank": 1,
         "corrupt": 1,
         "exact duplicate": 1,
+        "hidden": 1,
         "missing": 1,
         "near duplicate": 1,
         "too small": 1,
@@ -90,6 +92,10 @@ def test_a_folder_of_real_photographs(folder, make_dataset):
     assert quality["files"]["exact duplicate"] == [{"file": "copy.webp", "detail": "of coffee.png"}]
     assert quality["files"]["truncated"][0]["file"] == "cut.png"
     assert quality["files"]["missing"][0]["file"] == "gone.jpg (line 3 of captions.jsonl)"
+    line = plan.rejected_summary(quality)
+    assert line.startswith("1 blank, 1 corrupt (junk.jpg: not an image, or of an unknown format), ")
+    assert "1 hidden (.hidden.png), 1 missing (gone.jpg (line 3 of captions.jsonl): no " in line
+    assert "1 truncated (cut.png: " in line and "(cut.png: truncated" not in line
     sheet = Image.open(out / "contact_sheet.png")
     assert sheet.width > 500
 
@@ -120,8 +126,61 @@ def test_a_folder_without_images_is_one_line(tmp_path):
     with pytest.raises(UserError, match="--num=5: only photos and shapes"):
         open_source(tmp_path, num=5)
     (tmp_path / "a.png").write_text("junk")
-    with pytest.raises(UserError, match=r"no usable image in the source \(1 corrupt\)"):
+    with pytest.raises(UserError, match=r"no usable image in the source \(1 corrupt \(a.png: not"):
         build.prepare(build.Options(str(tmp_path), str(tmp_path / "o"), workers=1))
+
+
+def noise(*paths):
+    for number, path in enumerate(paths):
+        pixels = np.random.default_rng(number).integers(0, 255, (20, 20, 3), dtype=np.uint8)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path, "PNG")
+
+
+def test_captions_find_names_of_another_normal_form_and_encoding(tmp_path, make_dataset):
+    latin = os.fsdecode(b"caf\xe9")
+    noise(tmp_path / "e\u0301.png", tmp_path / latin / "1.png")
+    lines = [
+        {"file": "é.png", "caption": "one"},
+        {"file": "e\u0301.png", "caption": "two"},
+        {"file": "caf%E9/1.png", "caption": "three"},
+    ]
+    (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    out = make_dataset(tmp_path)
+    found = _records(out)
+    assert found["e\u0301.png"][1].captions == ("one", "two")
+    assert found["caf%E9/1.png"][1].captions == ("three",)
+    assert found["caf%E9/1.png"][1].label_name == "caf%E9"
+    assert "missing" not in dataset.load(out).quality["rejected"]
+
+
+def test_a_caption_of_two_names_that_differ_by_form_means_the_exact_one():
+    entry = captions.Captioned(("a",), {}, 1)
+    both = ["é.png", "e\u0301.png"]
+    assert captions.match({"é.png": entry}, both) == ({"é.png": entry}, {})
+    assert captions.match({"é.png": entry}, both[1:]) == ({"e\u0301.png": entry}, {})
+    assert captions.match({"É.png": entry}, both) == ({}, {"É.png": entry})
+
+
+def test_outputs_inside_the_source_do_not_come_back(tmp_path):
+    noise(tmp_path / "a.png", tmp_path / "b.png")
+    for name in ("first", "second", "first"):
+        info = build.prepare(build.Options(str(tmp_path), str(tmp_path / name), workers=1))
+        assert info.quality["examined"] == 2
+    with pytest.raises(UserError, match="is the folder of images itself; name another one"):
+        build.prepare(build.Options(str(tmp_path), f"{tmp_path}/", workers=1))
+
+
+def test_a_folder_called_like_an_embedded_source(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check_unambiguous("photos", "")
+    noise(tmp_path / "photos" / "a.png")
+    with pytest.raises(UserError, match=r"write \./photos for the folder, or embedded:photos"):
+        check_unambiguous("photos", "out")
+    check_unambiguous("photos", "./photos")  # what an interrupted run of this command made
+    check_unambiguous("./photos", "out")
+    assert open_source("./photos").name == "folder"
+    assert open_source("embedded:photos").name == "photos"
 
 
 def test_added_images_leave_earlier_ones_in_their_splits(tmp_path, make_dataset):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gen_jax.common import image_formats
 from gen_jax.data import dataset, images, schema
 from gen_jax.data.sources import photos
 
@@ -134,6 +135,22 @@ def test_what_stays_has_the_right_pixels(prepared, which):
         error = np.abs(got.astype(float) - want).mean()
         # What is no file of 8-bit RGB is stored as JPEG where no format is named.
         assert error <= limit + 3 * which, (name, error)
+
+
+def test_a_format_without_a_decoder_comes_with_advice(monkeypatch):
+    data = b"\0\0\0\x1cftypheic" + bytes(40)
+    monkeypatch.setitem(image_formats._problems(), ".heic", "pip install pillow-heif")
+    with pytest.raises(
+        images.ImageError, match=r"holds HEIC, whatever .*: pip install pillow-heif"
+    ):
+        images.open_strict(data)
+
+
+def test_heif_is_read_with_its_plugin():
+    pytest.importorskip("pillow_heif")
+    data = encoded(Image.fromarray(crop(0)), "HEIF", quality=95)
+    assert np.abs(images.open_strict(data)[0] - crop(0).astype(int)).mean() < 4
+    assert image_formats.problem("a.HEIC") == ""
 
 
 def test_a_huge_image_is_refused_without_decoding():

@@ -180,6 +180,21 @@ def test_folders_are_read_in_parts_with_their_captions(specs, tmp_path, monkeypa
         folders.compare_folders(str(tmp_path / "a"), str(tmp_path / "b"), 0, ["clip_score"], specs)
 
 
+def test_pairs_have_one_name_whatever_their_ending_and_normal_form(tmp_path):
+    pixels = Image.fromarray(np.zeros((20, 20, 3), np.uint8))
+    for folder, written in (("a", ("a.ppm", "a.b.ppm", "é.gif")), ("b", ("a.png", "a.b.jpg"))):
+        (tmp_path / folder).mkdir()
+        for name in written:
+            pixels.save(tmp_path / folder / name)
+    pixels.save(tmp_path / "b" / "e\u0301.gif.png")  # as `restore` names it
+    (tmp_path / "b" / "._a.png").write_bytes(b"Mac OS X")
+    sets = [FolderImages(str(tmp_path / name), 0) for name in "ab"]
+    assert sets[0].names == sets[1].names == ["a", "a.b", "é"]
+    found = folders.compare_folders(str(tmp_path / "a"), str(tmp_path / "b"), 0, ["psnr"])
+    assert found.metrics["images_fake"] == 3
+    assert found.notes["images_fake"] == "left out: 1 hidden (._a.png)"
+
+
 def test_images_of_several_sizes_ask_for_one(tmp_path):
     write(tmp_path / "a", [np.zeros((20, 20, 3), np.uint8), np.zeros((20, 24, 3), np.uint8)])
     with pytest.raises(UserError, match=r"24x20 pixels.*--size"):

@@ -99,6 +99,20 @@ def test_jpeg_is_pillows(archive):
     np.testing.assert_array_equal(np.round(have.degraded[..., 0] * 255), Image.open(file))
 
 
+def test_jpeg_of_color_is_rgb_with_halved_chroma(archive):
+    one = pictures.listed(f"{archive}:rgb")[0]
+    file = io.BytesIO()
+    Image.fromarray(picture(0, 3)).save(file, "JPEG", quality=10, subsampling="4:2:0")
+    have = BENCHMARKS["jpeg"].case(Given(quality=10), one)
+    np.testing.assert_array_equal(np.round(have.degraded * 255), Image.open(file))
+    np.testing.assert_array_equal(have.reference, picture(0, 3))
+    same = pictures.Picture("a", "a", lambda: as_png(picture(0, 1)[..., None].repeat(3, -1)))
+    assert BENCHMARKS["jpeg"].case(Given(quality=10), same).degraded.shape == (*SIZE, 1)
+    found = run.run("jpeg", f"{archive}:rgb", "identity")
+    want = np.mean((np.asarray(Image.open(file)).astype(float) - picture(0, 3)) ** 2)
+    assert found["rows"][0]["psnr"] == pytest.approx(10 * np.log10(255**2 / want), abs=1e-4)
+
+
 def test_sr_is_cut_to_the_scale_and_shrunk():
     pixels = picture(0, 3)[:23]
     one = pictures.Picture("a.png", "a.png", lambda: as_png(pixels))
@@ -260,7 +274,7 @@ MISTAKES = [
     (("blur", "gray", "identity"), {}, "--benchmark=blur: expected one of denoise_gray"),
     (("denoise_gray", "gray", "best"), {}, "--restorer=best: expected one of identity, bicubic"),
     (("denoise_gray", "none", "identity"), {}, "nothing below 'none'; it has bad, gray"),
-    (("denoise_gray", "rgb", "identity"), {}, "a colour picture; this benchmark expects gray"),
+    (("denoise_gray", "rgb", "identity"), {}, "a color image; this benchmark expects gray"),
     (("denoise_color", "bad", "identity"), {}, "bad/a.png: (truncated|corrupt)"),
     (("real_pairs", "lone", "identity"), {}, "its reference a_mean.png is missing"),
     (("real_pairs", "gray", "identity"), {}, "no picture here is called"),
@@ -284,9 +298,25 @@ def test_mistakes_are_named(archive, args, options, word):
 
 
 def test_folders_without_pictures_are_named(tmp_path):
-    for spec, word in ((tmp_path, "holds no picture"), (tmp_path / "x", "no such folder")):
+    for spec, word in ((tmp_path, "no image in this"), (tmp_path / "x", "no such folder")):
         with pytest.raises(UserError, match=word):
             pictures.listed(str(spec))
+    pointer = b"version https://git-lfs.github.com/spec/v1\n"
+    (tmp_path / "a.zip").write_bytes(pointer)
+    with pytest.raises(UserError, match=r"a\.zip: is a git-lfs pointer: run `git lfs pull`"):
+        pictures.listed(str(tmp_path / "a.zip"))
+    (tmp_path / "a.png").write_bytes(pointer)
+    with pytest.raises(UserError, match=r"a\.png: git-lfs pointer: not the image: run"):
+        pictures.listed(str(tmp_path))[0].pixels()
+
+
+def test_what_is_left_out_stands_in_the_result(tmp_path):
+    (tmp_path / "a.png").write_bytes(as_png(picture(0, 3)))
+    (tmp_path / "._a.png").write_bytes(b"Mac OS X")
+    found = run.run("denoise_color", str(tmp_path), "identity")
+    assert found["n"] == 1 and found["left_out"] == "1 hidden (._a.png)"
+    assert report.table(found).endswith("\nleft out: 1 hidden (._a.png)")
+    assert report.levels([found]).endswith("\nleft out: 1 hidden (._a.png)")
 
 
 def test_weights_that_give_no_numbers_are_named(archive, tmp_path):

@@ -72,6 +72,25 @@ def folder(shared, tmp_path):
     return source
 
 
+def test_files_of_one_name_do_not_take_each_others_place(tmp_path, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.setattr(face_alignment, "FaceDetector", lambda weights: None)
+    points = np.float32(40 * face_alignment._POINTS)
+    monkeypatch.setattr(face_alignment, "_points", lambda detector, pixels: points)
+    source = tmp_path / "in"
+    source.mkdir()
+    for ending, value in (("bmp", 90), ("png", 200)):
+        Image.new("RGB", (40, 40), (value,) * 3).save(source / f"a.{ending}")
+    (source / "._a.png").write_bytes(b"Mac OS X")
+    # Inside the source: what is made is not read.
+    for _ in range(2):
+        left_out = face_alignment.align_folder(source, source / "out", "", 16, 0.0)
+    assert left_out == {"hidden": ["._a.png"]}
+    made = {p.name: np.asarray(Image.open(p)).mean() for p in (source / "out").glob("*.png")}
+    assert made == {"a.png": 90, "a.png.png": 200}
+
+
 def test_real_faces_are_found_and_aligned(folder, shared, tmp_path):
     from gen_jax.data import images
     from gen_jax.evaluation.face_detection import FaceDetector

@@ -1,13 +1,12 @@
 """A folder of images, with captions where it holds a captions.jsonl."""
 
-import dataclasses
 import hashlib
 import json
 import os
 import pathlib
 from collections.abc import Sequence
 
-from gen_jax.common import image_folder
+from gen_jax.common import image_folder, left_out
 from gen_jax.data import captions, images
 from gen_jax.data.schema import NO_LABEL
 from gen_jax.data.sources.base import RawImage, Rejected
@@ -35,7 +34,12 @@ class ImageFolderSource:
         """
         listing = image_folder.scan(root, exclude)
         self._paths, self._keys = listing.paths, listing.keys
-        self._left_out = [Rejected(*dataclasses.astuple(item)) for item in listing.left_out]
+        # An interrupted run may have made the output folder: what is reported must not change.
+        self._left_out = [
+            Rejected(item.name, item.reason, item.advice)
+            for item in listing.left_out
+            if item.reason != left_out.OUTPUT
+        ]
         path = listing.folder / captions.FILE
         written = captions.read(path) if path.is_file() else {}
         self._captions, missing = captions.match(written, self._keys)

@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 
 from gen_jax.common import archives, image_folder, image_formats, names
 from gen_jax.common.errors import UserError
+from gen_jax.common.left_out import LeftOut
 from gen_jax.data import images
 
 
@@ -49,7 +50,7 @@ def listed(spec: str) -> list[Picture]:
     return scanned(spec)[0]
 
 
-def scanned(spec: str) -> tuple[list[Picture], Sequence[image_folder.LeftOut]]:
+def scanned(spec: str) -> tuple[list[Picture], Sequence[LeftOut]]:
     """Lists the images that a user names, by the rules of `image_folder`.
 
     Args:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from gen_jax.common import image_folder
 from gen_jax.common.errors import UserError
+from gen_jax.common.left_out import summary
 from gen_jax.encoders import image_distance
 from gen_jax.evaluation.comparison import Encoders
 from gen_jax.evaluation.restoration import pictures, restorers
@@ -72,7 +72,7 @@ def run(
     told = {k: v for k, v in dataclasses.asdict(given).items() if v is not None}
     what = {"benchmark": benchmark, "images": images, "restorer": restorer, **told}
     what |= {"weights": weights} if weights else {}
-    what |= {"left_out": image_folder.summary(left_out)} if left_out else {}
+    what |= {"left_out": summary(left_out)} if left_out else {}
     return what | _summary(rows)
 
 
