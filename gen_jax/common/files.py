@@ -28,7 +28,7 @@ def with_ending(path: str | os.PathLike, ending: str) -> pathlib.Path:
         while name and len(os.fsencode(name + mark + ending)) > limit:
             name = name[:-1]
         name += mark
-    return path.with_name(name + ending)
+    return path.parent / (name + ending)
 
 
 def _longest_name(folder: pathlib.Path) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from gen_jax.common import git_lfs
+from gen_jax.common import files, git_lfs
 from gen_jax.common.errors import UserError
 
 # In the order in which the safetensors library lays types out in a file.
@@ -182,7 +182,8 @@ def replacing(folder: pathlib.Path, names: Iterable[str]):
     by a rename, in the order of `names`. After an error nothing is left and nothing changed.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.parent / f".{folder.name}.tmp-{os.getpid()}-{time.time_ns()}"
+    hidden = folder.parent / f".{folder.name}"
+    temporary = files.with_ending(hidden, f".tmp-{os.getpid()}-{time.time_ns()}")
     temporary.mkdir()
     try:
         yield temporary
