@@ -52,5 +52,8 @@ def test_not_utf8_is_named(tmp_path):
     path.write_bytes(b'{"file": "a.jpg", "caption": "caf\xe9"}')
     with pytest.raises(UserError, match="line 1: is not UTF-8"):
         captions.read(path)
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(UserError, match=r"captions\.jsonl: is a git-lfs pointer.*`git lfs pull`"):
+        captions.read(path)
     path.write_bytes(b'\xef\xbb\xbf{"file": "a.jpg", "caption": "x"}\r\n')
     assert captions.read(path)["a.jpg"].captions == ("x",)
