@@ -11,6 +11,7 @@ import ml_collections
 import pytest
 
 from gen_jax.common.errors import UserError
+from gen_jax.common.process_id import ProcessId
 from gen_jax.training import search_space, sweep, sweep_report
 from tests.processes import ROOT, call, environment
 
@@ -83,10 +84,14 @@ def test_a_grid_is_gone_through_and_reported(tmp_path):
     assert all((f / "starts").read_text() == "x" for f in (p.out / "trials").iterdir())
 
 
-def test_tuples_reach_the_trial(tmp_path):
+def test_tuples_reach_the_trial_once_its_folder_is_free(tmp_path, monkeypatch):
+    # The process of a trial outlives its sweep, which was killed.
+    answers = [ProcessId.current()] * 2
+    monkeypatch.setattr(sweep.folder_lock, "holder", lambda _: answers.pop() if answers else None)
+    monkeypatch.setattr(sweep, "_LOOK_EVERY", 0.05)
     dims = space(tmp_path, **{"task.beta": [0.5], "task.shape": [[1, 2], [3, 4]]})
     study = sweep.run(plan(tmp_path, dims), workers=1)
-    assert states(study) == ["COMPLETE"] * 2
+    assert states(study) == ["COMPLETE"] * 2 and not answers
     assert search_space.as_flags({"task.shape": (3, 4)}) == ["--config.task.shape=(3, 4)"]
 
 
