@@ -246,7 +246,7 @@ def _with_best(result: Result, best_metric: str) -> Result:
     """Adds a warning if no evaluator measures what the best checkpoint is chosen by."""
     if not best_metric or best_metric in result.metrics:
         return result
-    near = difflib.get_close_matches(best_metric, result.metrics, 1)
+    near = difflib.get_close_matches(best_metric, result.metrics, 1, cutoff=0.5)
     warning = (
         f"config.training.best_metric={best_metric} is not measured, so that no checkpoint counts "
         f"as the best" + (f"; did you mean {near[0]}?" if near else "")

@@ -4,6 +4,7 @@ import ml_collections
 import numpy as np
 import pytest
 
+from gen_jax.common.errors import UserError
 from gen_jax.data.tokenizer import train_tokenizer
 from gen_jax.diffusion.schedules import make_process
 from gen_jax.pipelines.generation import Request, TextToImage
@@ -66,3 +67,16 @@ def test_a_guidance_interval_bounds_the_times_that_are_guided(model):
     pipeline = TextToImage(model, num_inference_steps=1)
     for have, scale in zip(rows, (2.0, 1.0)):  # the one step is at time 1
         assert np.abs(have - by_hand(pipeline, scale)).max() <= 0.51
+
+
+def test_an_image_depends_on_its_seed_alone_and_is_finite(model):
+    pipeline = TextToImage(model, sampler="ddpm", num_inference_steps=3)
+    whole = pipeline(Request(["red"] * 3, SEEDS), batch_size=2)
+    np.testing.assert_array_equal(pipeline(Request(["red"] * 2, SEEDS[1:]), 2), whole[1:])
+    # From one x_T, the noise of the steps is what differs.
+    x_T = np.zeros((2, *pipeline.task.latent_shape), np.float32)
+    first, second = pipeline(Request(["red"] * 2, SEEDS[:2], x_T=x_T), 2)
+    assert np.abs(np.int32(first) - second).max() > 5
+    x_T[1, 0, 0, 0] = np.nan
+    with pytest.raises(UserError, match="image of seed 4 is not finite"):
+        pipeline(Request(["red"] * 2, SEEDS[:2], x_T=x_T), 2)
