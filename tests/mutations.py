@@ -295,6 +295,13 @@ MUTATIONS = (
         ("tests/tasks/test_restore.py::test_the_worse_the_picture_the_wider_the_gate",),
     ),
     Mutation(
+        "the estimator of degradations learns from the network's error, too",
+        "gen_jax/tasks/restore.py",
+        "as_told(jax.lax.stop_gradient(estimate))",
+        "as_told(estimate)",
+        ("tests/tasks/test_restore.py::test_estimates_are_learnt_by_their_error_alone",),
+    ),
+    Mutation(
         "the benchmark of super-resolution keeps the border",
         "gen_jax/evaluation/restoration/run.py",
         "border = given.scale if protocol.luma else 0",
@@ -310,5 +317,27 @@ MUTATIONS = (
         "cut = slice(border, -border or None)",
         "cut = slice(0, None)",
         ("tests/evaluation/test_restoration.py::test_luma_is_rounded_and_the_border_cut",),
+    ),
+    # Evaluators of prompts.
+    Mutation(
+        "the accuracy of prompts is that of real crops",
+        "gen_jax/evaluation/prompts.py",
+        "fake = probe_features(images)",
+        'fake = probe_features(val["image"])',
+        (f"{CONTROLS}::test_prompt_accuracy",),
+    ),
+    Mutation(
+        "the accuracy of shapes reads one image",
+        "gen_jax/evaluation/shapes.py",
+        "readings = [shapes.read_scene(image) for image in images]",
+        "readings = [shapes.read_scene(images[0])] * len(images)",
+        (f"{CONTROLS}::test_shapes_accuracy",),
+    ),
+    Mutation(
+        "the controls of prompts score the same samples",
+        "gen_jax/evaluation/controls.py",
+        '"shuffled": {k: part[k][order] for k in ("tokens", "token_mask")},',
+        '"shuffled": {k: part[k] for k in ("tokens", "token_mask")},',
+        (f"{CONTROLS}::test_prompt_accuracy", f"{CONTROLS}::test_shapes_accuracy"),
     ),
 )

@@ -13,7 +13,7 @@ from gen_jax.losses.frequency import frequency_l1
 from gen_jax.models.degradation_estimator import DegradationEstimator
 from gen_jax.models.swin_unet import SwinUNet
 from gen_jax.tasks import build_task
-from gen_jax.tasks.restore import degradation_of, severity
+from gen_jax.tasks.restore import degradation_of
 from tests.tasks.test_contract import filled
 
 
@@ -61,13 +61,8 @@ def test_the_perceptual_term_looks_at_the_images_that_it_is_for():
         params, extra = filled(task)
         data = batch(task) | {"degradation": sigma}
         loss = jax.jit(lambda p, b, task=task, extra=extra: task._loss(p, p, extra, b, {}, {}))
-        for key, rows in {
-            "": slice(None),
-            "0": slice(0, 1),
-            "1": slice(1, 2),
-            "2": slice(2, 3),
-            "3": slice(3, 4),
-        }.items():
+        single = {str(i): slice(i, i + 1) for i in range(4)} if name in ("all", "clean") else {}
+        for key, rows in {"": slice(None), **single}.items():
             _, (metrics, _) = loss(params["model"], {k: v[rows] for k, v in data.items()})
             found[name + key] = float(metrics["model/perceptual"])
     quiet = found["all1"] + found["all3"]
@@ -132,87 +127,89 @@ def text_task(**changes):
     return build_task(config)
 
 
-def words(task, count=4):
-    length = task.text_encoder.max_length
-    tokens = np.random.default_rng(1).integers(3, 200, (count, length))
-    return {"tokens": jnp.asarray(tokens, jnp.int32), "token_mask": jnp.ones((count, length), bool)}
+class Plain(SwinUNet):
+    """Adds to images the first strength that it is given, and has the gates of its parameters."""
+
+    def apply(self, variables, x, strengths):
+        y = x + strengths[:, :1, None, None] * variables["params"]["gain"]
+        return y, variables["params"]["gates"]
 
 
-def test_estimates_are_learnt_and_told_and_the_gate_is_led_to_the_severity():
-    task = text_task()
-    params, extra = filled(task)
-    data = batch(task) | words(task)
-    keys = {n: jax.random.key(0) for n in task.rng_streams}
-    _, (metrics, _) = jax.jit(task._loss)(params["model"], params, extra, data, keys, {})
-    estimate = task._estimate({"params": params}, data, {}, {})["estimate"]
-    raw = task._told(params["model"], data)
-    np.testing.assert_allclose(estimate, np.clip(raw, 0, 2))
-    want = np.abs(raw - data["degradation"]).mean()
-    np.testing.assert_allclose(metrics["model/estimate"], want, rtol=1e-4)
-    assert float(metrics["model/gate"]) > 0
-    error = degradation_of(data["degradation"], "error")
-    np.testing.assert_allclose(severity(data["degradation"]), error / (error + 10), rtol=1e-6)
-    # No gradient reaches the estimator through what the network is told.
-    silent = dataclasses.replace(task, estimate_weight=0.0, told_share=0.0)
-    slope = jax.jit(jax.grad(lambda p: silent._loss(p, p, {}, data, keys, {})[0]))(params["model"])
-    assert all(float(jnp.abs(x).max()) == 0 for x in jax.tree.leaves(slope["estimator"]))
-    assert any(float(jnp.abs(x).max()) > 0 for x in jax.tree.leaves(slope["network"]))
-    out = task._restore({"params": params}, data, {}, {})
-    assert out["gate"].shape == (4,) and out["gates"].shape == (4, 3)
+class Constant(DegradationEstimator):
+    """Estimates what its parameters say, whatever it sees."""
+
+    def apply(self, variables, x):
+        return jnp.broadcast_to(variables["params"]["strengths"], (len(x), self.outputs))
+
+
+def plain_task(**changes):
+    changes = {"network": Plain(), "estimator": Constant(len(PARAMETERS)), **changes}
+    return dataclasses.replace(text_task(), text_encoder=None, **changes)
+
+
+def plain_params(gates, estimate=0.5):
+    strengths = jnp.full((1, len(PARAMETERS)), estimate, jnp.float32)
+    network = {"gain": jnp.ones(()), "gates": jnp.asarray(gates)}
+    return {"network": network, "estimator": {"strengths": strengths}}
 
 
 def test_the_worse_the_picture_the_wider_the_gate():
-    class Gated(SwinUNet):
-        """Gives images back as they came, with the gates that its parameters hold."""
-
-        def apply(self, variables, x, told):
-            return x, variables["params"]["gates"]
-
-    class Silent(DegradationEstimator):
-        """Estimates nothing."""
-
-        def apply(self, variables, x):
-            return jnp.zeros((len(x), len(PARAMETERS)))
-
-    task = dataclasses.replace(
-        text_task(),
-        network=Gated(),
-        estimator=Silent(outputs=len(PARAMETERS)),
-        text_encoder=None,
-        gate_weight=1.0,
-    )
+    task = plain_task(gate_weight=1.0, estimate_weight=0.0)
     data = batch(task, 2)
     # Root mean square errors of 2.5 and 30 in 8-bit units: severities of 0.2 and 0.75.
     error = jnp.asarray([2.5, 30.0]) / SCALES["error"]
-    data["degradation"] = jnp.zeros_like(data["degradation"]).at[:, -1].set(error)
-    assert PARAMETERS[-1] == "error"
+    index = PARAMETERS.index("error")
+    data["degradation"] = jnp.zeros_like(data["degradation"]).at[:, index].set(error)
     keys = {n: jax.random.key(0) for n in task.rng_streams}
 
     def loss(gates):
-        params = {"network": {"gates": gates}, "estimator": {}}
-        value, (metrics, _) = task._loss(params, None, {}, data, keys, {})
+        value, (metrics, _) = task._loss(plain_params(gates), None, {}, data, keys, {})
         return value, metrics["model/gate"]
 
-    half = jnp.full((2, 1), 0.5)
-    (_, gate), slope = jax.value_and_grad(loss, has_aux=True)(half)
+    run = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    (_, gate), slope = run(jnp.full((2, 1), 0.5))
     np.testing.assert_allclose(gate, (0.3**2 + 0.25**2) / 2, rtol=1e-5)
     np.testing.assert_allclose(slope[:, 0], [0.3, -0.25], rtol=1e-5)  # closes one, opens the other
-    np.testing.assert_allclose(loss(jnp.asarray([[0.2], [0.75]]))[1], 0.0, atol=1e-12)
+    (_, gate), _ = run(jnp.asarray([[0.2], [0.75]]))
+    np.testing.assert_allclose(gate, 0.0, atol=1e-12)
+    gates = jnp.asarray([[0.2, 0.4], [0.5, 0.9]])
+    out = task._restore({"params": {"model": plain_params(gates)}}, data, {}, {})
+    np.testing.assert_allclose(out["gate"], [0.3, 0.7], rtol=1e-6)
+    np.testing.assert_array_equal(out["gates"], gates)
+
+
+def test_estimates_are_learnt_by_their_error_alone():
+    task = plain_task(estimate_weight=2.0, told_share=0.0, l1_weight=1.0)
+    data = batch(task)
+    keys = {n: jax.random.key(0) for n in task.rng_streams}
+
+    def loss(params):
+        value, (metrics, _) = task._loss(params, None, {}, data, keys, {})
+        return value, metrics["model/estimate"]
+
+    params = plain_params(jnp.full((4, 1), 0.5), estimate=1.5)
+    (_, error), slope = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    np.testing.assert_allclose(error, np.abs(1.5 - data["degradation"]).mean(), rtol=1e-5)
+    assert abs(float(slope["network"]["gain"])) > 0
+    # 2 |estimate - truth| over six strengths: nothing comes back through the network.
+    np.testing.assert_allclose(slope["estimator"]["strengths"], 2 / 6 * jnp.ones((1, 6)), rtol=1e-5)
+    above = plain_params(jnp.zeros((4, 1)), estimate=3.0)
+    estimate = task._estimate({"params": {"model": above}}, data, {}, {})["estimate"]
+    np.testing.assert_array_equal(estimate, jnp.full((4, len(PARAMETERS)), 2.0))  # at most
 
 
 def test_told_share_decides_who_hears_the_truth():
-    task = text_task()
-    params, _ = filled(task)
-    data = batch(task) | words(task)
+    task = plain_task()
+    data = batch(task, 512)
     keys = {n: jax.random.key(0) for n in task.rng_streams}
-    found = {}
-    for share in (0.0, 1.0):
+    params = plain_params(jnp.zeros((512, 1)), estimate=1.5)  # no true strength is above 1
+    for share in (0.0, 0.25, 1.0):
         shared = dataclasses.replace(task, told_share=share)
-        found[share] = shared._trained_on(params["model"], data, keys, {})[0]
-    blind = data | {"degradation": task._estimate({"params": params}, data, {}, {})["estimate"]}
-    for share, given in ((0.0, blind), (1.0, data)):
-        want = task._restore({"params": params}, given, {}, {})["restored"]
-        np.testing.assert_allclose(found[share], want, atol=1e-5)
+        y, *_ = shared._trained_on(params, data, keys, {})
+        strengths = np.asarray(y - data["degraded"])[:, 0, 0, 0]
+        truth = np.abs(strengths - data["degradation"][:, 0]) < 1e-4
+        np.testing.assert_allclose(strengths[~truth], 1.5, atol=1e-4)
+        assert abs(truth.mean() - share) <= (0.06 if share == 0.25 else 0)
 
 
 def test_a_discriminator_is_a_second_group_and_sets_in_late():
