@@ -60,7 +60,7 @@ def dino(folder):
 def dinov2_folder(folder, **fields):
     """A DINOv2 of these fields and random weights as a folder; the module and its parameters."""
     module = DINOv2(**fields)
-    params = module.init(jax.random.key(0), *module.example_inputs())["params"]
+    params = jax.jit(module.init)(jax.random.key(0), *module.example_inputs())["params"]
     state = torch_from_flax(jax.tree.map(np.asarray, params), module.port)
     _write(
         folder,

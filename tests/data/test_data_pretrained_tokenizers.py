@@ -55,7 +55,7 @@ def test_clip_ids_are_those_of_open_clip(vocabularies, golden, tmp_path):
     tokenizer.save(tmp_path / "tokenizer.json")
     again = Tokenizer.load(tmp_path / "tokenizer.json")
     assert isinstance(again, ClipTokenizer) and again.digest == tokenizer.digest
-    assert again.pad_id == 0 and ClipTokenizer.find(vocabularies / GOLDEN.CLIP_FILE).pad_id == 49407
+    assert again.pad_id == 0
 
 
 def test_bert_ids_are_those_of_transformers(vocabularies, golden):

@@ -1,5 +1,6 @@
 """featurize: the same bytes however it is run, true to the tower, and robust against bad input."""
 
+import dataclasses
 import os
 import shutil
 
@@ -14,7 +15,7 @@ from gen_jax.data import dataset, features, loader, schema, shards, transforms
 from gen_jax.data.feature_codec import Store
 from gen_jax.encoders import preprocess, text_tokenizer
 from gen_jax.encoders.extractors import of_images
-from gen_jax.pipelines.features import job, maker, reading
+from gen_jax.pipelines.features import job, maker, reading, towers
 from gen_jax.pipelines.features.plan import Options
 from gen_jax.pipelines.features.program import Program
 from tests import tiny_text, tiny_towers
@@ -22,6 +23,35 @@ from tests import tiny_text, tiny_towers
 FIELDS = dict(
     hidden_size=24, num_hidden_layers=2, num_attention_heads=2, patch_size=4, image_size=16
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _traced_once():
+    """Has jobs with the same options share tower and program: tracing them takes most of a job.
+
+    Processes that share nothing are compared in test_featurize_at_scale.py.
+    """
+    towers_of, programs, open_tower = {}, {}, towers.open_tower
+
+    def shared_tower(options):
+        free = dict(data="", out="", task=None, tasks=None, max_bad=0, splits=())
+        key = dataclasses.replace(options, **free)
+        if key not in towers_of:
+            towers_of[key] = open_tower(options)
+        return towers_of[key]
+
+    def shared_program(extractor, params, store, bases):
+        if bases:  # the program's own
+            return Program(extractor, params, store, bases)
+        key = (id(extractor), store)
+        if key not in programs:
+            programs[key] = Program(extractor, params, store, bases)
+        return programs[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(towers, "open_tower", shared_tower)
+        patch.setattr(job, "Program", shared_program)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -117,8 +117,14 @@ class HfSource:
         self._data = data.cast_column(columns.image, datasets.Image(decode=False))
         self._version = str(getattr(data, "_fingerprint", ""))
 
+    @property
+    def _rows(self) -> Any:
+        if self._data is None:  # pickled on the way to a worker
+            self._open()
+        return self._data
+
     def __len__(self) -> int:
-        return len(self._data)
+        return len(self._rows)
 
     def identity(self) -> dict:
         return {"split": self._split, "version": self._version, "records": len(self)}
@@ -127,9 +133,7 @@ class HfSource:
         return list(self._columns.label_names)
 
     def read(self, index: int) -> RawImage:
-        if self._data is None:  # we were sent to a worker
-            self._open()
-        example = self._data[index]
+        example = self._rows[index]
         key = f"{self._where}/{self._split}/{index:07d}"
         picture = example[self._columns.image]
         data = picture.get("bytes") if picture else None

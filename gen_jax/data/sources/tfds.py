@@ -110,8 +110,14 @@ class TfdsSource:
         self.name = f"tfds:{builder.name}"
         self._version = str(builder.version)
 
+    @property
+    def _rows(self) -> Any:
+        if self._source is None:  # pickled on the way to a worker
+            self._open()
+        return self._source
+
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self._rows)
 
     def identity(self) -> dict:
         return {"split": self._split, "version": self._version, "records": len(self)}
@@ -120,9 +126,7 @@ class TfdsSource:
         return list(self._columns.label_names)
 
     def read(self, index: int) -> RawImage:
-        if self._source is None:  # we were sent to a worker
-            self._open()
-        example = self._source[index]
+        example = self._rows[index]
         key = f"{self.name.removeprefix('tfds:')}/{self._split}/{index:07d}"
         picture = example[self._columns.image]
         if isinstance(picture, np.ndarray) and picture.ndim == 3:
