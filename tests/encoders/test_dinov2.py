@@ -45,7 +45,9 @@ def test_outputs_and_blocks_are_those_of_transformers(name):
     module, variables, want, sizes = tower(name)
     layers = range(module.num_hidden_layers)
     errors = Errors()
-    for i, size in enumerate(sizes):
+    # The giants differ in their blocks; sizes, norms and masks come before and after those.
+    whole = not name.startswith("giant")
+    for i, size in enumerate(sizes if whole else sizes[:1]):
         x = GOLDEN.images(name, size)
         out = jax.jit(lambda v, x: module.apply(v, x, layers=layers, norm=False))(variables, x)
         p = module.patch_size
@@ -55,12 +57,13 @@ def test_outputs_and_blocks_are_those_of_transformers(name):
         if i == 0:
             for layer, got in enumerate(out["intermediate"]):
                 errors.add(f"block {layer}", tokens(got), want["hidden"][layer + 1])
-    x = GOLDEN.images(name, sizes[0])
-    out = jax.jit(lambda v, x: module.apply(v, x, layers=(0, -1)))(variables, x)
-    errors.add("block 0, normalised", tokens(out["intermediate"][0]), want["normed"])
-    errors.add("last block, normalised", tokens(out["intermediate"][1]), want["last0"])
-    masked = jax.jit(module.apply)(variables, x, want["masked"])
-    errors.add("masked", tokens(masked), want["last_masked"])
+    if whole:
+        x = GOLDEN.images(name, sizes[0])
+        out = jax.jit(lambda v, x: module.apply(v, x, layers=(0, -1)))(variables, x)
+        errors.add("block 0, normalised", tokens(out["intermediate"][0]), want["normed"])
+        errors.add("last block, normalised", tokens(out["intermediate"][1]), want["last0"])
+        masked = jax.jit(module.apply)(variables, x, want["masked"])
+        errors.add("masked", tokens(masked), want["last_masked"])
     errors.check()
 
 
