@@ -34,8 +34,8 @@ of 142 classes, 4,500 steps of 16: the class is among the ten nearest for 0.44 o
 `prior=ordered`. `joint`, 500 steps after the 4,500, on CPU cores: 22 of 28, 0.31.
 """
 
-from configs import common, vqvae
 from gen_jax.common.errors import UserError
+from gen_jax.configs import common, vqvae
 
 _LENGTH = 24  # tokens of a caption
 _MINILM = ("distilbert", "all-MiniLM-L6-v2")

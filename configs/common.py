@@ -1,5 +1,6 @@
 """What the recipes share: how `FILE:ARG` is read, and the keys that every config has."""
 
+import shlex
 from typing import Any
 
 import ml_collections
@@ -10,20 +11,22 @@ from gen_jax.common.errors import UserError
 def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
     """Reads `key=value,key=value`; a bare `key` means True.
 
+    A value with a comma stands in double quotes: `data="a,b"`.
+
     Args:
-      arg: what follows the colon in `--config=FILE:ARG`.
-      **defaults: the keys there are; a value takes the type of its default.
+      arg: What follows the colon in `--config=FILE:ARG`.
+      **defaults: The keys there are; a value takes the type of its default.
 
     Raises:
       UserError: an unknown key or a value of another type.
     """
     values = dict(defaults)
-    for part in (arg or "").split(","):
-        if not part:
-            continue
+    for part in _parts(arg or ""):
         key, _, text = part.partition("=")
         if key not in defaults:
-            raise UserError(f"--config=...:{arg}: unknown {key!r}; known are {sorted(defaults)}")
+            raise UserError(
+                f"--config=...:{arg}: unknown {key!r}; known are {sorted(defaults)}{_quoting(arg)}"
+            )
         kind = type(defaults[key])
         try:
             if kind is bool:
@@ -35,6 +38,26 @@ def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
         except (ValueError, KeyError) as error:
             raise UserError(f"--config=...:{arg}: {key} must be {kind.__name__}") from error
     return ml_collections.ConfigDict(values)
+
+
+def _parts(arg: str) -> list[str]:
+    """Splits at the commas that stand outside double quotes, and takes the quotes away."""
+    lexer = shlex.shlex(arg, posix=True)
+    lexer.whitespace, lexer.whitespace_split = ",", True
+    lexer.quotes, lexer.escape, lexer.commenters = '"', "", ""
+    try:
+        return [part for part in lexer if part]
+    except ValueError as error:
+        raise UserError(
+            f"--config=...:{arg}: a double quote is not closed{_quoting(',')}"
+        ) from error
+
+
+def _quoting(arg: str) -> str:
+    """Returns how a value that holds a comma is written, if `arg` holds one."""
+    if "," not in arg:
+        return ""
+    return """; a value with a comma stands in double quotes: '--config=FILE:data="a,b"'"""
 
 
 def base() -> ml_collections.ConfigDict:

@@ -17,8 +17,8 @@ nets are gone and edges are sharp, at 0.4 dB less; KID stays where it was. The w
 steps, some 40 minutes, is not yet measured, nor is `size=base`.
 """
 
-from configs import common, vqvae
 from gen_jax.common.errors import UserError
+from gen_jax.configs import common, vqvae
 
 
 def get_config(arg=None):

@@ -14,8 +14,8 @@ of glasses and 78.4% of genders (balanced; raw pixels 43.8, 62.2 and 67.3; docs/
 or more), 125,000 steps of 512 on one H200. Not yet measured.
 """
 
-from configs import common
 from gen_jax.common.errors import UserError
+from gen_jax.configs import common
 
 
 def get_config(arg=None):

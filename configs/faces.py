@@ -21,8 +21,8 @@ Laptop recipe: dino_tiny guides, 2 CPU cores. DINOv2 takes
 `--config.task.features.encoder=dinov2-small:WEIGHTS` and grids of its own patch size.
 """
 
-from configs import common
 from gen_jax.common.errors import UserError
+from gen_jax.configs import common
 
 # Channels of 4, 8, ... 256 pixels, latent's and steering numbers, layers of the mapping network.
 _SIZES = {

@@ -21,8 +21,8 @@ The command above took 33 minutes on 2 CPU cores beside other trainings: at leas
 were named as asked (docs/results.md#faces).
 """
 
-from configs import common, faces
 from gen_jax.common.errors import UserError
+from gen_jax.configs import common, faces
 
 _LENGTH = 24  # tokens of a sentence
 # Fields are some thirty times as strong as a discriminator.

@@ -20,8 +20,8 @@ first, which wants LPIPS's weights (configs/vae.py):
 --config.requires.vae.task.perceptual_encoder=lpips-vgg:TOWER,HEADS.
 """
 
-from configs import common, vae
 from gen_jax.common.errors import UserError
+from gen_jax.configs import common, vae
 
 
 def get_config(arg=None):

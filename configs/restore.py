@@ -26,8 +26,8 @@ pixels, 800,000 steps of 24; one H200. Not yet measured. `:variant=ffdnet` (arXi
 `:variant=dncnn` (arXiv:1608.03981) are smaller.
 """
 
-from configs import common
 from gen_jax.common.errors import UserError
+from gen_jax.configs import common
 
 
 def get_config(arg=None):

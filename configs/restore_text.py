@@ -21,8 +21,8 @@ Ablations (`python -m benchmarks.restore_ablations` runs them): `:text=film`, `:
 of configs/restore.py.
 """
 
-from configs import common, restore
 from gen_jax.common.errors import UserError
+from gen_jax.configs import common, restore
 
 
 def get_config(arg=None):

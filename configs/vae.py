@@ -15,8 +15,8 @@ of LPIPS are named with (docs/encoders.md says where they come from)
     --config.task.perceptual_encoder=lpips-vgg:vgg16.safetensors,lpips_lin_v0.1_vgg.safetensors
 """
 
-from configs import common
 from gen_jax.common.errors import UserError
+from gen_jax.configs import common
 
 
 def get_config(arg=None):

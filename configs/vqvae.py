@@ -28,8 +28,8 @@ cores: this recipe with LPIPS (weight 0.12) in a window, 41 minutes, 28.66 dB; b
 dB. The recipe on the embedded photographs, 14 minutes beside other work: 24.98 dB.
 """
 
-from configs import common
 from gen_jax.common.errors import UserError
+from gen_jax.configs import common
 
 # About as many codes as in the paper of FSQ (arXiv 2309.15505, its table of recommended levels).
 _LEVELS = {

@@ -16,15 +16,15 @@ finite, or too large for float16, are refused.
 
 from absl import flags
 
-from gen_jax.common import app, outputs
+from gen_jax.common import app, outputs, paths
 from gen_jax.common.errors import UserError
 
-_RUN = flags.DEFINE_string("run", None, "Run directory.")
-_OUT = flags.DEFINE_string("out", None, "Folder to write; must not hold another export.")
+_RUN = paths.DEFINE_path("run", None, "Run directory.")
+_OUT = paths.DEFINE_path("out", None, "Folder to write; must not hold another export.")
 _FORMATS = ["safetensors", "diffusers", "huggingface"]
 _FORMAT = flags.DEFINE_enum("format", "safetensors", _FORMATS, "What to write.")
 _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "Of the stored weights.")
-_AVERAGE = flags.DEFINE_multi_string(
+_AVERAGE = paths.DEFINE_multi_path(
     "average", [], "A run that --run began with, or another of its kind: the mean is written."
 )
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")

@@ -18,14 +18,14 @@ at once. The shards are the same, byte for byte, however many tasks there are.
 
 from absl import flags
 
-from gen_jax.common import app, numbers, outputs
+from gen_jax.common import app, numbers, outputs, paths
 from gen_jax.common.errors import UserError
 
-_DATA = flags.DEFINE_string("data", None, "Folder that gen_jax.prepare wrote.")
-_ENCODER = flags.DEFINE_string(
+_DATA = paths.DEFINE_path("data", None, "Folder that gen_jax.prepare wrote.")
+_ENCODER = paths.DEFINE_path(
     "encoder", None, "NAME[:WEIGHTS], see docs/encoders.md, or vae:RUN for an autoencoder."
 )
-_OUT = flags.DEFINE_string("out", None, "Folder to write the features to.")
+_OUT = paths.DEFINE_path("out", None, "Folder to write the features to.")
 _LAYERS = flags.DEFINE_string(
     "layers",
     "",

@@ -24,17 +24,17 @@ import pathlib
 
 from absl import flags
 
-from gen_jax.common import app, numbers
+from gen_jax.common import app, numbers, paths
 from gen_jax.common.errors import UserError
 
 _MAX_IMAGES = 100_000  # names have five digits
 
-_RUN = flags.DEFINE_string("run", None, "Run directory of a text-to-image model.")
+_RUN = paths.DEFINE_path("run", None, "Run directory of a text-to-image model.")
 _PROMPT = flags.DEFINE_multi_string("prompt", [], "Text; may be given several times.")
 _NEGATIVE = flags.DEFINE_string("negative", "", "Text to keep away from (needs guidance).")
 _NUM = numbers.define_int("num", 4, "Pictures a prompt.", 1, _MAX_IMAGES)
 _SEED = numbers.define_seed("seed", 0, "Seed of the first picture; the next ones count up.")
-_OUT = flags.DEFINE_string("out", None, "Folder to write to.")
+_OUT = paths.DEFINE_path("out", None, "Folder to write to.")
 _OVERWRITE = flags.DEFINE_boolean(
     "overwrite", False, "Replace the results of an earlier generation in --out."
 )
@@ -71,7 +71,7 @@ _TEMPERATURE = numbers.define_float(
 _WEIGHTS = flags.DEFINE_string(
     "weights", None, "Of an art run in memory: float32 (default), bfloat16 or int8."
 )
-_GUIDE = flags.DEFINE_string(
+_GUIDE = paths.DEFINE_path(
     "guide",
     None,
     "Of an art run: the run of a weaker prior over the same codes, to keep away from.",
@@ -79,10 +79,10 @@ _GUIDE = flags.DEFINE_string(
 _GUIDE_SCALE = numbers.define_float(
     "guide_scale", 2.0, "How far from --guide, 1 for not at all.", 0, 50
 )
-_DETAIL = flags.DEFINE_string(
+_DETAIL = paths.DEFINE_path(
     "detail", None, "Of an art run: a run of configs/detail.py that draws what the decoder blurs."
 )
-_LIKE = flags.DEFINE_string(
+_LIKE = paths.DEFINE_path(
     "like",
     None,
     "Of an art run with styles: a picture whose style all shall have, the prompt's words besides.",

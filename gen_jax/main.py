@@ -11,13 +11,13 @@ while the first one runs. The recipes stand in configs/; any value of a recipe c
 
 from absl import flags
 
-from gen_jax.common import app
+from gen_jax.common import app, paths
 from gen_jax.common import config as config_lib
 from gen_jax.common.errors import UserError
 
 _CONFIG = config_lib.define("Recipe, FILE or FILE:ARG, for example configs/ldm.py:data=shapes.")
 flags.declare_key_flag("config")  # so that --help lists it
-_WORKDIR = flags.DEFINE_string("workdir", None, "Run directory; made if it is not there.")
+_WORKDIR = paths.DEFINE_path("workdir", None, "Run directory; made if it is not there.")
 
 
 def main(_) -> int:
@@ -28,9 +28,9 @@ def main(_) -> int:
     from gen_jax.parallel import compilation, distributed
     from gen_jax.runs import layout, lock
 
-    workdir = layout.make(_WORKDIR.value)
     distributed.initialize()
     compilation.set_up()
+    workdir = layout.make(_WORKDIR.value)
     from gen_jax.training import stage
 
     with lock.held(workdir):

@@ -38,14 +38,14 @@ import pathlib
 
 from absl import flags
 
-from gen_jax.common import app, numbers
+from gen_jax.common import app, numbers, paths
 
-_SOURCE = flags.DEFINE_string(
+_SOURCE = paths.DEFINE_path(
     "source",
     None,
     "what to prepare: a folder of images, photos, shapes, tfds:NAME[:SPLIT] or hf:NAME[:SPLIT]",
 )
-_OUT = flags.DEFINE_string("out", None, "folder to write the data set to")
+_OUT = paths.DEFINE_path("out", None, "folder to write the data set to")
 _SIZE = numbers.define_int(
     "size", 0, "short side of the stored images in pixels, 0 keeps them (photos: 96, shapes: 64)", 0
 )
@@ -69,16 +69,16 @@ _MAX_BAD = numbers.define_int(
 )
 _MIN_SIDE = numbers.define_int("min_side", 16, "leave out images with a shorter side, in pixels", 1)
 _NEAR = flags.DEFINE_boolean("near_duplicates", True, "leave out near duplicates")
-_ALIGN = flags.DEFINE_string(
+_ALIGN = paths.DEFINE_path(
     "align_faces", None, "MTCNN's P-Net: align the face of each picture of a folder first"
 )
 _MARGIN = numbers.define_float(
     "align_margin", 0.0, "around brows, ears and chin, in sides of a face", 0, 2
 )
-_PREVIEW = flags.DEFINE_string(
+_PREVIEW = paths.DEFINE_path(
     "preview", None, "picture of all degradations to write, instead of --out"
 )
-_CAPTIONS = flags.DEFINE_string(
+_CAPTIONS = paths.DEFINE_path(
     "validate_captions", None, "captions.jsonl, or its folder, to check instead of preparing"
 )
 flags.DEFINE_alias("validate-captions", "validate_captions")

@@ -19,15 +19,15 @@ import sys
 
 from absl import flags
 
-from gen_jax.common import app, numbers
+from gen_jax.common import app, numbers, paths
 from gen_jax.common.errors import UserError
 
-_OUT = flags.DEFINE_string(
+_OUT = paths.DEFINE_path(
     "out",
     "",
     "File, or folder for several; - for standard output; NAME_restored where it is left out.",
 )
-_RUN = flags.DEFINE_string("run", "package:restore", "Run directory of configs/restore*.py.")
+_RUN = paths.DEFINE_path("run", "package:restore", "Run directory of configs/restore*.py.")
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")
 _PROMPT = flags.DEFINE_string(
     "prompt", "", 'What to do, such as "remove the noise, keep the blur".'

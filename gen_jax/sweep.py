@@ -22,16 +22,16 @@ import sys
 
 from absl import flags
 
-from gen_jax.common import app, numbers, outputs
+from gen_jax.common import app, numbers, outputs, paths
 from gen_jax.common import config as config_lib
 from gen_jax.common.errors import UserError
 
 _CONFIG = config_lib.define("Recipe, FILE or FILE:ARG, for example configs/vqvae.py.")
 flags.declare_key_flag("config")
-_SPACE = flags.DEFINE_string("space", None, "JSON file with the fields to vary.")
+_SPACE = paths.DEFINE_path("space", None, "JSON file with the fields to vary.")
 _STUDY = flags.DEFINE_string("study", "", "Name of an Optuna study; without one, a grid.")
 _TRIALS = numbers.define_int("trials", None, "Trials in all; a grid's own number by default.", 1)
-_OUT = flags.DEFINE_string("out", None, "Folder of the sweep.")
+_OUT = paths.DEFINE_path("out", None, "Folder of the sweep.")
 _METRIC = flags.DEFINE_string(
     "metric",
     None,
@@ -72,6 +72,7 @@ def main(_) -> None:
 def _plan(config, metric: str):
     import pathlib
 
+    from gen_jax.common import files
     from gen_jax.runs import layout
     from gen_jax.training import search_space
     from gen_jax.training.sweep import Plan
@@ -86,7 +87,7 @@ def _plan(config, metric: str):
         raise UserError("--trials is missing: say how many trials the study may have")
     out = layout.make(_OUT.value, "--out")
     if not kept.exists():
-        kept.write_text(source.read_text())
+        files.write_text(kept, files.read_text(source))
     return Plan(
         arguments=tuple(a for a in sys.argv[1:] if _is_config(a)),
         space=space,

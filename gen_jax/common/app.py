@@ -2,6 +2,7 @@
 
 import errno
 import inspect
+import io
 import os
 import signal
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Callable
 
 from absl import flags, logging
 
-from gen_jax.common import memory
+from gen_jax.common import memory, paths
 from gen_jax.common.errors import UserError
 
 # What the operating system says when the fault is the place, not the program.
@@ -43,6 +44,7 @@ def run(main: Callable[[list[str]], int | None], positional: bool = False) -> No
       positional: whether it takes arguments that are no flags.
     """
     module = inspect.getmodule(main)
+    _print_anything()
     if any(a.lstrip("-").split("=")[0] in ("help", "h", "helpfull") for a in sys.argv[1:]):
         if hasattr(signal, "SIGPIPE"):
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `... --help | head` is no error
@@ -50,13 +52,14 @@ def run(main: Callable[[list[str]], int | None], positional: bool = False) -> No
         sys.exit(0)
     memory.keep_pages()
     try:
-        rest = flags.FLAGS(sys.argv)
-        if len(rest) > 1 and not positional:
+        name, *arguments = flags.FLAGS(sys.argv)
+        if arguments and not positional:
             raise UserError(
-                f"unexpected argument {rest[1]!r}: values are given as --name=value, see --help"
+                f"unexpected argument {arguments[0]!r}: values are given as --name=value, see "
+                "--help"
             )
         _quiet_logs()
-        sys.exit(main(rest) or 0)
+        sys.exit(main([name, *map(paths.expand, arguments)]) or 0)
     except UserError as error:
         _die(str(error))
     except flags.Error as error:
@@ -68,6 +71,13 @@ def run(main: Callable[[list[str]], int | None], positional: bool = False) -> No
         _die(str(known))
     except KeyboardInterrupt:
         _die("interrupted", code=130)
+
+
+def _print_anything() -> None:
+    """Lets names be printed that the console's encoding cannot hold, as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _quiet_logs() -> None:

@@ -1,7 +1,6 @@
 """The `--config=FILE[:ARG]` flag, and a config as plain JSON."""
 
 import hashlib
-import pathlib
 import sys
 from typing import Any
 
@@ -9,7 +8,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from gen_jax.common import overrides, strict_json
+from gen_jax.common import overrides, paths, recipes, strict_json
 from gen_jax.common.errors import UserError
 
 
@@ -32,9 +31,9 @@ class _CheckedParser(flags.ArgumentParser):
         self._parser = parser
 
     def parse(self, argument: str) -> ml_collections.ConfigDict:
-        config = self._parser.parse(argument)
+        config = self._parser.parse(recipes.resolve(argument))
         if not isinstance(config, ml_collections.ConfigDict):
-            raise UserError(f"--config={argument}: {_fault(argument, config)}")
+            raise UserError(f"--config={argument}: {_fault(config)}")
         arguments = flags.FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
         overrides.check(config, arguments)
         return config
@@ -43,10 +42,8 @@ class _CheckedParser(flags.ArgumentParser):
         return self._parser.flag_type()
 
 
-def _fault(path: str, found: Any) -> str:
+def _fault(found: Any) -> str:
     """Why there is no config in a file."""
-    if not pathlib.Path(path.split(":")[0]).is_file():
-        return "no such file; see the recipes in configs/"
     try:
         getattr(found, "task", None)  # config_flags defers what went wrong to the first access
     except OSError as error:
@@ -55,14 +52,27 @@ def _fault(path: str, found: Any) -> str:
 
 
 def value(flag: flags.FlagHolder) -> ml_collections.ConfigDict:
-    """The parsed config.
+    """Returns the parsed config, in whose texts `~` is expanded.
 
     Raises:
-      UserError: the flag is missing.
+      UserError: the flag is missing, or a text begins with the home folder of nobody.
     """
     if flag.value is None:
         raise UserError("--config is missing: name a recipe, for example --config=configs/ldm.py")
+    with flag.value.unlocked():
+        _expand_paths(flag.value)
     return flag.value
+
+
+def _expand_paths(config: ml_collections.ConfigDict) -> None:
+    """Expands `~` in place. No text of a config begins with it but a path."""
+    for name, entry in config.items():
+        if isinstance(entry, ml_collections.ConfigDict):
+            _expand_paths(entry)
+        elif isinstance(entry, str):
+            config[name] = paths.expand(entry)
+        elif isinstance(entry, tuple):
+            config[name] = tuple(paths.expand(e) if isinstance(e, str) else e for e in entry)
 
 
 def to_json(config: ml_collections.ConfigDict | dict[str, Any]) -> str:

@@ -108,6 +108,14 @@ def write_once(path: str | os.PathLike, data: bytes) -> bytes:
     return path.read_bytes()
 
 
+def read_text(path: str | os.PathLike) -> str:
+    """Returns the text of a file in UTF-8, whatever the locale, without a byte order mark.
+
+    Editors on Windows write the mark, and JSON parsers refuse it.
+    """
+    return pathlib.Path(path).read_text(encoding="utf-8-sig")
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
     """`write_bytes` of the text in UTF-8."""
     write_bytes(path, text.encode("utf-8"))

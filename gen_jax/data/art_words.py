@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from gen_jax.common import files
 from gen_jax.common.errors import UserError
 from gen_jax.data import art_attributes
 
@@ -103,7 +104,7 @@ def load(path: pathlib.Path = FILE) -> Vocabulary:
       UserError: it is not readable, or a word stands for two adjectives.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(files.read_text(path))
         adjectives = {a.name: a for a in _adjectives(found)}
         vocabulary = Vocabulary(
             adjectives,

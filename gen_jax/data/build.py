@@ -140,7 +140,7 @@ def _claim(out: pathlib.Path, fingerprint: str) -> Iterator[pathlib.Path]:
         ) from None
     with folder_lock.held(out, work / "lock", "--out"):
         job = work / _JOB
-        if job.exists() and json.loads(job.read_text())["fingerprint"] != fingerprint:
+        if job.exists() and json.loads(files.read_text(job))["fingerprint"] != fingerprint:
             raise UserError(
                 f"{out}: holds an unfinished data set of another source or other arguments; {other}"
             )
@@ -173,7 +173,7 @@ def _standing(
     for task in tasks:
         side = work / (task.name + ".json")
         if side.exists():
-            known[task.name] = dataset.Shard(**json.loads(side.read_text()))
+            known[task.name] = dataset.Shard(**json.loads(files.read_text(side)))
     standing = {}
     for task in tasks:
         shard = known.get(task.name)

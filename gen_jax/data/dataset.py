@@ -94,7 +94,7 @@ def load(data_dir: str | os.PathLike) -> DatasetInfo:
     """
     path = pathlib.Path(data_dir) / FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(files.read_text(path))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{data_dir}: no {FILE} here; prepare the data first: "

@@ -85,7 +85,7 @@ def load(folder: str | os.PathLike) -> FeaturesInfo:
     """
     path = pathlib.Path(folder) / FILE
     try:
-        return FeaturesInfo(**json.loads(path.read_text(encoding="utf-8")))
+        return FeaturesInfo(**json.loads(files.read_text(path)))
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
             f"{folder}: no {FILE} here: not a folder of features, or one that is not finished; "

@@ -91,10 +91,7 @@ def _scan(source: Source, rules: Rules, work: pathlib.Path, processes: int) -> l
         if 0 <= rules.max_bad < bad:
             break  # no need to read the rest: `_check_budget` will stop
     return [
-        entry
-        for file in scanned
-        if file.exists()
-        for entry in json.loads(file.read_text(encoding="utf-8"))
+        entry for file in scanned if file.exists() for entry in json.loads(files.read_text(file))
     ]
 
 

@@ -44,7 +44,7 @@ def read_text(path: str | os.PathLike) -> str:
     """
     try:
         data = pathlib.Path(path).read_bytes()
-        return (gzip.decompress(data) if str(path).endswith(".gz") else data).decode("utf-8")
+        return (gzip.decompress(data) if str(path).endswith(".gz") else data).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{path}: no text in UTF-8; get the file again") from None
     except (EOFError, gzip.BadGzipFile, gzip.zlib.error):

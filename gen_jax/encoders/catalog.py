@@ -10,6 +10,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from gen_jax.common import files as common_files
 from gen_jax.common.errors import UserError
 from gen_jax.encoders import bert, clip, dinov2, files, inception, lpips, mobilenet_v2
 from gen_jax.encoders.diffusers_folder import param_shapes
@@ -93,6 +94,18 @@ def parse(spec: str) -> tuple[str, str | None]:
     return name, weights or None
 
 
+def check(spec: str) -> None:
+    """Looks whether "NAME[:WEIGHTS]" could be loaded; reads and fetches nothing.
+
+    Raises:
+      UserError: An unknown name, or weights that are needed and not there.
+    """
+    name, weights = parse(spec)
+    if weights is None and TOWERS[name].weights is None:
+        raise UserError(f"encoder {name!r} needs weights: name its .safetensors file")
+    files.check_there(TOWERS[name].weights if weights is None else weights)
+
+
 def _check_name(name: str) -> None:
     if name not in TOWERS:
         raise UserError(f"encoder {name!r} is unknown: expected one of {', '.join(TOWERS)}")
@@ -110,7 +123,7 @@ def module_of(name: str, weights: str | None = None) -> nn.Module:
     if not weights or tower.from_config is None or not file.is_file():
         return tower.make()
     try:
-        return tower.from_config(json.loads(file.read_text()))
+        return tower.from_config(json.loads(common_files.read_text(file)))
     except (UserError, json.JSONDecodeError) as error:
         raise UserError(f"{file}: {error}") from None
 

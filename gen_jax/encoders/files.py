@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gen_jax.common import archives, checksum, git_lfs
+from gen_jax.common import files as common_files
 from gen_jax.common.errors import UserError
 from gen_jax.encoders.safetensors_io import from_bytes, load_safetensors, refuse_pickle
 from gen_jax.encoders.torch_pickle import load_torch_pickle
@@ -68,7 +69,19 @@ def find(weights: str | os.PathLike) -> Weights:
         return Weights(text, state)
     if _HUB.fullmatch(text):
         return _folder(_from_hub(text), text)
-    raise UserError(
+    raise _nothing_there(text)
+
+
+def check_there(weights: str | os.PathLike) -> None:
+    """Raises UserError if `find` would find neither a folder, nor a file, nor a name on the hub."""
+    text = os.fspath(weights)
+    is_local = pathlib.Path(text).is_dir() or any(_is_file(part) for part in text.split(","))
+    if not is_local and not _HUB.fullmatch(text):
+        raise _nothing_there(text)
+
+
+def _nothing_there(text: str) -> UserError:
+    return UserError(
         f"weights {text!r}: no such file or folder: expected a folder with config.json and "
         f"{_SINGLE}, a .safetensors file, or owner/name on huggingface.co"
     )
@@ -140,7 +153,7 @@ def _pickle(part: str) -> dict[str, np.ndarray]:
 
 def _json(path: pathlib.Path) -> dict[str, Any]:
     try:
-        parsed = json.loads(path.read_text())
+        parsed = json.loads(common_files.read_text(path))
     except ValueError as error:
         raise UserError(f"{path}: no valid JSON ({error}): get the file again") from None
     if not isinstance(parsed, dict):

@@ -4,7 +4,7 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from gen_jax.common import left_out
+from gen_jax.common import files, left_out
 from gen_jax.common.errors import UserError
 from gen_jax.evaluation.comparison import Comparison, Encoders
 from gen_jax.evaluation.image_metrics import Measured, check_names, measure
@@ -79,7 +79,7 @@ def _prompt(manifest: pathlib.Path) -> str | None:
     if not manifest.is_file():
         return None
     try:
-        prompt = json.loads(manifest.read_text(encoding="utf-8")).get("prompt")
+        prompt = json.loads(files.read_text(manifest)).get("prompt")
     except (ValueError, AttributeError) as error:
         raise UserError(f"{manifest}: no manifest of a picture ({error}); remove it") from None
     return prompt if isinstance(prompt, str) else None

@@ -3,9 +3,13 @@
 import os
 import pathlib
 import re
+import sys
 
 import jax
 import jaxlib
+
+from gen_jax.common import paths
+from gen_jax.common.errors import UserError
 
 # jaxlib 0.10 hands matrix products and convolutions of the CPU to YNNPACK, which runs a UNet's
 # step a quarter slower than XLA's own (docs/results.md); its reductions are the faster ones.
@@ -16,10 +20,33 @@ _CPU_VERSIONS = ("0.10.",)
 
 
 def set_up() -> None:
-    """Call once, before the first use of a device."""
+    """Prepares JAX; to be called once, before the first use of a device.
+
+    Raises:
+      UserError: JAX_PLATFORMS names a device that is not here.
+    """
     tune_cpu()
     give_threads()
     _keep_compiled()
+    check_devices()
+
+
+def check_devices() -> None:
+    """Starts the devices that JAX_PLATFORMS names, or those that are here.
+
+    Raises:
+      UserError: there are none of that kind.
+    """
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter of "cuda" without its plugin
+        named = os.environ.get("JAX_PLATFORMS") or jax.config.jax_platforms
+        reason = str(error).split(" (")[0]
+        raise UserError(
+            f"JAX_PLATFORMS={named}: no such device can be used here"
+            f"{f' ({reason})' if reason else ''}; unset it to take what is here, or set "
+            "JAX_PLATFORMS=cpu"
+        ) from error
 
 
 def tune_cpu() -> None:
@@ -48,12 +75,37 @@ def give_threads() -> None:
 def _keep_compiled() -> None:
     """Turns on JAX's persistent compilation cache.
 
-    In `JAX_COMPILATION_CACHE_DIR` where it is set, else in ~/.cache/gen_jax/xla. Only process 0
-    writes, so hosts of one job want a shared folder.
+    In `JAX_COMPILATION_CACHE_DIR` if it is set, else in ~/.cache/gen_jax/xla. Only process 0
+    writes, so hosts of one job want a shared folder. Without a folder to write to, as for a bare
+    user of a container, nothing is kept.
     """
-    if os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if given:
+        # JAX takes it as it stands, where a launcher's file may hold a tilde.
+        jax.config.update("jax_compilation_cache_dir", paths.expand(given))
         return
-    folder = pathlib.Path.home() / ".cache" / "gen_jax" / "xla"
+    folder = _cache_folder()
+    if folder is None:
+        print(
+            "note: no home folder to keep compiled programs in, so each start compiles again; "
+            "set JAX_COMPILATION_CACHE_DIR to a folder that you may write to",
+            file=sys.stderr,
+            flush=True,
+        )
+        return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     # A CPU compiles the step of a small model in tens of seconds, many small programs in one.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _cache_folder() -> pathlib.Path | None:
+    """Makes the folder of compiled programs; None if it cannot be written to."""
+    home = paths.user_folder()
+    if home is None:
+        return None
+    folder = home / ".cache" / "gen_jax" / "xla"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK | os.X_OK) else None

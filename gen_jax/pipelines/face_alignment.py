@@ -82,7 +82,7 @@ def align_folder(
     told = {"source": str(source.absolute()), "size": size, "margin": margin}
     path, pictures = out / REPORT, ImageFolderSource(source, [out])
     if path.is_file():
-        was = json.loads(path.read_text(encoding="utf-8"))
+        was = json.loads(files.read_text(path))
         if {k: was.get(k) for k in told} != told:
             raise UserError(f"{out}: holds faces that were aligned otherwise ({REPORT}); delete it")
         if "left_out" in was:

@@ -59,7 +59,7 @@ def read_json(path: pathlib.Path, what: str) -> Any:
       UserError: it is missing or no JSON; the message says `what` it should have been.
     """
     try:
-        return strict_json.loads(path.read_text())
+        return strict_json.loads(files.read_text(path))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; expected {what}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

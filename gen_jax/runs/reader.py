@@ -9,6 +9,7 @@ import ml_collections
 import numpy as np
 
 from gen_jax.common import config as config_lib
+from gen_jax.common import files
 from gen_jax.common.errors import UserError
 from gen_jax.runs import layout, manifest, text_tower, weights
 from gen_jax.tasks import build_task
@@ -82,7 +83,7 @@ def load(source: str, step: str = "best") -> TrainedModel:
             f"{path}: is an encoder in Hugging Face's layout, no run; name it where an encoder is "
             "asked for"
         )
-    config = config_lib.from_json((path / layout.CONFIG).read_text())
+    config = config_lib.from_json(files.read_text(path / layout.CONFIG))
     manifest.check(path)
     frozen_models = load_all_frozen(config, path)
     task = build_task(config.task.to_dict(), {k: m.task for k, m in frozen_models.items()})

@@ -77,7 +77,7 @@ def read_metrics(workdir: pathlib.Path, upto: int | None = None) -> list[dict[st
     if not path.exists():
         return []
     lines = []
-    for text in path.read_text().splitlines():
+    for text in files.read_text(path).splitlines():
         try:
             # Numbers that are not finite are written as text.
             line = {k: float(v) if isinstance(v, str) else v for k, v in json.loads(text).items()}

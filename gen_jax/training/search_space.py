@@ -8,7 +8,7 @@ from typing import Any
 
 import ml_collections
 
-from gen_jax.common import strict_json
+from gen_jax.common import files, strict_json
 from gen_jax.common.errors import UserError
 
 _RANGE = {"low", "high", "log", "step"}
@@ -46,7 +46,7 @@ def read(path: str | pathlib.Path, config: ml_collections.ConfigDict) -> tuple[D
     """
     path = pathlib.Path(path)
     try:
-        found = strict_json.loads(path.read_text(encoding="utf-8"))
+        found = strict_json.loads(files.read_text(path))
     except OSError as error:
         raise UserError(f"--space={path}: cannot be read ({error.strerror})") from None
     except ValueError as error:

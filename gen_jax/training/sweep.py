@@ -88,7 +88,7 @@ def open_study(plan: Plan) -> optuna.Study:
             storage=storage,
             study_name=plan.name or "grid",
             # Each process draws from a seed of its own, or all would try the same.
-            sampler=optuna.samplers.TPESampler(seed=plan.seed + os.getpid() % 65_536),
+            sampler=optuna.samplers.TPESampler(seed=(plan.seed + os.getpid() % 65_536) % 2**32),
             pruner=pruner,
             direction="maximize" if plan.mode == "max" else "minimize",
             load_if_exists=True,

@@ -68,7 +68,7 @@ def stands(out: pathlib.Path, part: Part) -> bool:
 def _read(out: pathlib.Path, part: Part) -> dict[str, Any]:
     path = _place(out, part)
     try:
-        return json.loads(path.read_text())
+        return json.loads(files.read_text(path))
     except ValueError:
         raise UserError(f"{path}: damaged; delete it and run featurize again") from None
 

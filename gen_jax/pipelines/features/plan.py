@@ -159,7 +159,7 @@ def claim(out: pathlib.Path, fingerprint_: str) -> None:
     job = out / PARTS / _JOB
     if job.exists():
         try:
-            found = json.loads(job.read_text())["fingerprint"]
+            found = json.loads(files.read_text(job))["fingerprint"]
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{job}: damaged; {other}") from None
         if found != fingerprint_:
