@@ -38,14 +38,14 @@ from typing import Any
 
 from absl import flags
 
-from gen_jax.common import app, numbers, outputs
+from gen_jax.common import app, numbers, outputs, paths
 from gen_jax.common.errors import UserError
 
-_RUN = flags.DEFINE_string("run", None, "Run directory; its config names the evaluators.")
-_REAL = flags.DEFINE_string("real", None, "Folder of reference images, instead of --run.")
-_FAKE = flags.DEFINE_string("fake", None, "Folder of images to judge.")
+_RUN = paths.DEFINE_path("run", None, "Run directory; its config names the evaluators.")
+_REAL = paths.DEFINE_path("real", None, "Folder of reference images, instead of --run.")
+_FAKE = paths.DEFINE_path("fake", None, "Folder of images to judge.")
 _METRICS = flags.DEFINE_list("metrics", [], "What to measure, with commas between; see above.")
-_ENCODER = flags.DEFINE_multi_string(
+_ENCODER = paths.DEFINE_multi_path(
     "encoder", [], "NAME[:WEIGHTS] of a frozen encoder for --metrics; may be given several times."
 )
 _SIZE = numbers.define_int(
@@ -59,21 +59,21 @@ _COUNT = numbers.define_int("count", 1024, "Held-out images for --run with --met
 _BENCHMARK = flags.DEFINE_string(
     "benchmark", None, "Of restoration: denoise_gray, denoise_color, sr, jpeg or real_pairs."
 )
-_IMAGES = flags.DEFINE_string("images", None, "Pictures for it: a folder, or FILE.zip[:PREFIX].")
-_RESTORER = flags.DEFINE_string(
+_IMAGES = paths.DEFINE_path("images", None, "Pictures for it: a folder, or FILE.zip[:PREFIX].")
+_RESTORER = paths.DEFINE_path(
     "restorer", None, "identity, bicubic, shipped, dncnn, ffdnet, scunet, or a run directory."
 )
-_WEIGHTS = flags.DEFINE_string("weights", "", "Of the restorer: .safetensors or FILE.zip:MEMBER.")
+_WEIGHTS = paths.DEFINE_path("weights", "", "Of the restorer: .safetensors or FILE.zip:MEMBER.")
 _SIGMA = flags.DEFINE_list("sigma", None, "Deviation of the noise in steps of 8 bits; 25.")
 _SCALE = flags.DEFINE_list("scale", None, "Factor of super-resolution; 4.")
 _QUALITY = flags.DEFINE_list("quality", None, "Of the JPEG; 10.")
-_GUIDE = flags.DEFINE_string(
+_GUIDE = paths.DEFINE_path(
     "guide", None, "With --run, of art: a weaker prior over the same codes, to keep away from."
 )
 _GUIDE_SCALE = numbers.define_float(
     "guide_scale", 2.0, "How far from --guide, 1 for not at all.", 0, 50
 )
-_DETAIL = flags.DEFINE_string(
+_DETAIL = paths.DEFINE_path(
     "detail", None, "With --run, of art: a run of configs/detail.py that draws what is blurred."
 )
 _GUIDANCE = numbers.define_float(
@@ -90,7 +90,7 @@ _TEMPERATURE = numbers.define_float(
     "temperature", None, "With --run, of art: of codes drawn; the run's own by default.", 0, 10
 )
 _SAMPLING = (_GUIDANCE, _STEPS, _TEMPERATURE)
-_OUT = flags.DEFINE_string("out", None, "JSON file to write.")
+_OUT = paths.DEFINE_path("out", None, "JSON file to write.")
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")
 _SEED = numbers.define_seed("seed", 0, "Seed of what is sampled.")
 
@@ -188,13 +188,20 @@ def _evaluate_restorer() -> None:
 
 
 def _evaluate_run() -> tuple[dict[str, float], dict[str, str]]:
-    from gen_jax.evaluation import Predictor, build_evaluators, image_metrics, run_all
+    from gen_jax.evaluation import (
+        Predictor,
+        build_evaluators,
+        check_data,
+        image_metrics,
+        run_all,
+    )
     from gen_jax.parallel.mesh import make_mesh
     from gen_jax.pipelines.autoguidance import guided_by
     from gen_jax.pipelines.detail import with_detail
     from gen_jax.pipelines.resampled import resampled
     from gen_jax.runs import data as run_data
     from gen_jax.runs import reader, text_tower
+    from gen_jax.training.progress import BatchProgress
 
     image_metrics.check_names(_METRICS.value)
     model = reader.load(_RUN.value, _STEP.value)
@@ -214,9 +221,14 @@ def _evaluate_run() -> tuple[dict[str, float], dict[str, str]]:
     tokenizer = text_tower.tokenizer(config.task.to_dict(), model.path)
     data = run_data.open_data(config.data.to_dict(), model.path, config.training.seed, tokenizer)
     evaluators = build_evaluators(named, config.task.name)
+    for note in check_data(evaluators, data):
+        print(f"note: {note}", flush=True)
     mesh = make_mesh({"fsdp": -1})
-    predict = Predictor(model.task, model.variables, model.frozen, mesh, seed=_SEED.value)
-    result = run_all(evaluators, predict, data)
+    with BatchProgress() as show:
+        predict = Predictor(
+            model.task, model.variables, model.frozen, mesh, seed=_SEED.value, show=show
+        )
+        result = run_all(evaluators, predict, data)
     for text in result.warnings:
         print(f"warning: {text}")
     return dict(result.metrics), dict(result.notes)

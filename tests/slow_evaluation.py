@@ -2,14 +2,14 @@
 
 import dataclasses
 
-from gen_jax.evaluation import EVALUATORS, Data, Predictor, Result
+from gen_jax.evaluation import EVALUATORS, Data, Evaluator, Predictor, Result
 from tests import tiny_run
 
 EVALUATORS["slow"] = "tests.slow_evaluation:Slow"
 
 
 @dataclasses.dataclass(frozen=True)
-class Slow:
+class Slow(Evaluator):
     """Reconstructs the same images over and over."""
 
     rounds: int

@@ -30,8 +30,9 @@ from gen_jax.common import config as config_lib
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.evaluation import build_evaluators
+from gen_jax.runs.data import DataConfig
 from gen_jax.tasks import build_task
-from gen_jax.training import loop, optim
+from gen_jax.training import checks, loop, optim
 from tests.processes import ROOT, call, environment, one_line_error
 from tests.tiny_text import unloaded
 
@@ -67,7 +68,9 @@ def test_config_builds(module, arg):
     assert config.is_locked
     text = config_lib.to_json(config)
     assert config_lib.to_json(config_lib.from_json(text)) == text, "plain values only"
-    build(loop.Schedule, config.training.to_dict(), "config.training")
+    build(loop.Schedule, config.training.to_dict(), "config.training").check_numbers()
+    checks._check_numbers(config.to_dict())
+    DataConfig.of(config.data.to_dict())
     build_evaluators(config.evaluators.to_dict(), config.task.name)
     for group in config.optimizer.values():
         optim.make_optimizer(group.to_dict(), 10)
@@ -78,6 +81,7 @@ def test_config_builds(module, arg):
     tasks |= unloaded(config)
     task = build_task(config.task.to_dict(), tasks)
     assert set(task.losses()) == set(config.optimizer)
+    assert set(config.training.ema_groups) <= set(task.losses())
     # A config read back from a run directory builds the same task.
     assert build_task(config_lib.from_json(text).task.to_dict(), tasks) == task
 
@@ -103,6 +107,14 @@ def test_arguments_are_checked():
         with pytest.raises(UserError, match=word):
             common.parse_arg(arg, a=1, c=False)
     assert isinstance(common.base(), ml_collections.ConfigDict)
+
+
+def test_a_value_with_a_comma_stands_in_quotes():
+    parsed = common.parse_arg('data="/a, b=c\'s/d",debug', data="", debug=False)
+    assert parsed.to_dict() == {"data": "/a, b=c's/d", "debug": True}
+    for arg in ("data=/a,b", 'data="/a,b'):
+        with pytest.raises(UserError, match=r'in double quotes: .--config=FILE:data="a,b"'):
+            common.parse_arg(arg, data="")
 
 
 def test_every_module_imports():

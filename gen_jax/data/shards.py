@@ -137,6 +137,11 @@ class ShardedRecords:
                 reader = self._readers[shard]
                 if reader is None:
                     path = self._paths[shard]
+                    if not path.exists():
+                        raise UserError(
+                            f"{path}: this shard is missing; restore it from a copy or run "
+                            "prepare again"
+                        )
                     try:
                         reader = array_record_module.ArrayRecordReader(str(path))
                         held = reader.num_records()

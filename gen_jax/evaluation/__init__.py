@@ -4,11 +4,16 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from gen_jax.common import ranges
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
-from gen_jax.evaluation.base import Data, Evaluator, Predictor, Result
+from gen_jax.common.numbers import MAX_SEED
+from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result, SplitData
 
-__all__ = ["EVALUATORS", "Data", "Evaluator", "Predictor", "Result", "build_evaluators", "run_all"]
+__all__ = [
+    "EVALUATORS", "Data", "Evaluator", "Predictor", "Result", "build_evaluators", "check_data",
+    "run_all",
+]  # fmt: skip
 
 # name -> "module:class"; loaded when asked for, so that a door starts quickly.
 EVALUATORS = {
@@ -35,6 +40,26 @@ EVALUATORS = {
 }
 
 
+# Whatever evaluator they belong to.
+_RANGES = {
+    "count": ranges.AT_LEAST_1,
+    "train_count": ranges.AT_LEAST_1,
+    "val_count": ranges.AT_LEAST_1,
+    "train": ranges.AT_LEAST_1,
+    "batch_size": ranges.AT_LEAST_1,
+    "shown": ranges.AT_LEAST_1,
+    "per_word": ranges.AT_LEAST_1,
+    "k": ranges.AT_LEAST_1,
+    "pairs": ranges.AT_LEAST_1,
+    "frames": ranges.Range(2),
+    "others": ranges.NOT_NEGATIVE,
+    "controls": ranges.NOT_NEGATIVE,
+    "samples": ranges.NOT_NEGATIVE,
+    "probe": ranges.NOT_NEGATIVE,
+    "seed": ranges.Range(0, MAX_SEED),
+}
+
+
 def build_evaluators(config: Mapping[str, Mapping[str, Any]], stage: str) -> dict[str, Any]:
     """Builds `config.evaluators`: name -> its values.
 
@@ -44,7 +69,7 @@ def build_evaluators(config: Mapping[str, Mapping[str, Any]], stage: str) -> dic
       name -> (prefix, evaluator).
 
     Raises:
-      UserError: an unknown name or key.
+      UserError: an unknown name or key, a number out of its range, or an encoder without weights.
     """
     out = {}
     for name, given in config.items():
@@ -56,15 +81,75 @@ def build_evaluators(config: Mapping[str, Mapping[str, Any]], stage: str) -> dic
         prefix = values.pop("prefix", stage)
         module, cls = EVALUATORS[name].split(":")
         cls = getattr(importlib.import_module(module), cls)
-        out[name] = (prefix, build(cls, values, f"config.evaluators.{name}"))
+        where = f"config.evaluators.{name}"
+        evaluator = build(cls, values, where)
+        ranges.check_fields(evaluator, _RANGES, where)
+        _check_encoders(evaluator, where)
+        out[name] = (prefix, evaluator)
     return out
+
+
+def _check_encoders(evaluator: Evaluator, where: str) -> None:
+    from gen_jax.encoders import catalog
+
+    for spec in filter(None, evaluator.encoders()):  # "" is an untrained network
+        try:
+            catalog.check(spec)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+
+
+def check_data(evaluators: Mapping[str, tuple[str, Evaluator]], data: SplitData) -> tuple[str, ...]:
+    """Looks, before any work, whether the evaluators will find what they read.
+
+    Returns:
+      A note for each split that has fewer images than would be read.
+
+    Raises:
+      UserError: No such split, too few images, a shard that is missing or damaged, or data that
+        an evaluator cannot work on.
+    """
+    few: dict[str, list[str]] = {}
+    for name, (_, evaluator) in evaluators.items():
+        where = f"config.evaluators.{name}"
+        for need in evaluator.reads():
+            have = data.num_records(need.split)
+            if have < need.least and not (need.is_optional and not have):
+                raise UserError(_too_few(where, need, have, data))
+            if have:
+                data.check_split(need.split)
+            if have < need.count:
+                few.setdefault(need.split, []).append(f"{name} ({need.count})")
+        try:
+            evaluator.check(data)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+    return tuple(
+        f"{data.folder}: {data.num_records(split)} images in split {split!r}, fewer than "
+        f"{', '.join(names)} would read"
+        for split, names in few.items()
+    )
+
+
+def _too_few(where: str, need: Reads, have: int, data: SplitData) -> str:
+    known = ", ".join(f"{name} ({data.num_records(name)} images)" for name in data.splits)
+    if have:
+        return (
+            f"{where} needs {need.least} images of split {need.split!r} or more, and "
+            f"{data.folder} has {have}; prepare more of them, or leave the evaluator out"
+        )
+    return (
+        f"{data.folder}: no split {need.split!r}, which {where} reads; there are {known}; prepare "
+        "more images, or with a larger --val_fraction"
+    )
 
 
 def run_all(evaluators: Mapping[str, Any], predict: Predictor, data: Data) -> Result:
     """Runs them all; metrics become `prefix/name`."""
     metrics, shown, notes, warnings = {}, {}, {}, {}
     before = predict.not_finite
-    for prefix, evaluator in evaluators.values():
+    for name, (prefix, evaluator) in evaluators.items():
+        predict.title = f"evaluating {name}"
         result = evaluator(predict, data)
         metrics |= {f"{prefix}/{k}": v for k, v in result.metrics.items()}
         notes |= {f"{prefix}/{k}": v for k, v in result.notes.items()}

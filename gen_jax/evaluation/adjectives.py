@@ -8,13 +8,13 @@ import numpy as np
 from gen_jax.common import pictures
 from gen_jax.data import art_attributes, art_words
 from gen_jax.evaluation import controls, word_probe
-from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result
 
 _WORST = 4  # adjectives in the picture of those with the lowest accuracy
 
 
 @dataclasses.dataclass(frozen=True)
-class Adjectives:
+class Adjectives(Evaluator):
     """Samples of each adjective against samples of its opposite by the same seeds.
 
     An adjective is right about a seed if its sample has more of what it means (or less, as it is
@@ -48,6 +48,14 @@ class Adjectives:
     probe: int = 0
     encoder: str = ""
     controls: int = 4
+
+    def reads(self) -> tuple[Reads, ...]:
+        if not self.probe:
+            return ()
+        return (Reads("train", self.probe), Reads("val", self.probe, is_optional=True))
+
+    def encoders(self) -> tuple[str, ...]:
+        return (self.encoder,)
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Returns `adjective_accuracy/NAME` and their mean `adjective_accuracy`, with the controls

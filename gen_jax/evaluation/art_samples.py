@@ -6,7 +6,7 @@ import numpy as np
 
 from gen_jax.common import pictures
 from gen_jax.data import art_words
-from gen_jax.evaluation.base import Data, Predictor, Result, held_out
+from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result, held_out
 from gen_jax.evaluation.judge import features_by
 from gen_jax.evaluation.untrained import suffix
 from gen_jax.metrics import frechet, kid, prdc, vendi
@@ -15,7 +15,7 @@ _LEAST_ROWS = 8  # of which distances between sets are worth a number
 
 
 @dataclasses.dataclass(frozen=True)
-class ArtSamples:
+class ArtSamples(Evaluator):
     """Distances of samples to training images, beside those of random codes and of reconstructions.
 
     One half of the images is what all are compared with; the captions of the other half are the
@@ -35,6 +35,15 @@ class ArtSamples:
     batch_size: int = 32
     encoder: str = ""
     shown: int = 36
+
+    def reads(self) -> tuple[Reads, ...]:
+        return (
+            Reads("train", 2 * self.count),
+            Reads(self.split, self.count, is_optional=True),
+        )
+
+    def encoders(self) -> tuple[str, ...]:
+        return (self.encoder,)
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Metrics `kid` with its interval, `kid_reconstructions`, `kid_random`, `kid_held_out`,

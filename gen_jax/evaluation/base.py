@@ -42,8 +42,10 @@ class Predictor:
       mesh: the devices; all of them by default.
       seed: of the streams that predict functions draw from.
       check: called before each batch; what it raises ends the evaluation.
+      show: called with `title`, the batches done and all batches of a loop, with 0 done at first.
 
     Attributes:
+      title: What is done with the predictions, such as "evaluating reconstruction".
       not_finite: Number of images so far that were not finite (NaN or Inf).
     """
 
@@ -55,9 +57,11 @@ class Predictor:
         mesh: Mesh,
         seed: int = 0,
         check: Callable[[], None] = lambda: None,
+        show: Callable[[str, int, int], None] = lambda title, done, total: None,
     ):
         self.task, self.variables, self.frozen = task, variables, frozen
-        self.mesh, self._check = mesh, check
+        self.mesh, self._check, self._show = mesh, check, show
+        self.title = "evaluating"
         self._root = jax.random.key(seed)
         self.not_finite = 0
         self._compiled: dict[str, Callable[..., Any]] = {}
@@ -105,14 +109,16 @@ class Predictor:
     def batched(self, name: str, batch: Mapping[str, np.ndarray], batch_size: int):
         """`__call__` over parts of at most `batch_size` rows, joined again."""
         count = len(next(iter(batch.values())))
-        parts = []
-        for index, start in enumerate(range(0, count, batch_size)):
+        parts, starts = [], range(0, count, batch_size)
+        self._show(self.title, 0, len(starts))
+        for index, start in enumerate(starts):
             part = {k: v[start : start + batch_size] for k, v in batch.items()}
             # One shape compiles once: a short last part is filled up.
             short = batch_size - len(next(iter(part.values()))) if start else 0
             full = {k: np.concatenate([v, v[:1].repeat(short, 0)]) for k, v in part.items()}
             out = self(name, full, call=index)
             parts.append({k: v[: batch_size - short] if start else v for k, v in out.items()})
+            self._show(self.title, len(parts), len(starts))
         return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
 
 
@@ -142,10 +148,70 @@ class Data(Protocol):
         """Tokens and their mask, `[n, max_length]` each."""
 
 
-class Evaluator(Protocol):
-    """A frozen dataclass of numbers; called with what was trained."""
+@runtime_checkable
+class SplitData(Protocol):
+    """Data as they can be looked at before any example is read.
 
-    def __call__(self, predict: Predictor, data: Data) -> Result: ...
+    Attributes:
+      folder: Folder of the shards.
+      splits: Names of the splits there are.
+      label_names: Name of each class; empty if there are no classes.
+      source: Name of what the data was prepared from.
+    """
+
+    folder: pathlib.Path
+    splits: tuple[str, ...]
+    label_names: tuple[str, ...]
+    source: str
+
+    def num_records(self, split: str) -> int:
+        """Returns how many images a split has, 0 if there is no such split."""
+
+    def num_without_caption(self, split: str) -> int:
+        """Returns how many images of a split have no caption."""
+
+    def check_split(self, split: str) -> None:
+        """Raises UserError if a shard of the split is missing or damaged."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reads:
+    """What an evaluator reads of one split.
+
+    Attributes:
+      split: Name of the split.
+      count: Number of images read at most.
+      least: Number of images below which it has nothing to measure.
+      is_optional: Whether training images take the place of a split that is not there.
+    """
+
+    split: str
+    count: int
+    least: int = 1
+    is_optional: bool = False
+
+
+class Evaluator:
+    """Base of evaluators, which are frozen dataclasses of plain values.
+
+    Calling one measures what was trained. The other methods tell beforehand what the call needs,
+    so that a run stops before hours of training and not after.
+    """
+
+    def __call__(self, predict: Predictor, data: Data) -> Result:
+        """Measures the model behind `predict`."""
+        raise NotImplementedError
+
+    def reads(self) -> tuple[Reads, ...]:
+        """Returns the splits that the call reads, none by default."""
+        return ()
+
+    def encoders(self) -> tuple[str, ...]:
+        """Returns the frozen encoders that the call loads, each as "NAME[:WEIGHTS]" or ""."""
+        return ()
+
+    def check(self, data: SplitData) -> None:
+        """Raises UserError if the call could not work on this data."""
 
 
 def held_out(

@@ -7,14 +7,14 @@ import numpy as np
 
 from gen_jax.common import pictures
 from gen_jax.evaluation import controls
-from gen_jax.evaluation.base import Data, Predictor, Result, held_out
+from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result, held_out
 from gen_jax.evaluation.judge import features_by
 
 _LEAST = 3  # training pictures that a class is known by
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassRetrieval:
+class ClassRetrieval(Evaluator):
     """R@k: the share of samples whose prompt's class is among the k nearest of all classes.
 
     A class lies at the mean feature of its training images; the prompt is a caption of such an
@@ -37,6 +37,12 @@ class ClassRetrieval:
     encoder: str = ""
     shown: int = 16
     controls: int = 64
+
+    def reads(self) -> tuple[Reads, ...]:
+        return (Reads("train", self.train), Reads("val", self.count, is_optional=True))
+
+    def encoders(self) -> tuple[str, ...]:
+        return (self.encoder,)
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Returns `retrieval` (R@k) with its controls `retrieval_shuffled` and `retrieval_empty`

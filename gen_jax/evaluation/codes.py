@@ -7,7 +7,7 @@ from PIL import Image
 
 from gen_jax.common import pictures
 from gen_jax.encoders import image_distance
-from gen_jax.evaluation.base import Data, Predictor, Result, held_out
+from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result, held_out
 from gen_jax.evaluation.judge import features_by
 from gen_jax.evaluation.reconstruction import compare
 from gen_jax.evaluation.untrained import suffix
@@ -20,7 +20,7 @@ _COLOURS = np.random.default_rng(0).integers(32, 256, (4096, 3)).astype(np.uint8
 
 
 @dataclasses.dataclass(frozen=True)
-class Codes:
+class Codes(Evaluator):
     """Reconstruction of a held-out split, and the use of the codebook on it.
 
     Attributes:
@@ -38,6 +38,12 @@ class Codes:
     shown: int = 8
     encoder: str = ""
     features: str = ""
+
+    def reads(self) -> tuple[Reads, ...]:
+        return (Reads(self.split, self.count, is_optional=True),)
+
+    def encoders(self) -> tuple[str, ...]:
+        return (self.encoder, self.features)
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Metrics `psnr` (dB), `ssim`, `lpips` with its interval, `rfd` and `rkid` (Frechet and

@@ -2,11 +2,11 @@
 
 import dataclasses
 
-from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result
 
 
 @dataclasses.dataclass(frozen=True)
-class ErrorByTime:
+class ErrorByTime(Evaluator):
     """Mean squared error of the UNet's output in even parts of the time range.
 
     Attributes:
@@ -18,6 +18,9 @@ class ErrorByTime:
     split: str = "val"
     count: int = 256
     batch_size: int = 64
+
+    def reads(self) -> tuple[Reads, ...]:
+        return (Reads(self.split, self.count),)
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Metrics `mse_t0` (least noise), `mse_t1`, ..."""

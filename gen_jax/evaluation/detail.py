@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 
 from gen_jax.common import pictures
-from gen_jax.evaluation.base import Data, Predictor, Result, held_out
+from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result, held_out
 from gen_jax.evaluation.codes import distances
 
 
 @dataclasses.dataclass(frozen=True)
-class Detail:
+class Detail(Evaluator):
     """Held-out reconstructions with detail beside the same as the decoder gave them.
 
     Detail that is drawn costs PSNR (it is another than the image's own) and is to bring the
@@ -31,6 +31,9 @@ class Detail:
     shown: int = 8
     encoder: str = ""
     features: str = ""
+
+    def reads(self) -> tuple[Reads, ...]:
+        return (Reads(self.split, self.count, is_optional=True),)
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Metrics `psnr` (dB), `ssim`, `lpips`, `rfd` and `rkid` as of `Codes` with detail, and

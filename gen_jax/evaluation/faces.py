@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from gen_jax.common import pictures
-from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result, SplitData
 from gen_jax.evaluation.face_attributes import attribute_accuracy
 from gen_jax.evaluation.face_detection import FaceDetector, enlarged
 from gen_jax.evaluation.judge import features_by
@@ -18,7 +18,7 @@ _AT_ONCE = 128  # pictures that the detector sees
 
 
 @dataclasses.dataclass(frozen=True)
-class Faces:
+class Faces(Evaluator):
     """Samples of seeds 0, 1, ... against held-out images.
 
     Attributes:
@@ -42,6 +42,17 @@ class Faces:
     shown: int = 64
     per_value: int = 0
     controls: int = 32
+
+    def reads(self) -> tuple[Reads, ...]:
+        attributes = (Reads("train", self.count),) if self.per_value else ()
+        return (Reads(self.split, self.count), *attributes)
+
+    def encoders(self) -> tuple[str, ...]:
+        return (self.encoder,)
+
+    def check(self, data: SplitData) -> None:
+        if self.detector:
+            FaceDetector(self.detector)  # three small networks, read for their errors
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Metrics `fd`, `kid`, `precision`, `recall` (their names end in `_untrained` if no encoder

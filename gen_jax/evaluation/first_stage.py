@@ -2,12 +2,12 @@
 
 import dataclasses
 
-from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result
 from gen_jax.evaluation.reconstruction import Reconstruction
 
 
 @dataclasses.dataclass(frozen=True)
-class FirstStage:
+class FirstStage(Evaluator):
     """`Reconstruction` of the autoencoder that the task works behind.
 
     Attributes:
@@ -19,6 +19,9 @@ class FirstStage:
     split: str = "val"
     count: int = 256
     batch_size: int = 64
+
+    def reads(self) -> tuple[Reads, ...]:
+        return (Reads(self.split, self.count),)
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Metrics as of `Reconstruction`; no picture."""

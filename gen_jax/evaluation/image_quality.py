@@ -4,13 +4,13 @@ import dataclasses
 
 from gen_jax.common.errors import UserError
 from gen_jax.evaluation import image_metrics
-from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result, SplitData
 from gen_jax.evaluation.comparison import Comparison, Encoders
 from gen_jax.evaluation.image_sets import ArrayImages
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageQuality:
+class ImageQuality(Evaluator):
     """Metrics of `image_metrics` between held-out images and what the model makes.
 
     Attributes:
@@ -30,9 +30,18 @@ class ImageQuality:
     count: int = 1024
     batch_size: int = 64
 
+    def reads(self) -> tuple[Reads, ...]:
+        return (Reads(self.split, self.count),)
+
+    def encoders(self) -> tuple[str, ...]:
+        return (self.encoder,) if isinstance(self.encoder, str) else self.encoder
+
+    def check(self, data: SplitData) -> None:
+        image_metrics.check_names(self.metrics)
+        Encoders.sorted_from(self.encoder)
+
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """The metrics that are named, with notes; no picture."""
-        image_metrics.check_names(self.metrics)
         encoders, known = Encoders.sorted_from(self.encoder), predict.task.predict_fns()
         of = self.of or next((n for n in ("generate", "reconstruct") if n in known), "")
         if of not in ("generate", "reconstruct"):

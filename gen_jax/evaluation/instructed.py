@@ -6,7 +6,7 @@ import numpy as np
 
 from gen_jax.data import instructions
 from gen_jax.data.degradations.base import to_bytes
-from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result
 from gen_jax.evaluation.restored_crops import crops_psnr
 
 ASKED = tuple(k for k in instructions.KINDS if k != instructions.KEEP)
@@ -14,7 +14,7 @@ ASKED = tuple(k for k in instructions.KINDS if k != instructions.KEEP)
 
 
 @dataclasses.dataclass(frozen=True)
-class Instructed:
+class Instructed(Evaluator):
     """PSNR to what each instruction asks for, under that instruction, none, and wrong ones.
 
     Reads crops with a prompt whose request is one of `ASKED` and restores each crop once per
@@ -33,6 +33,9 @@ class Instructed:
     count: int = 256
     batch_size: int = 32
     seed: int = 0
+
+    def reads(self) -> tuple[Reads, ...]:
+        return (Reads(self.split, self.count),)
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Metrics `psnr_matching`, `psnr_empty`, `psnr_wrong`, `psnr_shuffled`, `psnr_degraded`,

@@ -6,7 +6,7 @@ import numpy as np
 
 from gen_jax.common import pictures
 from gen_jax.encoders.image_distance import open_distance
-from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.evaluation.base import Data, Evaluator, Predictor, Result, SplitData
 from gen_jax.evaluation.face_detection import FaceDetector, enlarged
 from gen_jax.evaluation.untrained import random_features
 from gen_jax.pipelines.generation import between, walk
@@ -16,7 +16,7 @@ _STEP = 0.01  # of the way
 
 
 @dataclasses.dataclass(frozen=True)
-class Interpolation:
+class Interpolation(Evaluator):
     """Great circles between the latents of seeds 0 and 1, 2 and 3, ...; noise stays as it is.
 
     Attributes:
@@ -35,6 +35,13 @@ class Interpolation:
     batch_size: int = 64
     distance: str = ""
     detector: str = ""
+
+    def encoders(self) -> tuple[str, ...]:
+        return (self.distance,)
+
+    def check(self, data: SplitData) -> None:
+        if self.detector:
+            FaceDetector(self.detector)  # three small networks, read for their errors
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Metrics, means over ways: `path_length`, the sum of a way's steps; `largest_step`, its

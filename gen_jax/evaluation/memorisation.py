@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from gen_jax.common import pictures
-from gen_jax.evaluation.base import Data, Predictor, Result, held_out
+from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result, held_out
 from gen_jax.evaluation.judge import features_by
 from gen_jax.metrics.memorisation import memorisation
 
@@ -13,7 +13,7 @@ _CHANCE = 0.01  # of the test below which samples count as nearer
 
 
 @dataclasses.dataclass(frozen=True)
-class MemorisationAudit:
+class MemorisationAudit(Evaluator):
     """Samples of seeds 0, 1, ... beside their nearest training images.
 
     Attributes:
@@ -33,6 +33,12 @@ class MemorisationAudit:
     encoder: str = ""
     shown: int = 16
     prompts: bool = False
+
+    def reads(self) -> tuple[Reads, ...]:
+        return (Reads("train", self.train), Reads(self.split, self.count, is_optional=True))
+
+    def encoders(self) -> tuple[str, ...]:
+        return (self.encoder,)
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Metrics `nearest_ratio`, `nearest_chance` and `copies` (see `metrics.memorisation`);

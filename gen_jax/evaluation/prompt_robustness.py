@@ -7,7 +7,7 @@ import numpy as np
 
 from gen_jax.data import art_words
 from gen_jax.evaluation.adjectives import moved, samples
-from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.evaluation.base import Data, Evaluator, Predictor, Result
 
 
 def _misspelt(word: str) -> str:
@@ -34,7 +34,7 @@ WORDINGS: dict[str, Callable[[str, str], str]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class PromptRobustness:
+class PromptRobustness(Evaluator):
     """`Adjectives` in other wordings, against plain opposites by the same seeds.
 
     Attributes:

@@ -7,7 +7,7 @@ import numpy as np
 from gen_jax.common import pictures
 from gen_jax.common.errors import UserError
 from gen_jax.evaluation import controls
-from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result, SplitData
 from gen_jax.evaluation.untrained import random_features
 from gen_jax.metrics import frechet, kid
 from gen_jax.metrics import probe as probe_lib
@@ -23,7 +23,7 @@ def probe_features(images: np.ndarray) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class PromptAccuracy:
+class PromptAccuracy(Evaluator):
     """Share of samples that a linear probe, fitted to real crops, names as their prompt's class.
 
     `probe_accuracy` tells how far the probe can be trusted, `prompt_accuracy_shuffled` and
@@ -47,16 +47,23 @@ class PromptAccuracy:
     seed: int = 0
     controls: int = 64
 
+    def reads(self) -> tuple[Reads, ...]:
+        # Distances between sets need two images on each side.
+        return (Reads("train", self.train_count, least=2), Reads("val", self.val_count, least=2))
+
+    def check(self, data: SplitData) -> None:
+        captioned = data.num_records("val") - data.num_without_caption("val")
+        if not (data.label_names and captioned):
+            raise UserError(
+                f"needs data with labels and captions in split 'val', which {data.source!r} does "
+                "not have"
+            )
+
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Returns `prompt_accuracy` with its controls `prompt_accuracy_shuffled` and
         `prompt_accuracy_empty`, `prompt_chance`, `probe_accuracy`, `fd_untrained` and
         `kid_untrained`.
         """
-        if not data.captions:
-            raise UserError(
-                f"config.evaluators: 'prompt_accuracy' needs data with labels and captions, "
-                f"which {data.source!r} does not have"
-            )
         train, val = data.read("train", self.train_count), data.read("val", self.val_count)
         probe = probe_lib.fit_linear_probe(probe_features(train["image"]), train["label"])
         real = probe_features(val["image"])

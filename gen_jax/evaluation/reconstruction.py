@@ -6,14 +6,14 @@ import numpy as np
 
 from gen_jax.common import pictures
 from gen_jax.encoders import image_distance
-from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result
 from gen_jax.metrics import psnr as psnr_lib
 from gen_jax.metrics import ssim as ssim_lib
 from gen_jax.metrics.interval import of_mean
 
 
 @dataclasses.dataclass(frozen=True)
-class Reconstruction:
+class Reconstruction(Evaluator):
     """PSNR, SSIM and LPIPS of reconstructed 8-bit images, means over images of a held-out split.
 
     Attributes:
@@ -29,6 +29,12 @@ class Reconstruction:
     batch_size: int = 64
     shown: int = 16
     encoder: str = ""
+
+    def reads(self) -> tuple[Reads, ...]:
+        return (Reads(self.split, self.count),)
+
+    def encoders(self) -> tuple[str, ...]:
+        return (self.encoder,)
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Metrics `psnr` (dB), `ssim`, `lpips` with its 95% interval; picture `reconstruction`.

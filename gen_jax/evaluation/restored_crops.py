@@ -8,7 +8,7 @@ from scipy import stats
 from gen_jax.common import pictures
 from gen_jax.data.degradations import PARAMETERS
 from gen_jax.data.degradations.base import SCALES, to_bytes
-from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result
 from gen_jax.metrics.psnr import psnr
 from gen_jax.metrics.ssim import ssim
 
@@ -19,7 +19,7 @@ _READ = ("degraded", "degradation", "tokens", "token_mask")
 
 
 @dataclasses.dataclass(frozen=True)
-class RestoredCrops:
+class RestoredCrops(Evaluator):
     """PSNR and SSIM of restored 8-bit crops, and of the degraded ones that they came from.
 
     Attributes:
@@ -33,6 +33,9 @@ class RestoredCrops:
     count: int = 128
     batch_size: int = 32
     shown: int = 8
+
+    def reads(self) -> tuple[Reads, ...]:
+        return (Reads(self.split, self.count),)
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Metrics `psnr`, `ssim`, `psnr_degraded`, `ssim_degraded`; picture `restored`. A crop that

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from gen_jax.common import pictures
-from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result
 from gen_jax.evaluation.untrained import random_features
 from gen_jax.metrics import frechet, kid
 
@@ -14,7 +14,7 @@ _LEAST_ROWS = 4
 
 
 @dataclasses.dataclass(frozen=True)
-class Samples:
+class Samples(Evaluator):
     """For data without classes: generates from the first caption of each held-out image.
 
     Attributes:
@@ -28,6 +28,9 @@ class Samples:
     count: int = 128
     batch_size: int = 32
     shown: int = 36
+
+    def reads(self) -> tuple[Reads, ...]:
+        return (Reads(self.split, self.count),)
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Returns `fd_untrained` and `kid_untrained`, and the picture `samples`."""

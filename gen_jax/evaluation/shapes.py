@@ -8,11 +8,11 @@ from gen_jax.common import pictures
 from gen_jax.common.errors import UserError
 from gen_jax.data.sources import shapes
 from gen_jax.evaluation import controls
-from gen_jax.evaluation.base import Data, Predictor, Result
+from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result, SplitData
 
 
 @dataclasses.dataclass(frozen=True)
-class ShapesAccuracy:
+class ShapesAccuracy(Evaluator):
     """Reads color, shape and more back from pixels and compares with the prompt's facts.
 
     `reader_accuracy` tells how far the reader can be trusted, the controls whether it is the text
@@ -35,6 +35,13 @@ class ShapesAccuracy:
     seed: int = 0
     controls: int = 64
 
+    def reads(self) -> tuple[Reads, ...]:
+        return (Reads("val", self.count),)
+
+    def check(self, data: SplitData) -> None:
+        if data.source != "shapes":
+            raise UserError(f"needs the data source 'shapes', this is {data.source!r}")
+
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Returns shares of samples.
 
@@ -45,11 +52,6 @@ class ShapesAccuracy:
         `_empty`, and `prompt_chance`, `color_chance` and `shape_chance`. `reader_accuracy` is that
         of the reader on real scenes.
         """
-        if data.source != "shapes":
-            raise UserError(
-                "config.evaluators: 'shapes_accuracy' needs the data source 'shapes', this is "
-                f"{data.source!r}"
-            )
         single = shapes.prompts(self.count, self.seed, kinds=("single",))
         multi = shapes.prompts(self.others, self.seed + 1, kinds=("group", "relation"))
         unseen = shapes.prompts(self.others, self.seed + 2, heldout=True, kinds=("single",))

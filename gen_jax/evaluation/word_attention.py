@@ -6,14 +6,14 @@ import numpy as np
 
 from gen_jax.common import pictures
 from gen_jax.data import art_attributes, art_words
-from gen_jax.evaluation.base import Data, Predictor, Result, held_out
+from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result, held_out
 
 _WORDS = 3  # of a prompt
 _DARKEST = 0.15  # where nothing is looked at
 
 
 @dataclasses.dataclass(frozen=True)
-class WordAttention:
+class WordAttention(Evaluator):
     """Samples of held-out pictures' words, with a map of the attention to each word.
 
     Attributes:
@@ -23,6 +23,9 @@ class WordAttention:
 
     split: str = "val"
     count: int = 8
+
+    def reads(self) -> tuple[Reads, ...]:
+        return (Reads(self.split, self.count, is_optional=True),)
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Metric `attention_on_words`, the share of the attention that goes to words, not to

@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 
 from gen_jax.data import art_attributes, art_words
-from gen_jax.evaluation.base import Data, Predictor, Result, held_out
+from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result, held_out
 from gen_jax.metrics.interval import of_mean
 
 _WORDS = 3  # of a picture's caption, the surest
 
 
 @dataclasses.dataclass(frozen=True)
-class WordMargins:
+class WordMargins(Evaluator):
     """Likelihoods of held-out pictures with true captions and with the surest word's opposite.
 
     Both are of the same hidden codes. A model that hears nothing is right half the time.
@@ -26,6 +26,9 @@ class WordMargins:
     split: str = "val"
     count: int = 256
     batch_size: int = 32
+
+    def reads(self) -> tuple[Reads, ...]:
+        return (Reads(self.split, self.count, is_optional=True),)
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Metrics `swapped_margin`, by how many nats a code the true caption is better, with its

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gen_jax.common import ranges
 from gen_jax.common.build import build
 from gen_jax.common.errors import NoSplit, UserError
 from gen_jax.data import (
@@ -23,11 +24,26 @@ from gen_jax.data import (
     shards,
     transforms,
 )
-from gen_jax.data.tokenizer import Tokenizer, train_tokenizer
+from gen_jax.data.tokenizer import MIN_VOCAB, Tokenizer, train_tokenizer
 from gen_jax.parallel import distributed
 from gen_jax.runs import layout
+from gen_jax.runs.splits import DataSplits
 
 _LOOKED_AT = 500  # records
+
+_RANGES = {
+    "num": ranges.NOT_NEGATIVE,
+    "image_size": ranges.AT_LEAST_1,
+    "crop_scale": ranges.Range(0, 1, open_low=True),
+    "colour": ranges.BELOW_1,
+    "instructions": ranges.Range(-1, 1),
+    "curriculum_steps": ranges.NOT_NEGATIVE,
+    "vocab_size": ranges.Range(MIN_VOCAB),  # one for each byte, and the special ones
+    "max_length": ranges.Range(2),
+    "num_threads": ranges.AT_LEAST_1,
+    "num_workers": ranges.NOT_NEGATIVE,
+    "max_bad_records": ranges.NOT_NEGATIVE,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,22 +100,67 @@ class DataConfig:
     max_bad_records: int = 10
     verify: str = "size"
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "DataConfig":
+        """Builds it from `config.data`.
 
-class RunData:
+        Raises:
+          UserError: An unknown key or a value out of its range.
+        """
+        c = build(cls, values, "config.data")
+        ranges.check_fields(c, _RANGES, "config.data")
+        if len(c.crop_scale) != 2 or c.crop_scale[0] > c.crop_scale[1]:
+            raise UserError(
+                f"config.data.crop_scale={c.crop_scale}: expected two shares of the short side, "
+                "the smaller one first"
+            )
+        if c.verify not in dataset.VERIFY:
+            raise UserError(
+                f"config.data.verify={c.verify!r}: expected one of {', '.join(dataset.VERIFY)}"
+            )
+        if bool(c.source) == bool(c.dir):
+            raise UserError(
+                "config.data: name either an embedded source ('photos' or 'shapes') or a dir of "
+                "shards that gen_jax.prepare wrote"
+            )
+        return c
+
+    @property
+    def reads_captions(self) -> bool:
+        """Whether texts are the captions of records, not sentences written on the way."""
+        return not (self.face_words or self.art_words or self.degradation)
+
+
+class RunData(DataSplits):
     """Opened data; see `open_data`."""
 
     def __init__(
         self,
         config: DataConfig,
-        folder: pathlib.Path,
+        splits: DataSplits,
         tokenizer: Tokenizer,
         seed: int,
         arrays: tuple[str, ...] = (),
     ):
-        self._config, self.folder, self._seed, self._arrays = config, folder, seed, arrays
+        super().__init__(splits.folder, config.verify)
+        self.checked |= splits.checked
+        self._config, self._seed, self._arrays = config, seed, arrays
         self.tokenizer = tokenizer
-        self.info = dataset.load(folder)
         self._train: loader.Loader | None = None
+
+    def with_features(self, folder: pathlib.Path, arrays: tuple[str, ...]) -> "RunData":
+        """Returns the same data with features in the records.
+
+        Args:
+          folder: Folder of the shards that hold them beside the images.
+          arrays: Names of the features that examples have.
+
+        Raises:
+          UserError: A shard of the training split is missing or damaged.
+        """
+        splits = DataSplits(folder, self._config.verify)
+        splits.check_split("train")
+        return RunData(self._config, splits, self.tokenizer, self._seed, arrays)
 
     @property
     def max_length(self) -> int:
@@ -211,16 +272,6 @@ class RunData:
         found = self.tokenizer.encode(texts, self._config.max_length)
         return {"tokens": found.ids, "token_mask": found.mask}
 
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """Name of each class."""
-        return tuple(self.info.label_names)
-
-    @property
-    def source(self) -> str:
-        """Name of what the data was prepared from."""
-        return self.info.name
-
     @functools.cached_property
     def captions(self) -> dict[int, tuple[str, ...]]:
         """Class -> its captions in the held-out split; empty where there are no classes."""
@@ -240,12 +291,7 @@ def locate(config: Mapping[str, Any], workdir: pathlib.Path) -> pathlib.Path:
     Raises:
       UserError: neither a source nor a folder is named.
     """
-    c = build(DataConfig, config, "config.data")
-    if bool(c.source) == bool(c.dir):
-        raise UserError(
-            "config.data: name either an embedded source ('photos' or 'shapes') or a dir of "
-            "shards that gen_jax.prepare wrote"
-        )
+    c = DataConfig.of(config)
     folder = pathlib.Path(c.dir) if c.dir else workdir / "data"
     if c.source and distributed.is_main():
         _prepare(c, folder)
@@ -258,9 +304,6 @@ def open_data(
     workdir: pathlib.Path,
     seed: int,
     tokenizer: Tokenizer | None = None,
-    *,
-    folder: pathlib.Path | None = None,
-    arrays: tuple[str, ...] = (),
 ) -> RunData:
     """Opens the data of a run.
 
@@ -269,15 +312,14 @@ def open_data(
       workdir: the run directory, where the tokenizer is kept from the first time on.
       seed: of the order of the examples.
       tokenizer: None trains one on the training captions.
-      folder: of the shards; None for what `locate` finds.
-      arrays: names of features in the records that examples are to have.
 
     Raises:
       UserError: neither a source nor a folder is named, or the folder is no prepared data.
     """
-    c = build(DataConfig, config, "config.data")
-    folder = folder or locate(config, workdir)
-    dataset.open_split(folder, "train", c.verify)
+    c = DataConfig.of(config)
+    folder = locate(config, workdir)
+    splits = DataSplits(folder, c.verify)
+    splits.check_split("train")
     path = workdir / layout.TOKENIZER
     if c.face_words and distributed.is_main():
         _check_facts(folder)
@@ -285,7 +327,7 @@ def open_data(
         tokenizer = tokenizer or train_tokenizer(_texts(c, folder), c.vocab_size)
         tokenizer.save(path)
     distributed.barrier("tokenizer")
-    return RunData(c, folder, Tokenizer.load(path), seed, arrays)
+    return RunData(c, splits, Tokenizer.load(path), seed)
 
 
 def _prepare(c: DataConfig, folder: pathlib.Path) -> None:

@@ -17,69 +17,13 @@ from gen_jax.training import checkpoint, logging, optim, progress, rngs, warm_st
 from gen_jax.training import state as state_lib
 from gen_jax.training.nonfinite import NonFinite
 from gen_jax.training.preemption import Leaving, Preemption
+from gen_jax.training.profile import Profile
+from gen_jax.training.schedule import Schedule
 from gen_jax.training.step import make_train_step
 from gen_jax.training.throughput import Throughput, flops_of
 
 # Metrics are read this many steps late, so that reading them never waits for the device.
 _LAG = 2
-
-
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """What `config.training` may hold.
-
-    Attributes:
-      num_steps: steps in all.
-      batch_size: the global batch.
-      seed: of the parameters, the order of the data and every random stream.
-      accumulation_steps: parts that a batch is worked through in.
-      ema: decay of the parameters' moving average, 0 for none.
-      ema_groups: the groups that keep one.
-      log_every: steps between lines of metrics.
-      eval_every: steps between evaluations, 0 for one at the end.
-      checkpoint_every: steps between checkpoints, 0 for one at each evaluation.
-      keep: newest checkpoints to keep.
-      best_metric: evaluation metric whose best checkpoint is kept besides.
-      best_mode: "min" or "max".
-      max_nonfinite: skipped steps in a row that stop the run.
-      profile_steps: steps to trace for the profiler, from the tenth on; 0 for none.
-    """
-
-    num_steps: int
-    batch_size: int
-    seed: int = 0
-    accumulation_steps: int = 1
-    ema: float = 0.999
-    ema_groups: tuple[str, ...] = ("model",)
-    log_every: int = 50
-    eval_every: int = 0
-    checkpoint_every: int = 0
-    keep: int = 2
-    best_metric: str = ""
-    best_mode: str = "min"
-    max_nonfinite: int = 20
-    profile_steps: int = 0
-
-    def check(self, mesh: Mesh) -> None:
-        """Raises UserError where the numbers do not fit each other or the mesh."""
-        data = mesh.shape["replica"] * mesh.shape["fsdp"]
-        part = self.batch_size // max(1, self.accumulation_steps)
-        if self.num_steps < 1 or self.batch_size < 1 or self.accumulation_steps < 1:
-            raise UserError(
-                "config.training: num_steps, batch_size and accumulation_steps must be at least 1"
-            )
-        if self.batch_size % self.accumulation_steps or part % data:
-            raise UserError(
-                f"config.training.batch_size={self.batch_size} must be a multiple of "
-                f"accumulation_steps x data devices = {self.accumulation_steps} x {data}"
-            )
-        if self.batch_size % jax.process_count():
-            raise UserError(
-                f"config.training.batch_size={self.batch_size} must be a multiple of "
-                f"the {jax.process_count()} processes"
-            )
-        if self.best_mode not in ("min", "max"):
-            raise UserError("config.training.best_mode must be 'min' or 'max'")
 
 
 @dataclasses.dataclass
@@ -127,8 +71,15 @@ class Run:
                 f"config.optimizer: no parameter group {sorted(unknown)[0]!r}; "
                 f"this task has {groups}"
             )
+        if unknown := set(self.schedule.ema_groups) - set(groups):
+            raise UserError(
+                f"config.training.ema_groups: no parameter group {sorted(unknown)[0]!r}; "
+                f"this task has {groups}"
+            )
         return {
-            g: optim.make_optimizer(self.optimizer.get(g, {}), self.schedule.num_steps)
+            g: optim.make_optimizer(
+                self.optimizer.get(g, {}), self.schedule.num_steps, f"config.optimizer.{g}"
+            )
             for g in groups
         }
 
@@ -164,8 +115,11 @@ def train(run: Run) -> Trained:
     s = run.schedule
     s.check(run.mesh)
     optimizers = run.optimizers()
-    ema_groups = [g for g in s.ema_groups if g in run.task.losses()] if s.ema else []
+    ema_groups = list(s.ema_groups) if s.ema else []
     abstract = state_lib.abstract_state(run.task, optimizers, ema_groups, run.mesh, run.rules)
+    for group in optimizers:
+        where = f"config.optimizer.{group}"
+        optim.check_freeze(run.optimizer.get(group, {}), abstract.params[group], where)
     saver = checkpoint.Checkpointer(
         run.workdir,
         keep=s.keep,
@@ -229,6 +183,7 @@ def _steps(run, saver, optimizers, state, start, skipped, batches):
     indices = first.get("index")
     batch = distributed.to_global(_wanted(run.task, first), batch_sharding)
 
+    progress.say(f"{run.name}: compiling the train step...")
     began = time.perf_counter()
     step_fn, flops = _compile(run, optimizers, state, batch, root)
     progress.say(f"{run.name}: compiled the train step in {time.perf_counter() - began:.1f} s")
@@ -239,8 +194,8 @@ def _steps(run, saver, optimizers, state, start, skipped, batches):
     guard = NonFinite(s.max_nonfinite, saver, run.keys, skipped)
     pending, window = collections.deque(), []
     last_eval: dict[str, float] = {}
-    profile = _Profile(run.workdir, start, s.profile_steps)
-    with Preemption() as preemption:
+    profile = Profile(run.workdir, start, s.num_steps, s.profile_steps)
+    with Preemption() as preemption, profile, line:
         for step in range(start + 1, s.num_steps + 1):
             profile.before(step)
             state, metrics = step_fn(state, batch, run.frozen, root)
@@ -279,10 +234,8 @@ def _steps(run, saver, optimizers, state, start, skipped, batches):
                 speed.pause()
             if leaving:
                 saver.wait()
-                line.close()
                 raise Preempted(f"saved at step {step}")
     saver.wait()
-    line.close()
     return state, last_eval
 
 
@@ -337,25 +290,6 @@ def _means(window: list[dict[str, float]]) -> dict[str, float]:
     good = [v for v in window if not v["nonfinite"]] or window
     means = {k: sum(v[k] for v in good) / len(good) for k in good[0]}
     return means | {"nonfinite": sum(v["nonfinite"] for v in window) / len(window)}
-
-
-class _Profile:
-    """Traces some steps for TensorBoard's profiler, where asked."""
-
-    def __init__(self, workdir: pathlib.Path, start: int, steps: int):
-        self._folder = str(workdir / "profile")
-        self._first, self._last = start + 10, start + 9 + steps
-        self._on = steps > 0
-
-    def before(self, step: int) -> None:
-        if self._on and step == self._first:
-            jax.profiler.start_trace(self._folder)
-
-    def after(self, step: int, state) -> None:
-        if self._on and step == self._last:
-            jax.block_until_ready(state)
-            jax.profiler.stop_trace()
-            progress.say(f"wrote a profile to {self._folder}")
 
 
 def _print_overview(params) -> None:

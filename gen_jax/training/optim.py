@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gen_jax.common import ranges
 from gen_jax.common.errors import UserError
 from gen_jax.parallel.sharding import path_name
 from gen_jax.training import muon
@@ -29,26 +30,58 @@ DEFAULTS = dict(
 )
 
 
-def complete(config: Mapping[str, Any]) -> dict[str, Any]:
-    """`config` with the defaults filled in.
+_RANGES = {
+    "learning_rate": ranges.POSITIVE,
+    "warmup_steps": ranges.NOT_NEGATIVE,
+    "end_factor": ranges.SHARE,
+    "b1": ranges.BELOW_1,
+    "b2": ranges.BELOW_1,
+    "eps": ranges.POSITIVE,
+    "ns_steps": ranges.AT_LEAST_1,
+    "weight_decay": ranges.NOT_NEGATIVE,
+    "clip_norm": ranges.NOT_NEGATIVE,
+}
+
+
+def complete(config: Mapping[str, Any], where: str = "config.optimizer") -> dict[str, Any]:
+    """Returns `config` with the defaults filled in.
+
+    Args:
+      config: Values of one group's optimizer.
+      where: The config key they stand under, for the message.
 
     Raises:
-      UserError: an unknown key.
+      UserError: An unknown key, a number out of its range, or a text that is no pattern.
     """
     if unknown := set(config) - set(DEFAULTS):
         raise UserError(
-            f"config.optimizer: unknown key {sorted(unknown)[0]!r}; known are {sorted(DEFAULTS)}"
+            f"{where}: unknown key {sorted(unknown)[0]!r}; known are {sorted(DEFAULTS)}"
         )
-    return {**DEFAULTS, **config}
+    values = {**DEFAULTS, **config}
+    for name, allowed in _RANGES.items():
+        ranges.check_range(values[name], allowed, f"{where}.{name}")
+    for name in ("no_decay", "freeze"):
+        try:
+            re.compile(values[name])
+        except re.error as error:
+            raise UserError(f"{where}.{name}={values[name]!r} is no pattern: {error}") from error
+    return values
 
 
-def make_schedule(config: Mapping[str, Any], num_steps: int) -> Callable[[Any], jax.Array]:
+def make_schedule(
+    config: Mapping[str, Any], num_steps: int, where: str = "config.optimizer"
+) -> Callable[[Any], jax.Array]:
     """Learning rate by step: warm-up, then constant, linear or cosine down to `end_factor`.
+
+    Args:
+      config: Values of one group's optimizer.
+      num_steps: Steps in all.
+      where: The config key they stand under, for messages.
 
     Raises:
       UserError: an unknown schedule.
     """
-    c = complete(config)
+    c = complete(config, where)
     peak, end = c["learning_rate"], c["learning_rate"] * c["end_factor"]
     rest = max(1, num_steps - c["warmup_steps"])
     after = {
@@ -57,7 +90,7 @@ def make_schedule(config: Mapping[str, Any], num_steps: int) -> Callable[[Any], 
         "cosine": lambda: optax.cosine_decay_schedule(peak, rest, alpha=c["end_factor"]),
     }
     if c["schedule"] not in after:
-        raise UserError(f"config.optimizer.schedule: {c['schedule']!r} is none of {sorted(after)}")
+        raise UserError(f"{where}.schedule: {c['schedule']!r} is none of {sorted(after)}")
     if not c["warmup_steps"]:
         return after[c["schedule"]]()
     # Starts above zero, so that the first step is not lost.
@@ -65,22 +98,29 @@ def make_schedule(config: Mapping[str, Any], num_steps: int) -> Callable[[Any], 
     return optax.join_schedules([warmup, after[c["schedule"]]()], [c["warmup_steps"]])
 
 
-def make_optimizer(config: Mapping[str, Any], num_steps: int) -> optax.GradientTransformation:
+def make_optimizer(
+    config: Mapping[str, Any], num_steps: int, where: str = "config.optimizer"
+) -> optax.GradientTransformation:
     """Clipping, the optimizer, decoupled weight decay, the schedule, frozen paths.
 
     Names: `adamw` (arXiv 1711.05101), `adafactor` (arXiv 1804.04235), `lion` (arXiv 2302.06675),
     `muon` (arXiv 2502.16982: matrices by Muon at AdamW's scale, embeddings and vectors by AdamW).
 
+    Args:
+      config: Values of one group's optimizer.
+      num_steps: Steps in all.
+      where: The config key they stand under, for messages.
+
     Raises:
-      UserError: an unknown key or name.
+      UserError: an unknown key or name, or a number out of its range.
     """
-    c = complete(config)
+    c = complete(config, where)
     no_decay, freeze = re.compile(c["no_decay"]), re.compile(c["freeze"])
 
     def decay_mask(params):
         return _by_path(params, lambda name: not no_decay.search(name))
 
-    schedule = make_schedule(c, num_steps)
+    schedule = make_schedule(c, num_steps, where)
     if c["name"] == "adamw":
         core = optax.adamw(
             schedule, c["b1"], c["b2"], c["eps"], weight_decay=c["weight_decay"], mask=decay_mask
@@ -109,7 +149,7 @@ def make_optimizer(config: Mapping[str, Any], num_steps: int) -> optax.GradientT
         )
     else:
         names = ["adafactor", "adamw", "lion", "muon"]
-        raise UserError(f"config.optimizer.name: {c['name']!r} is none of {names}")
+        raise UserError(f"{where}.name: {c['name']!r} is none of {names}")
     parts = [optax.clip_by_global_norm(c["clip_norm"])] if c["clip_norm"] else []
     chain = optax.chain(*parts, core)
     if not c["freeze"]:
@@ -119,6 +159,17 @@ def make_optimizer(config: Mapping[str, Any], num_steps: int) -> optax.GradientT
         {"train": chain, "freeze": optax.set_to_zero()},
         lambda params: _by_path(params, lambda n: "freeze" if freeze.search(n) else "train"),
     )
+
+
+def check_freeze(config: Mapping[str, Any], params: Any, where: str) -> None:
+    """Raises UserError if `freeze` matches no parameter, so that all of them would be trained."""
+    pattern = complete(config, where)["freeze"]
+    names = [path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+    if pattern and not any(re.search(pattern, name) for name in names):
+        raise UserError(
+            f"{where}.freeze={pattern!r} matches no parameter; they are called {names[0]}, "
+            f"{names[-1]} and the like"
+        )
 
 
 def ema_decay(step: jax.Array, decay: float) -> jax.Array:

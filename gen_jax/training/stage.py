@@ -17,21 +17,23 @@ from gen_jax.common import files, pictures
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.data.tokenizer import Tokenizer
-from gen_jax.evaluation import Predictor, Result, build_evaluators, html_report, run_all
+from gen_jax.evaluation import (
+    Predictor,
+    Result,
+    build_evaluators,
+    html_report,
+    run_all,
+)
 from gen_jax.parallel import distributed
 from gen_jax.parallel.mesh import make_mesh
 from gen_jax.runs import data as run_data
 from gen_jax.runs import layout, lock, manifest, reader, text_tower, weights
 from gen_jax.tasks import build_task
-from gen_jax.training import feature_data, logging, loop
+from gen_jax.training import checks, feature_data, logging, loop
 from gen_jax.training.by_step import by_step
-from gen_jax.training.progress import say
+from gen_jax.training.progress import BatchProgress, in_words, say
 
 _FEW = 200  # training images, below which the report warns
-_KEYS = {
-    "task", "data", "training", "optimizer", "mesh", "sharding", "evaluators", "frozen",
-    "requires", "init_from", "tensorboard",
-}  # fmt: skip
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
@@ -43,8 +45,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
     Raises:
       UserError: a mistake in the config, the data or the place.
     """
-    if unknown := sorted(set(config) - _KEYS):
-        raise UserError(f"config: unknown key {unknown[0]!r}; known are {', '.join(sorted(_KEYS))}")
+    checks.check_config(config, workdir)
     began = time.monotonic()
     try:
         _run(config, workdir, began)
@@ -77,12 +78,16 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
     if tokenizer is None and _knows_words(init):
         # Words keep the numbers that the parameters know them by.
         tokenizer = Tokenizer.load(init.path / layout.TOKENIZER)
-    _check_length(task, config.data.max_length)
+    checks.check_length(task, config.data.max_length)
     # Of what was refused until here, a mistake in the config above all, nothing stays.
     if distributed.is_main():
         files.write_text(workdir / layout.CONFIG, config_lib.to_json(config) + "\n")
-    data = _open_data(config, task, workdir, schedule.seed, tokenizer)
+    data = run_data.open_data(config.data.to_dict(), workdir, schedule.seed, tokenizer)
     _check_vocabulary(task, data)
+    notes = checks.check_data(config, data)
+    for note in notes:
+        say(f"note: {note}")
+    data = _with_features(data, task, workdir)
     frozen = _put_frozen(trees, mesh, config.sharding.rules)
     writer = logging.MetricWriter(workdir, tensorboard=config.tensorboard)
     if distributed.is_main():
@@ -98,8 +103,13 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
     latest = [Result({})]  # of the evaluations, whose numbers the report has
 
     def evaluate(variables: Mapping[str, Any], step: int, check) -> dict[str, float]:
-        predict = Predictor(task, variables, frozen, mesh, seed=schedule.seed, check=check)
-        result = run_all(evaluators, predict, data)
+        if evaluators:
+            say(f"{name}: evaluating {', '.join(evaluators)} at step {step}...")
+        with BatchProgress() as show:
+            predict = Predictor(
+                task, variables, frozen, mesh, seed=schedule.seed, check=check, show=show
+            )
+            result = run_all(evaluators, predict, data)
         for picture, image in result.pictures.items():
             writer.image(step, picture, image)
         latest[0] = _with_best(result, schedule.best_metric)
@@ -125,7 +135,7 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
     writer.close()
     if distributed.is_main():
         latest[0] = dataclasses.replace(
-            latest[0], warnings=(*_about_data(data), *latest[0].warnings)
+            latest[0], warnings=(*_about_data(data), *notes, *latest[0].warnings)
         )
         _report(workdir, trained, latest[0], config, time.monotonic() - began)
 
@@ -137,14 +147,13 @@ def _knows_words(init) -> bool:
     return (init.path / layout.TOKENIZER).is_file()
 
 
-def _open_data(config, task, workdir: pathlib.Path, seed: int, tokenizer) -> run_data.RunData:
-    """The data, with features where the task is guided by some."""
-    values, space = config.data.to_dict(), getattr(task, "features", None)
+def _with_features(data: run_data.RunData, task, workdir: pathlib.Path) -> run_data.RunData:
+    """Adds features to the data if the task is guided by some."""
+    space = getattr(task, "features", None)
     if space is None:
-        return run_data.open_data(values, workdir, seed, tokenizer)
-    folder = feature_data.folder_of(run_data.locate(values, workdir), space, workdir)
-    arrays = tuple(space.spec())
-    return run_data.open_data(values, workdir, seed, tokenizer, folder=folder, arrays=arrays)
+        return data
+    folder = feature_data.folder_of(data.folder, space, workdir)
+    return data.with_features(folder, tuple(space.spec()))
 
 
 def _with_required(config, workdir: pathlib.Path):
@@ -175,11 +184,11 @@ def _compare(config, workdir: pathlib.Path) -> None:
     """
     path = workdir / layout.CONFIG
     if path.exists():
-        layout.read_json(path, "the config of a run; put back a copy, or delete it to resume")
-        was = config_lib.from_json(path.read_text())
+        what = "the config of a run; put back a copy, or delete it to resume"
+        was = layout.read_json(path, what)
         mine = json.loads(config_lib.to_json(config))
         # What may change between two starts of one run.
-        for tree in (was := json.loads(config_lib.to_json(was)), mine):
+        for tree in (was, mine):
             for key in ("mesh", "sharding", "evaluators", "tensorboard", "requires"):
                 tree.pop(key, None)
             for key in ("log_every", "eval_every", "checkpoint_every", "keep", "profile_steps"):
@@ -201,15 +210,6 @@ def _difference(a: Any, b: Any, prefix: str = "") -> tuple[str, Any, Any] | None
                 return found
         return None
     return None if a == b else (prefix.rstrip("."), a, b)
-
-
-def _check_length(task, max_length: int) -> None:
-    spec = task.batch_spec()
-    if "tokens" in spec and max_length != spec["tokens"].shape[0]:
-        raise UserError(
-            f"config.data.max_length={max_length} and config.task.text_encoder.max_length="
-            f"{spec['tokens'].shape[0]} must be the same"
-        )
 
 
 def _check_vocabulary(task, data) -> None:
@@ -307,7 +307,7 @@ def _report(
     say(f"\n{'metric':<{width}}  value")
     for name, number in sorted(metrics.items()):
         say(f"{name:<{width}}  {number:.4f}")
-    say(f"\ntook     {seconds / 60:.1f} min")
+    say(f"\ntook     {in_words(seconds)}")
     say(f"report   {workdir / layout.REPORT}")
     say(f"pages    {workdir / layout.HTML}")
     if curves_file.exists():

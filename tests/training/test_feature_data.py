@@ -33,7 +33,7 @@ def test_features_are_made_once_and_read_with_their_images(made, photos, capsys)
     # The folder itself serves as data, too.
     assert feature_data.folder_of(folder, SPACE, workdir / "other") == folder
     values = dict(dir=str(photos), image_size=16, num_threads=1)
-    data = run_data.open_data(values, workdir, 0, folder=folder, arrays=tuple(SPACE.spec()))
+    data = run_data.open_data(values, workdir, 0).with_features(folder, tuple(SPACE.spec()))
     batch = next(data.batches(4, 0))
     for name, spec in SPACE.spec().items():
         assert batch[name].shape == (4, *spec.shape) and batch[name].dtype == spec.dtype
@@ -51,7 +51,7 @@ def test_what_is_stored_is_what_is_computed(made):
 
     _, folder = made
     values = dict(dir=str(folder), image_size=32, flip=False, num_threads=1)
-    data = run_data.open_data(values, made[0], 0, folder=folder, arrays=tuple(SPACE.spec()))
+    data = run_data.open_data(values, made[0], 0).with_features(folder, tuple(SPACE.spec()))
     batch = data.read("val", 8)
     frozen = {"features": encoders.load("dino_tiny")[1]}
     computed = SPACE.computed(frozen, jnp.asarray(batch["image"]) / 127.5 - 1.0)

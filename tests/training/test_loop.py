@@ -58,7 +58,7 @@ def test_runs_logs_and_reports(tmp_path, capsys):
     assert {"images_per_second", "step_ms", "data_wait"} <= set(lines[0])
     assert list(tmp_path.glob("events.out.tfevents.*"))
     out = capsys.readouterr().out
-    assert "parameters of 'model': 1,153" in out and "images/s" in out and "min left" in out
+    assert "parameters of 'model': 1,153" in out and "images/s" in out and " s left" in out
 
 
 def test_a_finished_run_is_only_evaluated(tmp_path, capsys):
@@ -124,7 +124,9 @@ def test_too_many_nonfinite_steps_stop_the_run(tmp_path):
     [
         ({"batch_size": 0}, "at least 1"),
         ({"accumulation_steps": 3}, "multiple of"),
-        ({"best_mode": "least"}, "best_mode"),
+        ({"log_every": 0}, "log_every=0: expected at least 1"),
+        ({"seed": 2**32}, "seed=4294967296: expected a whole number from 0 to 4294967295"),
+        ({"ema_groups": ("modle",)}, "ema_groups: no parameter group 'modle'"),
     ],
 )
 def test_numbers_that_do_not_fit(tmp_path, changes, word):
@@ -148,6 +150,13 @@ def test_unknown_parameter_group(tmp_path):
         loop.train(run)
 
 
+def test_a_pattern_that_freezes_nothing(tmp_path):
+    run = make_run(tmp_path)
+    run.optimizer = {"model": {"freeze": "encoder"}}
+    with pytest.raises(UserError, match="freeze='encoder' matches no parameter; they are called"):
+        loop.train(run)
+
+
 def test_a_run_begins_from_another_one(tmp_path, capsys):
     first = loop.train(make_run(tmp_path / "a"))
     params = jax.device_get(first.state.params)
@@ -166,7 +175,7 @@ def test_a_run_begins_from_another_one(tmp_path, capsys):
     run = make_run(tmp_path / "b", num_steps=2, ema=0.5, ema_groups=("model",))
     run.init = ("runs/a", {"params": params})
     loop.train(run)
-    assert "resumed from step 1" in (said := capsys.readouterr().out) and "took" not in said
+    assert "resumed from step 1" in (out := capsys.readouterr().out) and "took 3" not in out
 
 
 def test_a_run_that_has_nothing_to_give_is_named(tmp_path):

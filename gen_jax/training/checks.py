@@ -1,0 +1,153 @@
+"""Checks of a config before data are prepared, a stage is trained or a program is compiled."""
+
+import math
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from gen_jax import evaluation
+from gen_jax.common import ranges
+from gen_jax.common.build import build
+from gen_jax.common.errors import UserError
+from gen_jax.evaluation import build_evaluators
+from gen_jax.parallel.mesh import make_mesh
+from gen_jax.runs import reader, text_tower
+from gen_jax.runs.data import DataConfig
+from gen_jax.runs.splits import DataSplits
+from gen_jax.tasks import build_task
+from gen_jax.training import optim
+from gen_jax.training.schedule import Schedule
+
+_KEYS = {
+    "task", "data", "training", "optimizer", "mesh", "sharding", "evaluators", "frozen",
+    "requires", "init_from", "tensorboard",
+}  # fmt: skip
+
+# Pattern of a key in `config.task` -> range of its numbers, whatever stage they belong to.
+_TASK_RANGES = {
+    re.compile(pattern): allowed
+    for pattern, allowed in {
+        r"dropout$|_prob$|_share$|^drop_|^mask_ratio$|^guidance_rescale$": ranges.SHARE,
+        r"^decay$|^label_smoothing$": ranges.BELOW_1,
+        r"_weight$|temperature$|^guidance_scale$|^beta$": ranges.NOT_NEGATIVE,
+        r"_start$|_warmup$|_steps$|_layers$|^num_": ranges.NOT_NEGATIVE,
+        r"(^|_)(size|channels|heads|dim|length|width|depth)$": ranges.AT_LEAST_1,
+        r"^num_(inference_steps|codes|heads|train_timesteps)$|_every$": ranges.AT_LEAST_1,
+    }.items()
+}
+
+
+def check_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Checks a config and those that it requires, as far as no data and no device is needed.
+
+    Args:
+      config: Of a run.
+      workdir: The run directory, which relative paths count from.
+
+    Raises:
+      UserError: An unknown key, a number that is not finite or out of its range, an unknown name,
+        or a model, data set or vocabulary that is not there.
+    """
+    if unknown := sorted(set(config) - _KEYS):
+        raise UserError(f"config: unknown key {unknown[0]!r}; known are {', '.join(sorted(_KEYS))}")
+    values = config.to_dict()
+    _check_numbers(values)
+    build(Schedule, values["training"], "config.training").check(make_mesh(values["mesh"]))
+    for group, optimizer in values["optimizer"].items():
+        optim.make_optimizer(optimizer, 1, f"config.optimizer.{group}")
+    build_evaluators(values["evaluators"], config.task.name)
+    _check_sources(config, workdir)
+    data = DataConfig.of(values["data"])
+    if data.dir:  # of an embedded source, once it is prepared
+        # The whole shards are read later, if at all.
+        verify = "none" if data.verify == "none" else "size"
+        check_data(config, DataSplits(pathlib.Path(data.dir), verify))
+    required = {k: v for k, v in config.requires.items() if not config.frozen.get(k)}
+    for name, needed in required.items():
+        check_config(needed, workdir / name)
+    if required:
+        _check_task(config, required)
+
+
+def _check_task(config: ml_collections.ConfigDict, required: Mapping[str, Any]) -> None:
+    """Builds the task on those that are trained first, so that its mistakes do not come after."""
+    others = [source for name, source in config.frozen.items() if name not in required and source]
+    if others or text_tower.is_frozen(config.task) or any(c.requires for c in required.values()):
+        return  # it also works on weights, which are read when it is built for training
+    tasks = {name: build_task(needed.task.to_dict()) for name, needed in required.items()}
+    check_length(build_task(config.task.to_dict(), tasks), config.data.max_length)
+
+
+def check_length(task: Any, max_length: int) -> None:
+    """Raises UserError if captions are cut to another length than the task reads."""
+    spec = task.batch_spec()
+    if "tokens" in spec and max_length != spec["tokens"].shape[0]:
+        raise UserError(
+            f"config.data.max_length={max_length} and config.task.text_encoder.max_length="
+            f"{spec['tokens'].shape[0]} must be the same"
+        )
+
+
+def _check_numbers(values: Mapping[str, Any]) -> None:
+    own = {key: value for key, value in values.items() if key != "requires"}
+    for name, number in ranges.numbers_in(own):
+        where = f"config.{name}"
+        if not math.isfinite(number):
+            raise UserError(f"{where}={number}: expected a finite number")
+        key = name.split(".")[-1]
+        for pattern, allowed in _TASK_RANGES.items() if name.startswith("task.") else ():
+            if pattern.search(key):
+                ranges.check_range(number, allowed, where)
+
+
+def _check_sources(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Looks for the models and the vocabulary that the run begins with."""
+    sources = {f"frozen.{name}": source for name, source in config.frozen.items()}
+    for key, source in (sources | {"init_from": config.init_from}).items():
+        # A frozen model of its own name is a part of this run.
+        if source and key != f"frozen.{source}":
+            try:
+                reader.resolve(source)
+            except UserError as error:
+                raise UserError(f"config.{key}: {error}") from error
+    text_tower.tokenizer(config.task.to_dict(), workdir)
+
+
+def check_data(config: ml_collections.ConfigDict, data: DataSplits) -> tuple[str, ...]:
+    """Looks whether training and evaluation will find what they read.
+
+    Args:
+      config: Of a run.
+      data: Its data.
+
+    Returns:
+      Notes: on records without the captions that a stage learns from, and on splits with fewer
+      images than evaluators would read.
+
+    Raises:
+      UserError: No split, no caption where they are learned from, or a damaged shard.
+    """
+    data.check_split("train")
+    evaluators = build_evaluators(config.evaluators.to_dict(), config.task.name)
+    return (*_check_captions(config, data), *evaluation.check_data(evaluators, data))
+
+
+def _check_captions(config: ml_collections.ConfigDict, data: DataSplits) -> tuple[str, ...]:
+    reads = DataConfig.of(config.data.to_dict()).reads_captions
+    missing = data.num_without_caption("train")
+    if not (config.task.get("text_encoder") and reads and missing):
+        return ()
+    total = data.num_records("train")
+    if missing == total:
+        raise UserError(
+            f"{data.folder}: none of the {total} training records has a caption, and this stage "
+            "learns from captions; write captions.jsonl beside the images (docs/data-formats.md) "
+            "and prepare them again"
+        )
+    return (
+        f"{data.folder}: {missing} of the {total} training records have no caption and count as "
+        "the empty text",
+    )

@@ -1,0 +1,163 @@
+"""What a run refuses before it prepares, trains or compiles anything."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import ldm, vae
+from gen_jax.common.errors import UserError
+from gen_jax.data import build, plan
+from gen_jax.runs.splits import DataSplits
+from gen_jax.training import checks
+
+
+def changed(config, key, value):
+    """The config with one value replaced, and a batch that fits the tests' eight devices."""
+    with config.unlocked():
+        config.training.batch_size = 8
+        holder, _, name = key.rpartition(".")
+        place = config
+        for part in filter(None, holder.split(".")):
+            place = place[part]
+        place[name] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    "key,value,line",
+    [
+        ("zzz", 1, "config: unknown key 'zzz'"),
+        ("training.num_steps", 0, "config.training.num_steps=0: expected at least 1"),
+        ("training.ema", 1.0, "config.training.ema=1.0: expected at least 0 and below 1"),
+        ("training.seed", 2**32, "config.training.seed=4294967296: expected a whole number"),
+        ("training.seed", -1, "config.training.seed=-1: expected a whole number from 0 to"),
+        ("training.best_mode", "least", "config.training.best_mode='least': expected min or max"),
+        ("optimizer.model.learning_rate", float("nan"), "learning_rate=nan: expected a finite"),
+        ("optimizer.model.learning_rate", 0.0, "expected a number above 0"),
+        ("optimizer.model.b2", 1.0, "config.optimizer.model.b2=1.0: expected at least 0 and below"),
+        ("optimizer.model.name", "sgd", "config.optimizer.model.name: 'sgd' is none of"),
+        ("optimizer.model.freeze", "(", "config.optimizer.model.freeze='(' is no pattern"),
+        ("evaluators.reconstruction.count", -3, "reconstruction.count=-3: expected at least 1"),
+        ("evaluators.reconstruction.batch_size", 0, "batch_size=0: expected at least 1"),
+        ("evaluators", dict(reconstruction=dict(encoder="lpips-vgg:none")), "no such file"),
+        ("evaluators", dict(interpolation=dict(distance="lpips-vgg")), "needs weights"),
+        ("data.crop_scale", (0.8, 0.5), "config.data.crop_scale=(0.8, 0.5): expected two shares"),
+        ("data.crop_scale", (0.0, 1.0), "expected above 0 and at most 1"),
+        ("data.image_size", 0, "config.data.image_size=0: expected at least 1"),
+        ("data.verify", "sise", "config.data.verify='sise': expected one of size, digest, none"),
+        ("data.source", "", "config.data: name either an embedded source"),
+        ("task.kl_weight", float("inf"), "config.task.kl_weight=inf: expected a finite number"),
+        ("task.l1_weight", -1.0, "config.task.l1_weight=-1.0: expected at least 0"),
+        ("task.image_size", 0, "config.task.image_size=0: expected at least 1"),
+        ("init_from", "runs/none", "config.init_from: runs/none: no such folder"),
+    ],
+)
+def test_mistakes_in_a_config(tmp_path, key, value, line):
+    with pytest.raises(UserError) as caught:
+        checks.check_config(changed(vae.get_config("debug"), key, value), tmp_path)
+    assert line in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "key,value,line",
+    [
+        ("task.cond_dropout", 1.5, "config.task.cond_dropout=1.5: expected at least 0 and at most"),
+        ("task.num_inference_steps", 0, "config.task.num_inference_steps=0: expected at least 1"),
+        ("task.process.shift", float("nan"), "config.task.process.shift=nan: expected a finite"),
+        ("requires.vae.optimizer.model.eps", -1.0, "config.optimizer.model.eps=-1.0"),
+        ("data", dict(dir="/nowhere"), "prepare the data first"),
+        ("task.process.schedule", "flwo", "schedule='flwo': expected one of"),
+        ("data.max_length", 9, "config.data.max_length=9 and config.task.text_encoder.max_length"),
+    ],
+)
+def test_mistakes_are_found_before_a_required_stage_is_trained(tmp_path, key, value, line):
+    config = ldm.get_config("debug,vae=train")
+    with config.unlocked():
+        config.requires.vae.training.batch_size = 8
+    with pytest.raises(UserError) as caught:
+        checks.check_config(changed(config, key, value), tmp_path)
+    assert line in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def five(tmp_path_factory):
+    """Five images, two of them with captions, in no split but train."""
+    folder = tmp_path_factory.mktemp("five")
+    (folder / "images").mkdir()
+    for i in range(5):
+        pixels = np.random.default_rng(i).integers(0, 256, (24, 24, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{i}.png")
+    lines = [f'{{"file": "{i}.png", "caption": "picture {i}"}}\n' for i in range(2)]
+    (folder / "images" / "captions.jsonl").write_text("".join(lines))
+    rules = plan.Rules(val_fraction=0.0, test_fraction=0.0)
+    options = build.Options(
+        source=str(folder / "images"), out=str(folder / "data"), rules=rules, workers=1
+    )
+    build.prepare(options)
+    return folder / "data"
+
+
+def reads(config, **evaluators):
+    """The config with these evaluators."""
+    with config.unlocked():
+        config.evaluators = evaluators
+    return config
+
+
+def test_a_split_that_is_not_there(five):
+    config, data = vae.get_config("debug"), DataSplits(five)
+    with pytest.raises(UserError) as caught:
+        checks.check_data(reads(config, reconstruction=dict(count=4)), data)
+    assert (
+        f"{five}: no split 'val', which config.evaluators.reconstruction reads; there are train "
+        "(5 images); prepare more images"
+    ) in str(caught.value)
+    # Others take training images instead, and say so in the report.
+    notes = checks.check_data(reads(config, codes=dict()), data)
+    assert notes == (f"{five}: 0 images in split 'val', fewer than codes (512) would read",)
+    with pytest.raises(UserError, match=r"no split 'val', which config\.evaluators\.shapes"):
+        checks.check_data(reads(config, shapes_accuracy=dict()), data)
+
+
+def test_shards_of_every_split_that_is_read(photos, tmp_path):
+    folder = shutil.copytree(photos, tmp_path / "data")
+    config, data = reads(vae.get_config("debug"), reconstruction=dict(count=4)), DataSplits(folder)
+    assert checks.check_data(config, data) == () and data.checked == {"train", "val"}
+    with pytest.raises(UserError, match=r"config\.evaluators\.shapes_accuracy: needs the data"):
+        checks.check_data(reads(config, shapes_accuracy=dict(count=1)), data)
+    checks.check_data(reads(config, prompt_accuracy=dict()), data)  # labels and captions are there
+    data.info.statistics["val"]["captioned"] = 0
+    with pytest.raises(UserError, match="needs data with labels and captions in split 'val'"):
+        checks.check_data(reads(config, prompt_accuracy=dict()), data)
+    reads(config, reconstruction=dict(count=4))
+    for pattern in ("val-*", "train-*"):
+        shard = next(folder.glob(pattern))
+        shard.unlink()
+        with pytest.raises(UserError, match=f"{shard.name}: this shard is missing"):
+            checks.check_data(config, DataSplits(folder))
+
+
+def test_captions_where_they_are_learned_from(five, tmp_path):
+    data = DataSplits(five)
+    config = reads(ldm.get_config("debug"))
+    (note,) = checks.check_data(config, data)
+    assert note.startswith(f"{five}: 3 of the 5 training records have no caption")
+    data.info.statistics["train"]["captioned"] = 0
+    assert checks.check_data(reads(vae.get_config("debug")), data) == ()  # reads no text
+    with pytest.raises(UserError, match=f"{five}: none of the 5 training records has a caption"):
+        checks.check_data(config, data)
+    # Before the autoencoder is trained, too.
+    config = reads(ldm.get_config("debug,vae=train"))
+    with config.unlocked():
+        config.requires.vae.training.batch_size = 8
+    shutil.copytree(five, tmp_path / "five")
+    info = tmp_path / "five" / "dataset.json"
+    info.write_text(re.sub('"captioned": [0-9]+', '"captioned": 0', info.read_text()))
+    with pytest.raises(UserError, match="has a caption"):
+        checks.check_config(
+            changed(config, "data", config.data.to_dict() | dict(source="", dir=str(info.parent))),
+            tmp_path,
+        )
