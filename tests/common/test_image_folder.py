@@ -119,20 +119,16 @@ def test_the_output_folder_is_no_input_whatever_leads_to_it(folder, tmp_path):
 
 def test_what_our_commands_drew_is_no_input(folder):
     put(folder, "a.png", "a.png.before_after.png", "grid.png", "mine/contact_sheet.png")
+    shortened = files.with_ending(folder / f"{'n' * 246}.png", results.COMPARISON).name
+    put(folder, shortened)
     put(folder, "made/00000.png", "made/00000.json", "made/grid.png", "made/frames.gif")
     put(folder, "set/dataset.json", "set/train-0.arrayrecord", "set/contact_sheet.png")
     put(folder, "set_aligned/aligned.json", "set_aligned/a.png")
     put(folder, "run/config.json", "run/metrics.jsonl", "run/samples/step_1.png")
     listing = image_folder.scan(folder)
     assert listing.names == ("a.png", "grid.png", "made/00000.png", "mine/contact_sheet.png")
-    left_out = (
-        "a.png.before_after.png",
-        "made/grid.png",
-        "made/frames.gif",
-        "set",
-        "set_aligned",
-        "run",
-    )
+    drawn = ("a.png.before_after.png", shortened, "made/grid.png", "made/frames.gif")
+    left_out = (*drawn, "set", "set_aligned", "run")
     assert reasons(listing) == dict.fromkeys(left_out, "made by gen_jax")
     with pytest.raises(UserError, match="is a prepared data set; expected a folder of images"):
         image_folder.scan(folder / "set")
