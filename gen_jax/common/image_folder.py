@@ -95,6 +95,8 @@ def scan_pattern(pattern: str, exclude: Sequence[str | os.PathLike] = ()) -> Lis
         listing = walk.listing(lambda name, tried=tried: _fits(name.split("/"), tried))
         if listing.names:
             return listing
+    # Also what does not fit: a folder that is left out may hold what was meant.
+    listing = walk.listing(lambda name: True)
     raise UserError(f"{pattern}: no image fits this pattern" + _but(listing.left_out))
 
 
@@ -157,6 +159,8 @@ class _Walk:
         self._beside: dict[str, set[str]] = {}  # folder -> names of everything in it
         self._read = {_identity(root)}
         self._excluded = {_identity(pathlib.Path(path)) for path in exclude} - {None}
+        # To write beside or above the images excludes none of them.
+        self._excluded -= _parents(root.resolve())
         # Real folders first, so that a folder has its own name and not that of a link to it.
         pending, links = [""], []
         while pending or links:

@@ -115,6 +115,9 @@ def test_the_output_folder_is_no_input_whatever_leads_to_it(folder, tmp_path):
         assert listing.names == ("a.png",)
         assert reasons(listing) == dict.fromkeys(("out", "linked"), "output folder")
     assert len(image_folder.scan(folder, [folder / "new"]).names) == 3
+    os.symlink(tmp_path / "above" / "beside", folder / "beside")
+    put(tmp_path, "above/beside/c.png")
+    assert len(image_folder.scan(folder, [folder, folder.parent]).names) == 4
 
 
 def test_what_our_commands_drew_is_no_input(folder):
@@ -178,8 +181,9 @@ def test_patterns_take_what_exists_literally(folder):
     assert fits("*/[a-b].*") == ["dir[1]/a.png", "dir[1]/b.jpg"]
     os.symlink(folder, folder / "dir[1]" / "loop")
     assert fits("**/a.png") == ["dir[1]/a.png", "dir[1]/sub[2]/a.png"]
-    with pytest.raises(UserError, match=r"\*\.bmp: no image fits this pattern"):
-        fits("*.bmp")
+    put(folder, "run/config.json", "run/metrics.jsonl", "run/samples/step_1.bmp")
+    with pytest.raises(UserError, match=r"bmp: no image fits.*left out: 1 hidden .*gen_jax \(run"):
+        fits("*/samples/*.bmp")
 
 
 def test_members_of_archives_are_chosen_by_the_same_rules():
