@@ -167,6 +167,11 @@ def test_outputs_inside_the_source_do_not_come_back(tmp_path):
     for name in ("first", "second", "first"):
         info = build.prepare(build.Options(str(tmp_path), str(tmp_path / name), workers=1))
         assert info.quality["examined"] == 2
+    noise(tmp_path / "third" / "c.png")
+    info = build.prepare(build.Options(str(tmp_path), str(tmp_path / "third"), workers=1))
+    assert info.quality["examined"] == 2
+    # Whether the folder was there before must not show: an interrupted run makes it.
+    assert list(info.quality["rejected"]) == ["made by gen_jax"]
     with pytest.raises(UserError, match="is the folder of images itself; name another one"):
         build.prepare(build.Options(str(tmp_path), f"{tmp_path}/", workers=1))
 
