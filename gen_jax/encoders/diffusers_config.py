@@ -1,12 +1,12 @@
 """diffusers' config.json <-> the fields of a module here."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 
+from gen_jax.common import strict_json
 from gen_jax.common.errors import UserError
 from gen_jax.models.autoencoder_kl import AutoencoderKL
 from gen_jax.models.autoencoder_tiny import AutoencoderTiny
@@ -137,7 +137,7 @@ def same_model(module: nn.Module, config: Mapping[str, Any]) -> bool:
 
 def to_json(config: Mapping[str, Any]) -> bytes:
     """A config file's text, laid out as diffusers does."""
-    return (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
+    return (strict_json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
 
 
 def _block_types(key: str, levels: int) -> tuple[str, ...]:
