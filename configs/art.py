@@ -156,6 +156,8 @@ def _debug(config):
     config.task.num_inference_steps = 3
     if config.task.text_encoder.name == "compact":
         config.task.text_encoder.update(hidden_size=16, num_layers=1, num_heads=2)
+    if config.task.get("style") is not None:
+        config.task.style.flow.update(hidden=16, num_layers=1)
     config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2, checkpoint_every=0)
     config.optimizer.model.warmup_steps = 1
     _evaluate(

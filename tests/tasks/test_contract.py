@@ -171,7 +171,19 @@ def test_three_steps_change_every_parameter(name):
         assert np.abs(np.asarray(a) - np.asarray(b)).max() > 0, sharding.path_name(path)
 
 
-@pytest.mark.parametrize("name", but_slow("ldm", "dino", "mask_feat", "restore"))
+@pytest.mark.parametrize("name", ["ldm", "restore", "vae"])
+def test_a_batch_is_learnt(name):
+    s = stage(name)
+    state, losses = s.start(1), []
+    for _ in range(10):
+        # The same batch and, with the step held at 0, the same draws.
+        state, (metrics,) = s.steps(1, 1, state=state.replace(step=s.start(1).step))
+        losses.append(float(metrics["model/loss"]))
+    assert losses[-1] < 0.98 * losses[0] and np.mean(losses[5:]) < np.mean(losses[:5])
+
+
+# Of "vqvae" `test_vqvae.py` compares fifty steps.
+@pytest.mark.parametrize("name", but_slow("art", "ldm", "dino", "mask_feat", "restore", "vqvae"))
 def test_eight_devices_equal_one(name):
     s = stage(name)
     m1 = s.straight[2][:2]
