@@ -40,6 +40,30 @@ def test_presets_keep_the_shape_and_repeat_themselves(name, channels):
     assert not np.array_equal(how(image, rng(1))[0], how(image, rng(2))[0]) or "_x" in name
 
 
+def test_real_x4_is_damaged_at_a_quarter_of_the_size():
+    gray = np.full((96, 90, 3), 0.5, np.float32)
+    alike = {}
+    for name in ("real_x4", "real_second_order"):
+        correlations = []
+        for seed in range(6):
+            found, drawn = degradations.build(name)(gray, rng(seed))
+            noise = (found - found.mean())[..., 0]
+            correlations.append(np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1])
+            if name == "real_x4":
+                assert drawn["scale"] == 2.0 and drawn["jpeg"] >= 5 and drawn["blur"] > 0
+                assert found.shape == gray.shape and noise.std() * 255 > 0.2
+        alike[name] = min(correlations)
+    # What happened to one pixel of the file covers four of the image.
+    assert alike["real_x4"] > 0.8 > alike["real_second_order"]
+    # A radius counts in pixels of the image.
+    soft = {"name": "blur", "sigma": (1, 1), "kinds": ("isotropic",)}
+    half = {"name": "resize", "factor": (0.5, 1.0), "chance": (0, 1, 0)}
+    how = degradations.build({"name": "low_resolution", "scale": 2, "last": (soft,)})
+    assert how(gray, rng())[1] == {"scale": 1.0, "blur": 2.0}
+    how = degradations.build({"name": "low_resolution", "scale": 2, "steps": (half,)})
+    assert how(gray, rng())[0].shape == gray.shape
+
+
 def test_gaussian_noise_has_its_deviation_and_is_not_clipped():
     white = np.ones((200, 200, 3), np.float32)
     found, drawn = degradations.build("denoise25")(white, rng())

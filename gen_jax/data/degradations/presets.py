@@ -10,6 +10,7 @@ from gen_jax.data.degradations.blur import Blur
 from gen_jax.data.degradations.camera import Camera
 from gen_jax.data.degradations.chain import Chain, OneOf
 from gen_jax.data.degradations.codec import Jpeg, WebP
+from gen_jax.data.degradations.low_resolution import LowResolution, Resize
 from gen_jax.data.degradations.noise import Gaussian, Poisson
 from gen_jax.data.degradations.resample import Downscale
 
@@ -21,6 +22,8 @@ KINDS = {
     "jpeg": Jpeg,
     "webp": WebP,
     "downscale": Downscale,
+    "low_resolution": LowResolution,
+    "resize": Resize,
     "chain": Chain,
     "one_of": OneOf,
 }
@@ -124,6 +127,44 @@ _MOSTLY_CAMERA = {
     ),
 }
 
+
+def _stage(blur, resize, resize_chance, sigma, shot):
+    """One order of the degradations of Real-ESRGAN, without its JPEG."""
+    soft = {"name": "blur", "sigma": blur, "kinds": ("isotropic", "anisotropic", "generalised")}
+    ringing = {"name": "blur", "sigma": (0.4, 1.8), "kinds": ("sinc",)}
+    noise = (
+        {"name": "gaussian", "sigma": sigma, "gray": 0.4},
+        {"name": "poisson", "shot": shot, "gray": 0.4},
+    )
+    return (
+        {"name": "one_of", "weights": (9, 1), "steps": (soft, ringing)},
+        {"name": "resize", "factor": resize, "chance": resize_chance},
+        {"name": "one_of", "steps": noise},
+    )
+
+
+_JPEG = {"name": "jpeg", "quality": (30, 95)}
+_SECOND = _stage((0.2, 1.5), (0.3, 1.2), (0.3, 0.4, 0.3), (1, 25), (1, 25))
+# Real-ESRGAN's second-order degradation (arXiv:2107.10833, section 3 and the appendix).
+_REAL_X4 = {
+    "name": "low_resolution",
+    "scale": 4,
+    "steps": (
+        *_stage((0.2, 3.0), (0.15, 1.5), (0.2, 0.7, 0.1), (1, 30), (1, 30)),
+        _JPEG,
+        {"name": "chain", "rounded": False, "chance": (0.8,), "steps": _SECOND[:1]},
+        *_SECOND[1:],
+    ),
+    "last": (
+        {
+            "name": "chain",
+            "shuffle": True,
+            "chance": (0.8, 1.0),
+            "steps": ({"name": "blur", "sigma": (0.4, 1.8), "kinds": ("sinc",)}, _JPEG),
+        },
+    ),
+}
+
 PRESETS: dict[str, Mapping[str, Any]] = {
     "denoise15": {"name": "gaussian", "sigma": (15, 15)},
     "denoise25": {"name": "gaussian", "sigma": (25, 25)},
@@ -139,6 +180,7 @@ PRESETS: dict[str, Mapping[str, Any]] = {
     "photograph_camera": _MOSTLY_CAMERA,
     "real": _ORDER,
     "real_second_order": {"name": "chain", "steps": (_ORDER, _ORDER)},
+    "real_x4": _REAL_X4,
 }
 
 
@@ -160,7 +202,8 @@ def build(config: str | Mapping[str, Any], where: str = "config.data.degradation
     kind = values.pop("name", None)
     if kind not in KINDS:
         raise UserError(f"{where}.name={kind!r}: expected one of {', '.join(KINDS)}")
-    if "steps" in values:
-        steps = enumerate(values["steps"])
-        values["steps"] = tuple(build(step, f"{where}.steps[{i}]") for i, step in steps)
+    for key in ("steps", "last"):
+        if key in values:
+            steps = enumerate(values[key])
+            values[key] = tuple(build(step, f"{where}.{key}[{i}]") for i, step in steps)
     return build_fields(KINDS[kind], values, where)
