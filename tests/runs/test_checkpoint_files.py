@@ -267,3 +267,15 @@ def test_numpy_and_jax_have_the_same_fingerprints():
     # The same bytes in another shape or of another type are something else.
     for other in (arrays["f32"].reshape(2, 3, 11), arrays["f32"].view(np.int32)):
         assert fingerprint.fingerprint({"f32": other})["f32"] != there["f32"]
+
+
+def test_fingerprints_of_version_0_1_0_are_verified():
+    """They were the digits alone."""
+    model = {"model": {"kernel": np.arange(12, dtype=np.float32).reshape(3, 4)}}
+    digits = {k: v.split()[-1] for k, v in fingerprint.fingerprint(model).items()}
+    checkpoint_files.check_arrays({"fingerprint": digits}, model)
+    other = {"model": {"kernel": model["model"]["kernel"] + 1}}
+    with pytest.raises(checkpoint_files.Damaged, match="kernel"):
+        checkpoint_files.check_arrays({"fingerprint": digits}, other)
+    with pytest.raises(checkpoint_files.Damaged, match="kernel"):
+        checkpoint_files.check_arrays({"fingerprint": {}}, model)
