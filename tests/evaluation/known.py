@@ -44,7 +44,7 @@ class Answers(Predictor):
     """A predictor of functions of a batch."""
 
     def __init__(self, num_codes=8, **functions):
-        self._functions = functions
+        self._functions, self.not_finite = functions, 0
         quantizer = type("Quantizer", (), {"num_codes": num_codes})
         self.task = type("Task", (), {"quantizer": quantizer, "features": None})
 
