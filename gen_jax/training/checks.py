@@ -116,7 +116,9 @@ def _check_sources(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> 
     text_tower.tokenizer(config.task.to_dict(), workdir)
 
 
-def check_data(config: ml_collections.ConfigDict, data: DataSplits) -> tuple[str, ...]:
+def check_data(
+    config: ml_collections.ConfigDict, data: DataSplits
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Looks whether training and evaluation will find what they read.
 
     Args:
@@ -124,15 +126,15 @@ def check_data(config: ml_collections.ConfigDict, data: DataSplits) -> tuple[str
       data: Its data.
 
     Returns:
-      Notes: on records without the captions that a stage learns from, and on splits with fewer
-      images than evaluators would read.
+      Warnings, on records without the captions that a stage learns from, which belong into the
+      report, and notes, on splits with fewer images than evaluators would read.
 
     Raises:
       UserError: No split, no caption where they are learned from, or a damaged shard.
     """
     data.check_split("train")
     evaluators = build_evaluators(config.evaluators.to_dict(), config.task.name)
-    return (*_check_captions(config, data), *evaluation.check_data(evaluators, data))
+    return _check_captions(config, data), evaluation.check_data(evaluators, data)
 
 
 def _check_captions(config: ml_collections.ConfigDict, data: DataSplits) -> tuple[str, ...]:

@@ -84,8 +84,8 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
         files.write_text(workdir / layout.CONFIG, config_lib.to_json(config) + "\n")
     data = run_data.open_data(config.data.to_dict(), workdir, schedule.seed, tokenizer)
     _check_vocabulary(task, data)
-    notes = checks.check_data(config, data)
-    for note in notes:
+    warnings, notes = checks.check_data(config, data)
+    for note in (*warnings, *notes):
         say(f"note: {note}")
     data = _with_features(data, task, workdir)
     frozen = _put_frozen(trees, mesh, config.sharding.rules)
@@ -135,7 +135,7 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
     writer.close()
     if distributed.is_main():
         latest[0] = dataclasses.replace(
-            latest[0], warnings=(*_about_data(data), *notes, *latest[0].warnings)
+            latest[0], warnings=(*_about_data(data), *warnings, *latest[0].warnings)
         )
         _report(workdir, trained, latest[0], config, time.monotonic() - began)
 

@@ -116,7 +116,7 @@ def test_a_split_that_is_not_there(five):
         "(5 images); prepare more images"
     ) in str(caught.value)
     # Others take training images instead, and say so in the report.
-    notes = checks.check_data(reads(config, codes=dict()), data)
+    _, notes = checks.check_data(reads(config, codes=dict()), data)
     assert notes == (f"{five}: 0 images in split 'val', fewer than codes (512) would read",)
     with pytest.raises(UserError, match=r"no split 'val', which config\.evaluators\.shapes"):
         checks.check_data(reads(config, shapes_accuracy=dict()), data)
@@ -125,7 +125,7 @@ def test_a_split_that_is_not_there(five):
 def test_shards_of_every_split_that_is_read(photos, tmp_path):
     folder = shutil.copytree(photos, tmp_path / "data")
     config, data = reads(vae.get_config("debug"), reconstruction=dict(count=4)), DataSplits(folder)
-    assert checks.check_data(config, data) == () and data.checked == {"train", "val"}
+    assert checks.check_data(config, data) == ((), ()) and data.checked == {"train", "val"}
     with pytest.raises(UserError, match=r"config\.evaluators\.shapes_accuracy: needs the data"):
         checks.check_data(reads(config, shapes_accuracy=dict(count=1)), data)
     checks.check_data(reads(config, prompt_accuracy=dict()), data)  # labels and captions are there
@@ -143,10 +143,10 @@ def test_shards_of_every_split_that_is_read(photos, tmp_path):
 def test_captions_where_they_are_learned_from(five, tmp_path):
     data = DataSplits(five)
     config = reads(ldm.get_config("debug"))
-    (note,) = checks.check_data(config, data)
-    assert note.startswith(f"{five}: 3 of the 5 training records have no caption")
+    (warning,), _ = checks.check_data(config, data)
+    assert warning.startswith(f"{five}: 3 of the 5 training records have no caption")
     data.info.statistics["train"]["captioned"] = 0
-    assert checks.check_data(reads(vae.get_config("debug")), data) == ()  # reads no text
+    assert checks.check_data(reads(vae.get_config("debug")), data) == ((), ())  # reads no text
     with pytest.raises(UserError, match=f"{five}: none of the 5 training records has a caption"):
         checks.check_data(config, data)
     # Before the autoencoder is trained, too.
