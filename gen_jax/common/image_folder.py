@@ -326,7 +326,8 @@ def _empty(folder: pathlib.Path, walk: _Walk, left_out: Sequence[LeftOut]) -> st
     if walk.is_dataset:
         return f"{folder}: is a prepared data set; expected a folder of images"
     archives = walk.archives
-    unpack = f"; unpack its {len(archives)} archives, such as {archives[0]}" if archives else ""
+    more = f" and {len(archives) - 1} more" if len(archives) > 1 else ""
+    unpack = f"; unpack {archives[0]}{more}" if archives else ""
     endings = ", ".join(image_formats.readable())
     return (
         f"{folder}: no image in this folder or below it; expected files ending in {endings}"

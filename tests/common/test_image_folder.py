@@ -203,7 +203,7 @@ def test_a_folder_without_images_says_what_it_holds(folder):
         image_folder.scan(folder)
     message = str(caught.value)
     assert "no image in this folder or below it" in message and ".avif, .avifs, .bmp" in message
-    assert "unpack its 2 archives, such as images.zip" in message
+    assert "; unpack images.zip and 1 more; left" in message
     assert message.endswith("left out: 1 hidden (.a.png)")
     with pytest.raises(UserError, match="no such folder; expected a folder of images"):
         image_folder.scan(folder / "none")
