@@ -12,8 +12,8 @@ is heavy, where the pixel error alone smooths textures away, and with half of th
 camera, whose faint noise would else be kept with them. The packaged restorer was finished so; its
 card has the steps. `--config.task.perceptual_encoder=lpips-st-alex:FILE` (docs/encoders.md).
 
-`:encoder=compact` (default) is a small transformer trained along; `:encoder=clip` and
-`:encoder=distilbert` are frozen, `--config.task.text_encoder.weights=FILE`.
+`:encoder=compact` (default) is a small transformer trained along; `:encoder=clip`,
+`:encoder=distilbert` and `:encoder=minilm` are frozen, `--config.task.text_encoder.weights=FILE`.
 
 Ablations (`python -m benchmarks.restore_ablations` runs them): `:text=film`, `:text=cross`;
 `:places=body`, `:places=decoder`; `:gate=none`, `:gate=global`; `--config.data.max_length=8` with
@@ -23,6 +23,8 @@ of configs/restore.py.
 
 from gen_jax.common.errors import UserError
 from gen_jax.configs import common, restore
+
+_MINILM = ("distilbert", "all-MiniLM-L6-v2")
 
 
 def get_config(arg=None):
@@ -50,13 +52,16 @@ def get_config(arg=None):
     config.training.num_steps = 3600
     config.data.update(instructions=0.35, max_length=24, vocab_size=512)
     with config.unlocked():
-        config.task.text_encoder = common.text_encoder(arg.encoder, 24, hidden_size=128)
+        config.task.text_encoder = common.text_encoder(
+            arg.encoder, 24, hidden_size=128, minilm=_MINILM
+        )
         config.evaluators.instructed = dict(split="val", count=256, batch_size=32)
     if arg.finish:
         _finish(config)
     if arg.debug:
         config.training.num_steps = 4
-        config.task.text_encoder.update(hidden_size=16, num_layers=1, num_heads=2)
+        if arg.encoder == "compact":
+            config.task.text_encoder.update(hidden_size=16, num_layers=1, num_heads=2)
         config.evaluators.instructed.update(count=16, batch_size=8)
     return config.lock()
 

@@ -9,6 +9,7 @@ from configs import restore, restore_text
 from gen_jax.common.errors import UserError
 from gen_jax.data.degradations import PARAMETERS
 from gen_jax.data.degradations.base import SCALES
+from gen_jax.encoders import catalog
 from gen_jax.losses.frequency import frequency_l1
 from gen_jax.models.degradation_estimator import DegradationEstimator
 from gen_jax.models.dncnn import DnCNN
@@ -16,6 +17,7 @@ from gen_jax.models.scunet import SCUNet
 from gen_jax.models.swin_unet import SwinUNet
 from gen_jax.tasks import build_task
 from gen_jax.tasks.restore import degradation_of
+from gen_jax.tasks.text import FrozenText
 from tests.tasks.test_contract import filled
 
 
@@ -253,3 +255,25 @@ def test_a_discriminator_is_a_second_group_and_sets_in_late():
 def test_mistakes_are_named(changes, word):
     with pytest.raises(UserError, match=word):
         debug_task(**changes)
+
+
+def test_minilm_reads_instructions():
+    values = restore_text.get_config("encoder=minilm,debug").task.to_dict()
+    text = values["text_encoder"]
+    assert (text["name"], text["tower"]) == ("distilbert", "all-MiniLM-L6-v2")
+    tower, length = catalog.TOWERS[text["tower"]].make(), text["max_length"]
+    task = build_task(values, {"text": FrozenText(tower, length, -1, 101, 102, 0)})
+    tokens, mask = jnp.ones((4, length), jnp.int32), jnp.ones((4, length), bool)
+    data = batch(task) | {"tokens": tokens, "token_mask": mask}
+
+    def loss():
+        params, extra = task.init(jax.random.key(0), data)
+        frozen = {"text": tower.init(jax.random.key(1), tokens, mask)["params"]}
+        keys = {n: jax.random.key(0) for n in task.rng_streams}
+        return task._loss(params["model"], params, extra, data, keys, frozen)[0], params["model"]
+
+    loss, params = jax.eval_shape(loss)
+    assert loss.shape == () and "text_encoder" not in params
+    # The network attends to the 384 channels of the encoder's states.
+    shapes = [x.shape for x in jax.tree.leaves(params["network"]) if len(x.shape) > 1]
+    assert any(shape[0] == 384 for shape in shapes)
