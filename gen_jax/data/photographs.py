@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -11,45 +12,44 @@ from jaxtyping import UInt8, UInt16
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from gen_jax.common import git_lfs
+from gen_jax.data import photograph_metadata, photograph_tiff, png_chunks
 from gen_jax.data.images import ImageError, unknown_format
+from gen_jax.data.photograph_metadata import Metadata
 
 Pixels = UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]
 Alpha = UInt8[np.ndarray, "h w 1"] | UInt16[np.ndarray, "h w 1"]
 
 MAX_PIXELS = 200_000_000
-"""Of a file that is opened at all, unless a caller says otherwise."""
+"""Files with more pixels are not opened, unless a caller sets another limit."""
 
-_ORIENTATION = 0x0112  # the EXIF tag
-_BITS = 258  # TIFF's tag of bits a channel
-_TIFF = (b"II*\0", b"MM\0*")
 _GRAY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B")
+_RGB = ("RGB", "RGBA", "P", "PA", "RGBa", "RGBX", "YCbCr", "LAB", "HSV")
+_DEEP = ("I", "I;16", "I;16L", "I;16B")
 
 
 @dataclasses.dataclass(frozen=True)
 class Photograph:
-    """A decoded picture and what came with it.
+    """A decoded image and what came with it.
 
     Attributes:
-      pixels: upright; one channel where the file is gray, else RGB; 8 or 16 bits.
-      alpha: of the same depth, or None.
-      icc: the colour profile, where it still fits the pixels.
-      exif: with the orientation set upright.
-      dpi: pixels an inch in both directions.
+      pixels: Upright; one channel if the file is gray, else RGB; 8 or 16 bits.
+      alpha: Opacity, of the same depth, or None.
+      metadata: What the file says beside the pixels.
       kind: Pillow's name of the file's format.
-      notes: what could not be kept, a line each.
+      lossless: Whether a WebP file was compressed without loss.
+      notes: What could not be read as it is, one phrase each.
     """
 
     pixels: Pixels
     alpha: Alpha | None = None
-    icc: bytes | None = None
-    exif: bytes | None = None
-    dpi: tuple[float, float] | None = None
+    metadata: Metadata = dataclasses.field(default_factory=Metadata)
     kind: str = "PNG"
+    lossless: bool = False
     notes: tuple[str, ...] = ()
 
     @property
     def depth(self) -> int:
-        """Bits a channel."""
+        """Bits per channel."""
         return 8 * self.pixels.dtype.itemsize
 
     @property
@@ -57,8 +57,13 @@ class Photograph:
         """The value of white."""
         return 2**self.depth - 1
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
     def replace(self, **changes: Any) -> "Photograph":
-        """A copy with other fields."""
+        """Returns a copy with other fields."""
         return dataclasses.replace(self, **changes)
 
 
@@ -66,11 +71,11 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Photograph:
     """Decodes a file in full.
 
     Args:
-      data: the whole file.
-      max_pixels: more than this is refused before it is decoded.
+      data: The whole file.
+      max_pixels: Files with more pixels are refused before they are decoded.
 
     Raises:
-      ImageError: empty, damaged, no image, a kind of values that has no white, or too large.
+      ImageError: The file is empty, damaged, no image, of values that have no white, or too large.
     """
     if not data:
         raise ImageError("empty", "the file has no bytes; take it from its source again")
@@ -83,92 +88,136 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Photograph:
     except ImageError:
         raise
     except UnidentifiedImageError:  # its text names an address in memory
-        if data[:4] in _TIFF:  # Pillow does not know 16-bit gray with alpha
-            return _split(_by_tifffile(data, max_pixels), kind="TIFF")
+        if data[:4] in photograph_tiff.SIGNATURES:  # 16-bit gray with alpha, or CIELAB
+            return _read_tiff(data, max_pixels)
         raise ImageError("corrupt", unknown_format(data)) from None
     except Exception as error:  # a damaged file makes Pillow raise nearly anything
         raise ImageError("corrupt", " ".join(str(error).split())[:120]) from None
-
-
-def _check_size(width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise ImageError(
-            "too large", f"{width}x{height} pixels, at most {max_pixels} are read; cut it up"
-        )
 
 
 def _read(data: bytes, max_pixels: int) -> Photograph:
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with Image.open(io.BytesIO(data)) as image:
-            _check_size(*image.size, max_pixels)
+            width, height = image.size
+            if width * height > max_pixels:
+                detail = f"{width}x{height} pixels, at most {max_pixels} are read; cut it up"
+                raise ImageError("too large", detail)
+            if image.format == "TIFF" and photograph_tiff.is_needed(image.tag_v2):
+                return _read_tiff(data, max_pixels)
             image.load()
-            notes = []
-            if getattr(image, "n_frames", 1) > 1:
-                notes.append(f"has {image.n_frames} frames: only the first is restored")
-            turn = image.getexif().get(_ORIENTATION, 1)
-            facts = {
-                "icc": image.info.get("icc_profile") or None,
-                "exif": _upright(image),
-                "dpi": _dpi(image),
-                "kind": image.format or "PNG",
-            }
+            metadata, turn, notes = photograph_metadata.of_image(image, data)
+            notes = [*_frames(image), *notes, *_reduced(image, data)]
             if _is_deep_png(data, image):
                 pixels = _by_opencv(data)
-            elif image.format == "TIFF" and 16 in image.tag_v2.get(_BITS, ()):
-                pixels = _by_tifffile(data, max_pixels)
             else:
-                pixels, facts["icc"] = _by_pillow(image, facts["icc"], notes)
+                pixels, converted = _by_pillow(image, metadata.icc, notes)
+                metadata = metadata.replace(icc=None) if converted else metadata
+            kind = image.format or "PNG"
     finally:
         Image.MAX_IMAGE_PIXELS = limit
-    return _split(_turned(pixels, turn), notes=tuple(notes), **facts)
+    pixels = np.ascontiguousarray(_turned(pixels, turn))
+    # An even number of channels has alpha as the last.
+    colors, alpha = pixels, None
+    if pixels.shape[-1] % 2 == 0:
+        colors, alpha = pixels[..., :-1], pixels[..., -1:]
+    lossless = kind == "WEBP" and b"VP8L" in _webp_chunks(data)
+    return Photograph(colors, alpha, metadata, kind, lossless, tuple(notes))
 
 
-def _split(pixels: np.ndarray, **facts: Any) -> Photograph:
-    """Colours and, of an even number of channels, the last as alpha."""
-    pixels = np.ascontiguousarray(pixels)
-    channels = pixels.shape[-1]
-    if channels % 2:
-        return Photograph(pixels, **facts)
-    return Photograph(pixels[..., : channels - 1], pixels[..., -1:], **facts)
+def _read_tiff(data: bytes, max_pixels: int) -> Photograph:
+    page = photograph_tiff.read(data, max_pixels)
+    metadata, turn, notes = photograph_metadata.of_tiff(data)
+    if page.is_converted:
+        metadata = metadata.replace(icc=None)
+    alpha = None if page.alpha is None else np.ascontiguousarray(_turned(page.alpha, turn))
+    return Photograph(
+        np.ascontiguousarray(_turned(page.pixels, turn)),
+        alpha,
+        metadata,
+        kind="TIFF",
+        notes=(*page.notes, *notes),
+    )
+
+
+def _frames(image: Image.Image) -> list[str]:
+    count = getattr(image, "n_frames", 1)
+    name = "pages" if image.format == "TIFF" else "frames"
+    return [f"has {count} {name}: only the first is restored"] if count > 1 else []
+
+
+def _reduced(image: Image.Image, data: bytes) -> list[str]:
+    """Says what Pillow leaves out: channels, and bits beyond 8."""
+    bits, notes = 8, []
+    if (
+        image.format == "JPEG2000"
+        and image.mode not in _DEEP
+        and (at := data.find(b"\xff\x51")) > 0
+    ):
+        bits = (data[at + 40] & 127) + 1  # of the first component, in the SIZ segment
+    elif image.format in ("AVIF", "HEIF") and (at := data.find(b"av1C")) > 0:
+        bits = {0: 8, 1: 10}.get(data[at + 6] >> 5 & 3, 12 if data[at + 6] & 32 else 10)
+    elif image.format == "PPM" and image.mode not in _DEEP and data[:2] in (b"P3", b"P6"):
+        bits = 16 if any(int(v) > 255 for v in data.split(None, 4)[3:4]) else 8
+    elif image.format == "TIFF":
+        bits = max(image.tag_v2.get(258, (8,))) if image.mode not in _DEEP else 8
+        channels = len(image.getbands()) - (image.mode == "RGBX")
+        if (more := image.tag_v2.get(277, 1) - channels) > 0 and image.mode != "P":
+            notes.append(photograph_tiff.left_out(more))
+    return [*notes, f"has {bits} bits per channel: read as 8"] if bits > 8 else notes
+
+
+def _webp_chunks(data: bytes) -> Iterator[bytes]:
+    """Yields the names of a WebP file's chunks; those of its first frame stand among them."""
+    at = 12
+    while at + 8 <= len(data):
+        name, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        yield name
+        at += 24 if name == b"ANMF" else 8 + length + length % 2
 
 
 def _is_deep_png(data: bytes, image: Image.Image) -> bool:
-    """Whether this is a PNG of 16 bits in colour or with alpha: Pillow hands out eight of them."""
-    return image.format == "PNG" and data[24] == 16 and data[25] in (2, 4, 6)
+    """Whether this is a PNG of 16 bits, of which Pillow reads 8, or gray without transparency."""
+    return image.format == "PNG" and data[24] == 16
 
 
 def _by_opencv(data: bytes) -> np.ndarray:
-    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if found is None:
+    """Decodes a 16-bit PNG; alpha is the last of an even number of channels."""
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
         raise ImageError("corrupt", "OpenCV cannot decode its 16 bits")
-    if found.ndim == 2:
-        return found[..., None]
-    order = {3: [2, 1, 0], 4: [2, 1, 0, 3]}[found.shape[-1]]
-    found = found[..., order]
-    gray = data[25] == 4  # gray and alpha comes as four channels
-    return found[..., [0, 3]] if gray else found
+    color_type, key = data[25], dict(png_chunks.split(data)).get(b"tRNS")
+    if color_type == 0:
+        pixels = pixels.reshape(*pixels.shape[:2], 1)
+        if key is None:
+            return pixels
+        clear = pixels == int.from_bytes(key[:2], "big")
+        return np.concatenate([pixels, np.where(clear, 0, 65535).astype(np.uint16)], -1)
+    if color_type == 4:  # gray and alpha comes as four channels
+        return pixels[..., [0, 3]]
+    return pixels[..., [2, 1, 0, 3][: pixels.shape[-1]]]
 
 
-def _by_pillow(image: Image.Image, icc: bytes | None, notes: list[str]):
-    """Pixels with alpha last, and the profile if it still fits them."""
+def _by_pillow(image: Image.Image, icc: bytes | None, notes: list[str]) -> tuple[np.ndarray, bool]:
+    """Returns pixels with alpha last, and whether their colors were converted to sRGB."""
     mode = image.mode
-    clear = mode in ("RGBA", "LA", "La", "PA", "RGBa") or "transparency" in image.info
-    if mode in ("I", "I;16", "I;16L", "I;16B"):
+    has_alpha = mode in ("RGBA", "LA", "La", "PA", "RGBa") or "transparency" in image.info
+    if mode in _DEEP:
         wide = np.asarray(image).astype(np.int64)
         if wide.min() < 0 or wide.max() > 65535:
             raise ImageError("unsupported", "32-bit values; convert it to 16 bits")
-        return wide.astype(np.uint16)[..., None], icc
+        return wide.astype(np.uint16)[..., None], False
     if mode == "F":
         raise ImageError("unsupported", "floating-point values; convert it to 16 bits")
     if mode == "CMYK":
         notes.append("was CMYK: the result is RGB")
-        return np.asarray(_from_cmyk(image, icc)), None
+        return np.asarray(_from_cmyk(image, icc)), True
     if mode in _GRAY:
-        return np.asarray(image.convert("LA" if clear else "L")).reshape(*image.size[::-1], -1), icc
-    if mode not in ("RGB", "RGBA", "P", "PA", "RGBa", "RGBX", "YCbCr", "LAB", "HSV"):
+        gray = np.asarray(image.convert("LA" if has_alpha else "L"))
+        return gray.reshape(*image.size[::-1], -1), False
+    if mode not in _RGB:
         raise ImageError("unsupported", f"mode {mode}; convert it to RGB")
-    return np.asarray(image.convert("RGBA" if clear else "RGB")), icc
+    return np.asarray(image.convert("RGBA" if has_alpha else "RGB")), mode == "LAB"
 
 
 def _from_cmyk(image: Image.Image, icc: bytes | None) -> Image.Image:
@@ -182,44 +231,8 @@ def _from_cmyk(image: Image.Image, icc: bytes | None) -> Image.Image:
     return image.convert("RGB")
 
 
-def _by_tifffile(data: bytes, max_pixels: int) -> np.ndarray:
-    """[h, w, c] of the first page, as it is stored; Pillow hands out 8 bits, or nothing."""
-    import tifffile
-
-    try:
-        page = tifffile.TiffFile(io.BytesIO(data)).pages[0]
-        _check_size(page.imagewidth, page.imagelength, max_pixels)
-        pixels = page.asarray()
-    except ImageError:
-        raise
-    except Exception as error:  # of a damaged file, nearly anything
-        raise ImageError("corrupt", " ".join(str(error).split())[:120]) from None
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    if pixels.dtype != np.uint16 or pixels.ndim != 3 or pixels.shape[-1] not in (1, 2, 3, 4):
-        raise ImageError("unsupported", f"{pixels.dtype} {pixels.shape}; convert it to 16-bit RGB")
-    return pixels
-
-
-def _upright(image: Image.Image) -> bytes | None:
-    exif = image.getexif()
-    if not len(exif):
-        return None
-    exif[_ORIENTATION] = 1
-    try:
-        return exif.tobytes()
-    except Exception:  # tags that Pillow read and cannot write
-        return None
-
-
-def _dpi(image: Image.Image) -> tuple[float, float] | None:
-    dpi = image.info.get("dpi")
-    if not dpi or len(dpi) != 2 or min(dpi) <= 0:
-        return None
-    return float(dpi[0]), float(dpi[1])
-
-
 def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Upright, by EXIF's number."""
+    """Turns pixels upright, by EXIF's number."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     rows = -1 if orientation in (3, 4, 7, 8) else 1
