@@ -8,13 +8,16 @@ r"""Restores photographs: noise, blur, JPEG, low resolution.
     python -m gen_jax.restore - --out=- < photo.jpg > restored.png
 
 Takes files, folders (with their sub-folders) and patterns; PNG, JPEG, WebP, TIFF and what else
-Pillow reads. Depth (8 or 16 bits), gray, transparency, EXIF, resolution and profile are kept.
-Beside each result lie NAME.json, how it was made, and NAME.before_after.png. Files that cannot be
-restored are named and skipped, and the exit status then is 1.
+Pillow reads. Depth (8 or 16 bits), gray, transparency, EXIF, XMP, resolution and profile are kept,
+and a note says what the format of the output cannot keep (docs/restoration.md has a table). Beside
+each result lie NAME.json, how it was made, and NAME.before_after.png. Each file is read back before
+it counts as restored; those that cannot be restored are named and skipped, and the exit status then
+is 1. Files that exist are replaced with --overwrite alone.
 
 Without --run it is the restorer that comes with the package.
 """
 
+import re
 import sys
 
 from absl import flags
@@ -33,27 +36,25 @@ _PROMPT = flags.DEFINE_string(
     "prompt", "", 'What to do, such as "remove the noise, keep the blur".'
 )
 _STRENGTH = numbers.define_float(
-    "strength", 1.0, "0 leaves the picture as it is, 1 restores it.", 0, 2
+    "strength", 1.0, "0 leaves the image as it is, 1 restores it.", 0, 1
 )
 _SCALE = numbers.define_int("scale", 1, "Enlarge by 1, 2 or 4.", 1, 4)
 _TILE = flags.DEFINE_string("tile", "auto", "Side of the tiles in pixels; auto; off for none.")
-_QUALITY = numbers.define_int("quality", 95, "Of JPEG and WebP.", 1, 100)
+_QUALITY = numbers.define_int("quality", 95, "Quality of JPEG and lossy WebP.", 1, 100)
 _COMPARE = flags.DEFINE_boolean("compare", True, "Whether to write NAME.before_after.png.")
+_OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Whether to replace files that exist.")
 _MAX_PIXELS = numbers.define_int("max_pixels", 200_000_000, "Larger files are skipped.", 1)
+
+_DIGITS = re.compile("[0-9]{1,9}")
 
 
 def _tile() -> int | None:
     """Side of the tiles; 0 for none, None for the default."""
     if _TILE.value in ("auto", "off"):
         return {"auto": None, "off": 0}[_TILE.value]
-    if not _TILE.value.isdigit() or int(_TILE.value) < 128 or int(_TILE.value) % 32:
+    if not _DIGITS.fullmatch(_TILE.value) or int(_TILE.value) < 128 or int(_TILE.value) % 32:
         raise UserError(f"--tile={_TILE.value}: expected auto, off, or a multiple of 32 from 128")
     return int(_TILE.value)
-
-
-def _check() -> None:
-    if _SCALE.value not in (1, 2, 4):
-        raise UserError(f"--scale={_SCALE.value}: expected 1, 2 or 4")
 
 
 class _Bar:
@@ -76,16 +77,19 @@ class _Bar:
 
 def main(argv: list[str]) -> int:
     """Restores what is named, one after the other; 1 if any was skipped."""
-    _check()
+    if _SCALE.value == 3:
+        raise UserError("--scale=3: expected 1, 2 or 4")
     tile = _tile()
-    from gen_jax.pipelines import restore_files, restore_inputs
+    from gen_jax.pipelines import restore_inputs, restore_outputs
 
     plan = restore_inputs.plan(argv[1:], _OUT.value)
     jobs = plan.jobs
+    restore_outputs.check(jobs, _OUT.value, compare=_COMPARE.value, overwrite=_OVERWRITE.value)
     say = sys.stderr if _OUT.value == "-" else sys.stdout
     for note in plan.notes:
         print(note, file=say)
     from gen_jax.parallel import compilation
+    from gen_jax.pipelines import restore_files
 
     compilation.set_up()
     from gen_jax.pipelines.restoration import Restorer

@@ -2,6 +2,8 @@
 
 import io
 import json
+import pathlib
+import subprocess
 import sys
 
 import cv2
@@ -9,11 +11,14 @@ import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from gen_jax import restore
 from gen_jax.common.errors import UserError
-from gen_jax.pipelines import restore_files
+from gen_jax.data import photograph_files
+from gen_jax.pipelines import restore_inputs, restore_outputs
+from gen_jax.pipelines.restoration import Restorer
+from gen_jax.runs import reader
 from tests import tiny_restorer
 from tests.processes import call, one_line_error
 
@@ -36,10 +41,11 @@ def gray_run(tmp_path_factory):
 
 @pytest.fixture
 def door(run, capsys):
-    """Calls the door; gives its status, what it printed, and its errors."""
+    """Calls the command; gives its status, what it printed, and its errors."""
 
     def go(*inputs, **values):
-        with flagsaver.flagsaver(**{"run": run, "compare": False, **values}):
+        defaults = {"run": run, "compare": False, "overwrite": True}
+        with flagsaver.flagsaver(**{**defaults, **values}):
             status = restore.main(["restore", *map(str, inputs)])
         return status, *capsys.readouterr()
 
@@ -82,7 +88,7 @@ def test_without_out_the_result_lies_beside_the_picture(door, tmp_path):
     assert (tmp_path.parent / f"{tmp_path.name}_restored" / "a.jpg").is_file()
 
 
-def test_strength_goes_from_nothing_to_more(door, tmp_path):
+def test_strength_goes_from_nothing_to_all(door, run, tmp_path):
     source = save(tmp_path / "a.png", picture())
     found = []
     for strength in (0.0, 0.5, 1.0):
@@ -91,6 +97,10 @@ def test_strength_goes_from_nothing_to_more(door, tmp_path):
     np.testing.assert_array_equal(found[0], picture())
     inside = (found[2] > 0) & (found[2] < 255)  # the rest was clipped
     np.testing.assert_allclose(found[1][inside], (found[0] + found[2])[inside] / 2, atol=1.01)
+    restorer = Restorer(reader.load(run))
+    for strength in (1.01, -0.1, float("nan")):
+        with pytest.raises(UserError, match=r"strength=.*: expected a number from 0 to 1"):
+            restorer(picture(), strength=strength)
 
 
 def test_the_prompt_is_heard(door, gray_run, tmp_path):
@@ -188,24 +198,119 @@ def test_bad_files_are_named_and_the_rest_is_done(door, tmp_path):
     assert "was CMYK" in said and "2 frames" in said and "restored 4 of 8" in said
 
 
-def test_inputs_are_never_overwritten(door, tmp_path):
-    source = save(tmp_path / "a.png", picture())
-    before = source.read_bytes()
-    status, _, errors = door(source, out=str(source))
-    assert status == 1 and "would be overwritten" in errors and source.read_bytes() == before
-    status, _, errors = door(source, tmp_path / "no.png", out=str(tmp_path))
-    assert status == 1 and "no such file" in errors and source.read_bytes() == before
+def check(*pairs, out="", compare=True, overwrite=False):
+    jobs = [restore_inputs.Job(*(p and pathlib.Path(p) for p in pair)) for pair in pairs]
+    restore_outputs.check(jobs, str(out), compare=compare, overwrite=overwrite)
 
 
-def test_a_place_that_cannot_be_written_to(door, tmp_path, monkeypatch):
-    source = save(tmp_path / "a.png", picture())
-    (tmp_path / "file").write_text("")
-    status, _, errors = door(source, out=str(tmp_path / "file" / "b.png"))
-    assert status == 1 and ("is a file" in errors or "exists" in errors)
-    monkeypatch.setattr(restore_files.os, "access", lambda *_: False)  # root may write anywhere
-    status, _, errors = door(source, out=str(tmp_path / "c" / "b.png"))
-    assert status == 1 and "permission denied" in errors
+def test_no_file_is_overwritten_by_mistake(tmp_path):
+    a, b, out = save(tmp_path / "a.png", picture()), tmp_path / "b.png", tmp_path / "out"
+    (tmp_path / "link.png").symlink_to(a)
+    save(b, picture())
+    for overwrite in (False, True):  # inputs never are
+        for job in ((a, a), (a, tmp_path / "link.png"), (b, a)):
+            with pytest.raises(UserError, match=r"a\.png: an input, which would be overwritten"):
+                check(job, (a, out / "a.png"), out=tmp_path, overwrite=overwrite)
+    check((a, out / "c.png"))
+    for name in ("c.png", "c.png.json", "c.png.before_after.png"):
+        path = save(out / name, picture()) if name == "c.png" else out / name
+        path.write_text("theirs")
+        with pytest.raises(UserError, match=f"{name}: exists already; .*--overwrite"):
+            check((a, out / "c.png"))
+        check((a, out / "c.png"), overwrite=True)
+        path.unlink()
+    (out / "c.png.before_after.png").write_text("theirs")
+    check((a, out / "c.png"), compare=False)
+    (out / "d.png").mkdir()
+    with pytest.raises(UserError, match=r"d\.png: is a folder"):
+        check((a, out / "d.png"), overwrite=True)
+    check((None, None))
+
+
+def test_results_that_share_a_file_are_refused(tmp_path):
+    out = tmp_path / "out"
+    for first, second in (
+        ("x.png", "x.png"),
+        ("x.png", "x.png.before_after.png"),
+        ("x.png", "x.png.json"),
+    ):
+        with pytest.raises(UserError, match=r"a\.png and b\.png would both write"):
+            check(("a.png", out / first), ("b.png", out / second), out=out, overwrite=True)
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path, monkeypatch):
+    a, file = save(tmp_path / "a.png", picture()), tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(UserError, match="file: is a file, not a folder"):
+        check((a, file / "b.png"))
+    with pytest.raises(UserError, match="file: is a file; several images"):
+        check((a, file / "b.png"), (a, file / "c.png"), out=file)
+    with pytest.raises(UserError, match=r"new\.png: several images need a folder"):
+        check((a, tmp_path / "new.png" / "b.png"), out=tmp_path / "new.png")
+    check((a, tmp_path / "new.png" / "b.png"), out=f"{tmp_path}/new.png/")
+    monkeypatch.setattr(restore_outputs.os, "access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(UserError, match="permission denied"):
+        check((a, tmp_path / "c" / "b.png"))
     assert not (tmp_path / "c").exists()
+
+
+def test_what_is_not_written_as_meant_leaves_nothing(door, tmp_path, monkeypatch):
+    source, out = save(tmp_path / "a.png", picture()), tmp_path / "out" / "b.png"
+
+    def encode(*_):
+        raise photograph_files.NotWritten("the PNG file has other pixels than were written")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(photograph_files, "encode", encode)
+        status, said, errors = door(source, out=str(out))
+    assert status == 1 and "restored" not in said and len(errors.splitlines()) == 1
+    assert "nothing written: the PNG file has other pixels" in errors
+    with monkeypatch.context() as patch:  # a disk that loses the last byte
+        write = pathlib.Path.write_bytes
+        patch.setattr(pathlib.Path, "write_bytes", lambda path, data: write(path, data[:-1]))
+        status, said, errors = door(source, out=str(out), compare=True)
+    assert status == 1 and "restored" not in said and "differs from what was written" in errors
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_mistakes_are_found_without_loading_jax(tmp_path):
+    source, out = save(tmp_path / "a.png", picture()), save(tmp_path / "b.png", picture())
+    code = (
+        "import sys; from gen_jax import restore; from absl import flags\n"
+        "flags.FLAGS(['restore'])\n"
+        "for flags.FLAGS.out in sys.argv[2:]:\n"
+        "    try: restore.main(['restore', sys.argv[1]])\n"
+        "    except Exception as error: print(error, 'jax' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(source), str(out), f"{tmp_path}/c.gif"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    for line, word in zip(done, ("exists already", "expected a name"), strict=True):
+        assert word in line and line.endswith("False")
+
+
+def test_formats_notes_and_other_files(door, tmp_path):
+    """CMYK, LZW of 16 bits, text: one note per file, and results that others open."""
+    deep = picture(dtype=np.uint16)
+    cv2.imwrite(str(tmp_path / "deep.tif"), deep[..., ::-1])
+    rgb = Image.fromarray(picture())
+    rgb.convert("CMYK").save(tmp_path / "print.tif")
+    text = PngImagePlugin.PngInfo()
+    text.add_text("parameters", "a cat")
+    rgb.quantize(32).save(tmp_path / "palette.png", pnginfo=text, gamma=1.0)
+    out = tmp_path / "out"
+    inputs = [tmp_path / name for name in ("deep.tif", "print.tif", "palette.png")]
+    status, said, errors = door(*inputs, out=str(out), strength=0.0)
+    assert status == 0 and not errors
+    assert [line for line in said.splitlines() if line.startswith("note")] == [
+        f"note: {tmp_path}/print.tif: was CMYK: the result is RGB"
+    ]
+    found = cv2.imread(str(out / "deep.tif"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(found[..., ::-1], deep)
+    for name in ("print.tif", "palette.png"):
+        with Image.open(tmp_path / name) as image, Image.open(out / name) as result:
+            np.testing.assert_array_equal(np.asarray(image.convert("RGB")), np.asarray(result))
+    status, said, _ = door(inputs[2], out=str(tmp_path / "palette.jpg"))
+    assert "palette.png: JPEG does not keep PNG text 'parameters'" in said and status == 0
 
 
 def test_standard_input_to_standard_output(run, monkeypatch, capfdbinary):
@@ -223,6 +328,14 @@ def test_standard_input_to_standard_output(run, monkeypatch, capfdbinary):
     [
         ({"scale": 3}, "--scale=3"),
         ({"strength": -1.0}, "--strength=-1"),
+        ({"strength": 1.5}, "--strength=1.5: .*expected a number from 0 to 1"),
+        ({"strength": float("nan")}, "--strength=nan"),
+        ({"strength": float("inf")}, "--strength=inf"),
+        ({"scale": 0}, "--scale=0"),
+        ({"max_pixels": 0}, "--max_pixels=0"),
+        ({"tile": "\u00b2"}, "--tile="),
+        ({"tile": "-128"}, "--tile=-128"),
+        ({"quality": 101}, "--quality=101"),
         ({"tile": "100"}, "--tile=100"),
         ({"quality": 0}, "--quality=0"),
         ({"run": "package:vae_photos"}, "restores nothing"),
@@ -231,7 +344,7 @@ def test_standard_input_to_standard_output(run, monkeypatch, capfdbinary):
 )
 def test_mistakes_are_named(door, tmp_path, values, word):
     source = save(tmp_path / "a.png", picture())
-    with pytest.raises(UserError, match=word):
+    with pytest.raises((UserError, flags.Error), match=word):
         door(source, out=str(tmp_path / "b.png"), **values)
 
 

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from gen_jax.common import numbers
 from gen_jax.common.errors import UserError
 from gen_jax.data.bicubic import imresize
 from gen_jax.data.degradations import PARAMETERS, as_vector
@@ -210,14 +211,18 @@ class Restorer:
         Args:
           pixels: [h, w, 1] or [h, w, 3].
           prompt: an instruction.
-          strength: what is changed is multiplied by this; 0 gives the picture back.
+          strength: Share of the change that is applied, 0 (the image as it is) to 1.
           scale: enlarged by this first, 1 or more.
           tile: side of the tiles, 0 for none; None for `TILE` where the picture is larger.
           progress: called with the tiles done and their number.
 
         Raises:
-          UserError: a prompt for a model that reads none, or weights that give no numbers.
+          UserError: a prompt for a model that reads none, a strength out of range, or weights that
+            give no numbers.
         """
+        numbers.parse(strength, "strength", float, 0, 1)  # beyond 1 noise comes back inverted
+        numbers.parse(scale, "scale", int, 1)
+        numbers.parse(tile or 0, "tile", int, 0)
         picture = Enlarged(pixels, scale)
         top = float(np.iinfo(pixels.dtype).max)
         size, channels = picture.size, pixels.shape[-1]

@@ -1,8 +1,9 @@
 """From a file to its restored file: what is written beside it, and why a file is skipped."""
 
+import contextlib
 import dataclasses
 import hashlib
-import os
+import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,10 +11,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image
 
-from gen_jax.common import app, files, names, pictures, results, strict_json
+from gen_jax.common import app, files, names, strict_json
 from gen_jax.data import images, photograph_files, photographs
 from gen_jax.data.degradations import PARAMETERS
 from gen_jax.data.photographs import Photograph
+from gen_jax.pipelines import restore_outputs
 from gen_jax.pipelines.restoration import Enlarged, Restored, Restorer
 from gen_jax.pipelines.restore_inputs import Job
 from gen_jax.runs import manifest
@@ -44,22 +46,23 @@ def restore(
     """Restores one picture and writes it with its manifest and comparison.
 
     Yields:
-      lines to print.
+      Lines to print.
 
     Raises:
-      Skipped: it cannot be read or written.
+      Skipped: It cannot be read or written; nothing of it is left then.
     """
     began = time.monotonic()
+    kind = photograph_files.format_of(job.out) if job.out else "PNG"
     try:
-        if job.out is not None:
-            _check_out(job)
         data = sys.stdin.buffer.read() if job.source is None else job.source.read_bytes()
         photo = photographs.read(data, how.max_pixels)
-    except images.ImageError as error:
+        width, height = (side * how.scale for side in photo.size)
+        photograph_files.check_size((width, height), kind)
+    except (images.ImageError, photograph_files.NotWritten) as error:
         raise Skipped(str(error)) from None
     except OSError as error:
         raise Skipped(_words(error)) from None
-    if photo.pixels.shape[0] * photo.pixels.shape[1] * how.scale**2 > how.max_pixels:
+    if width * height > how.max_pixels:
         raise Skipped(f"--scale={how.scale} makes it larger than --max_pixels={how.max_pixels}")
     result = restorer(
         photo.pixels,
@@ -70,49 +73,58 @@ def restore(
         progress=progress,
     )
     alpha = None if photo.alpha is None else _enlarged(photo.alpha, how.scale)
-    done = photo.replace(pixels=result.pixels, alpha=alpha)
-    kind = photograph_files.format_of(job.out) if job.out else "PNG"
-    encoded, lost = photograph_files.encode(done, kind, how.quality)
-    if job.out is None:
-        sys.stdout.buffer.write(encoded)
-        sys.stdout.buffer.flush()
-    else:
-        try:
-            files.write_bytes(job.out, encoded)
+    restored = photo.replace(pixels=result.pixels, alpha=alpha)
+    try:
+        encoded, lost = photograph_files.encode(restored, kind, how.quality)
+        if job.out is None:
+            sys.stdout.buffer.write(encoded)
+            sys.stdout.buffer.flush()
+        else:
             facts = _facts(restorer, job, how, photo, result, data, encoded)
             facts["seconds"] = round(time.monotonic() - began, 2)
-            text = strict_json.dumps(facts, indent=2) + "\n"
-            files.write_text(files.with_ending(job.out, results.MANIFEST), text)
-            if how.compare:
-                beside = files.with_ending(job.out, results.COMPARISON)
-                pictures.save(beside, comparison(photo, done))
-        except OSError as error:
-            raise Skipped(_words(error)) from None
-    for note in (*photo.notes, *lost):
-        yield f"note: {job.shown} {note}" if note[0].islower() else f"note: {job.shown}: {note}"
-    height, width = result.pixels.shape[:2]
+            shown = comparison(photo, restored) if how.compare else None
+            _write(job.out, encoded, facts, shown)
+    except photograph_files.NotWritten as error:
+        raise Skipped(f"nothing written: {error}") from None
+    except OSError as error:
+        raise Skipped(_words(error)) from None
+    if notes := (*photo.notes, *lost):
+        yield f"note: {job.shown}: {'; '.join(notes)}"
     yield (
         f"restored {job.shown} -> {names.printable(job.out or '-')}  {width}x{height}  "
         f"{time.monotonic() - began:.1f} s{_told(result)}"
     )
 
 
+def _write(out: pathlib.Path, encoded: bytes, facts: dict, shown: np.ndarray | None) -> None:
+    """Writes a result with its manifest and comparison: all of them, or none.
+
+    Raises:
+      NotWritten: What lies on the disk is not what was written.
+      OSError: It cannot be written.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    contents = {
+        out: encoded,
+        restore_outputs.manifest_of(out): (strict_json.dumps(facts, indent=2) + "\n").encode(
+            "utf-8"
+        ),
+    }
+    if shown is not None:
+        contents[restore_outputs.comparison_of(out)] = images.encode(shown, "png")
+    with contextlib.ExitStack() as stack:
+        # Names are taken when all files are there.
+        for path, content in contents.items():
+            temporary = stack.enter_context(files.replacing(path))
+            temporary.write_bytes(content)
+            if temporary.read_bytes() != content:
+                raise photograph_files.NotWritten(f"{path} differs from what was written to it")
+
+
 def _enlarged(alpha: np.ndarray, scale: int) -> np.ndarray:
     large = Enlarged(alpha, scale)
     part = large(0, large.size[0], 0, large.size[1])
     return np.round(part * np.iinfo(alpha.dtype).max).astype(alpha.dtype)
-
-
-def _check_out(job: Job) -> None:
-    out = job.out
-    if job.source is not None and out.exists() and os.path.samefile(job.source, out):
-        raise Skipped("would be overwritten by its result: name another --out")
-    # Nothing is made yet: the picture may turn out to be none.
-    there = next(p for p in (out.absolute().parent, *out.absolute().parents) if p.exists())
-    if not there.is_dir():
-        raise Skipped(f"{there}: is a file, not a folder; name another --out")
-    if not os.access(there, os.W_OK):
-        raise Skipped(f"{there}: permission denied; name a folder that you may write to")
 
 
 def _words(error: OSError) -> str:
