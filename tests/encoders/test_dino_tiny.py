@@ -48,7 +48,7 @@ def test_colours_tell_an_object_from_its_background():
     assert drawn.shape == (2, 6, 6, 3) and not drawn[~inside].any() and drawn[inside].any()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # the weights are packaged: what they give is tested above in every run
 @pytest.mark.parametrize("labels", ["clip art", "glasses", "gender"])
 def test_its_neighbours_beat_pixels_and_an_untrained_tower(shared, labels):
     """Balanced accuracy on labels that it never saw, place by place (benchmarks/probe.py)."""
