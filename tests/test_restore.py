@@ -327,25 +327,37 @@ def test_standard_input_to_standard_output(run, monkeypatch, capfdbinary):
     "values,word",
     [
         ({"scale": 3}, "--scale=3"),
-        ({"strength": -1.0}, "--strength=-1"),
-        ({"strength": 1.5}, "--strength=1.5: .*expected a number from 0 to 1"),
-        ({"strength": float("nan")}, "--strength=nan"),
-        ({"strength": float("inf")}, "--strength=inf"),
-        ({"scale": 0}, "--scale=0"),
-        ({"max_pixels": 0}, "--max_pixels=0"),
+        ({"tile": "100"}, "--tile=100"),
         ({"tile": "\u00b2"}, "--tile="),
         ({"tile": "-128"}, "--tile=-128"),
-        ({"quality": 101}, "--quality=101"),
-        ({"tile": "100"}, "--tile=100"),
-        ({"quality": 0}, "--quality=0"),
         ({"run": "package:vae_photos"}, "restores nothing"),
         ({"run": "nowhere"}, "nowhere: no such folder"),
     ],
 )
 def test_mistakes_are_named(door, tmp_path, values, word):
     source = save(tmp_path / "a.png", picture())
-    with pytest.raises((UserError, flags.Error), match=word):
+    with pytest.raises(UserError, match=word):
         door(source, out=str(tmp_path / "b.png"), **values)
+
+
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "strength=-1",
+        "strength=1.5",
+        "strength=nan",
+        "strength=inf",
+        "scale=0",
+        "scale=x",
+        "max_pixels=0",
+        "quality=101",
+        "quality=0",
+        "quality=nan",
+    ],
+)
+def test_numbers_are_within_bounds(flag):
+    with flagsaver.flagsaver(), pytest.raises(flags.Error, match=f"--{flag}: expected a "):
+        flags.FLAGS(["restore", f"--{flag}"])
 
 
 def test_the_command_line_takes_pictures():

@@ -268,7 +268,7 @@ def test_minilm_reads_instructions():
 
     def loss():
         params, extra = task.init(jax.random.key(0), data)
-        frozen = {"text": tower.init(jax.random.key(1), tokens, mask)["params"]}
+        frozen = {"text": tower.init(jax.random.key(1), tokens, mask)}
         keys = {n: jax.random.key(0) for n in task.rng_streams}
         return task._loss(params["model"], params, extra, data, keys, frozen)[0], params["model"]
 
