@@ -38,7 +38,7 @@ import pathlib
 
 from absl import flags
 
-from gen_jax.common import app, numbers, paths
+from gen_jax.common import app, numbers, outputs, paths
 
 _SOURCE = paths.DEFINE_path(
     "source",
@@ -100,8 +100,10 @@ def main(_) -> None:
 
     sources.check_unambiguous(_SOURCE.value, _OUT.value or "")
     if _PREVIEW.value:
+        outputs.check_file(_PREVIEW.value, "--preview")
         _preview()
         return
+    outputs.check_folder(_OUT.value, "--out")
     from gen_jax.data import build, plan
 
     info = build.prepare(

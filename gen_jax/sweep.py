@@ -22,7 +22,7 @@ import sys
 
 from absl import flags
 
-from gen_jax.common import app, numbers, outputs, paths
+from gen_jax.common import app, files, numbers, outputs, paths
 from gen_jax.common import config as config_lib
 from gen_jax.common.errors import UserError
 
@@ -64,7 +64,7 @@ def main(_) -> None:
 
     study = sweep.run(plan, _WORKERS.value)
     written = sweep_report.write(study, plan)
-    print(written[1].read_text())
+    print(files.read_text(written[1]))
     for path in written:
         print(path)
 
@@ -72,7 +72,6 @@ def main(_) -> None:
 def _plan(config, metric: str):
     import pathlib
 
-    from gen_jax.common import files
     from gen_jax.runs import layout
     from gen_jax.training import search_space
     from gen_jax.training.sweep import Plan

@@ -64,12 +64,13 @@ def unfinished_saves(workdir):
 def kill_at_saves(workdir, photos, kills, seed):
     """Kills the run with -9 as it begins to save, several times; returns how many saves it cut."""
     rng, cut = random.Random(seed), 0
-    for _ in range(kills):
+    for kill in range(kills):
         before = unfinished_saves(workdir)
         process = start("main", *arguments(workdir, photos))
         while process.poll() is None and not unfinished_saves(workdir) - before:
             time.sleep(0.0005)
-        time.sleep(rng.choice((0.0, rng.uniform(0.0, 0.1))))
+        if kill:  # the first one at once, so that at least one save is cut
+            time.sleep(rng.choice((0.0, rng.uniform(0.0, 0.1))))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         cut += bool(unfinished_saves(workdir) - before)

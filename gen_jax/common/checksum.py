@@ -7,7 +7,7 @@ import pathlib
 from gen_jax.common.errors import UserError
 
 MANIFEST = "manifest.json"
-_KEY = "weights_sha256"
+_KEY = "file_sha256"
 
 
 def of_file(path: pathlib.Path) -> dict[str, str]:

@@ -82,6 +82,15 @@ def replacing(
     _sync_folder(path.parent)
 
 
+def identity(path: str | os.PathLike) -> tuple[int, int] | None:
+    """Identifies an existing file or folder, whatever links lead to it; None if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
     """Writes a file by `replacing`; makes its folder where there is none."""
     folder = pathlib.Path(path).parent

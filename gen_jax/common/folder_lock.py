@@ -106,18 +106,32 @@ def _create(path: pathlib.Path, text: str) -> bool:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         files.write_text(temporary, text)
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    except OSError:
-        # A file system without hard links: whoever reads in between sees an empty file.
         try:
-            with open(path, "x") as file:
-                file.write(text)
+            os.link(temporary, path)
         except FileExistsError:
             return False
+        except OSError:
+            return _create_without_links(path, text)
     finally:
         temporary.unlink(missing_ok=True)
+    return True
+
+
+def _create_without_links(path: pathlib.Path, text: str) -> bool:
+    """Does what `_create` does on a file system without hard links.
+
+    Whoever reads in between sees an empty file.
+    """
+    try:
+        file = open(path, "x", encoding="utf-8")  # noqa: SIM115
+    except FileExistsError:
+        return False
+    try:
+        with file:
+            file.write(text)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
     return True
 
 

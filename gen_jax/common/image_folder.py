@@ -8,9 +8,9 @@ import fnmatch
 import os
 import pathlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from gen_jax.common import image_formats, names, results
+from gen_jax.common import files, image_formats, names, results
 from gen_jax.common.errors import UserError
 from gen_jax.common.left_out import (
     CLOSED,
@@ -100,7 +100,7 @@ def scan_pattern(pattern: str, exclude: Sequence[str | os.PathLike] = ()) -> Lis
     raise UserError(f"{pattern}: no image fits this pattern" + _but(listing.left_out))
 
 
-def choose(paths: Iterable[str]) -> tuple[list[str], list[LeftOut]]:
+def choose(paths: Sequence[str]) -> tuple[list[str], list[LeftOut]]:
     """Chooses the images among the members of an archive, by the rules of `scan`.
 
     Args:
@@ -113,7 +113,7 @@ def choose(paths: Iterable[str]) -> tuple[list[str], list[LeftOut]]:
     for name in paths:
         folder, _, last = name.rpartition("/")
         beside[folder].add(last)
-    for name in sorted((n for n in paths), key=names.order):
+    for name in sorted(paths, key=names.order):
         folder, _, last = name.rpartition("/")
         verdict = judge(name, Kind.FILE, lambda: b"")
         if any(part.startswith(".") for part in folder.split("/")) and verdict:
@@ -157,8 +157,8 @@ class _Walk:
         self._images: list[str] = []
         self._left_out: list[LeftOut] = []
         self._beside: dict[str, set[str]] = {}  # folder -> names of everything in it
-        self._read = {_identity(root)}
-        self._excluded = {_identity(pathlib.Path(path)) for path in exclude} - {None}
+        self._read = {files.identity(root)}
+        self._excluded = {files.identity(pathlib.Path(path)) for path in exclude} - {None}
         # To write beside or above the images excludes none of them.
         self._excluded -= _parents(root.resolve())
         # Real folders first, so that a folder has its own name and not that of a link to it.
@@ -239,7 +239,7 @@ class _Walk:
     def _is_new(self, folder: str) -> bool:
         """Returns whether a folder is to be read, and remembers it."""
         path = self._root / folder
-        identity = _identity(path)
+        identity = files.identity(path)
         if identity in self._excluded:
             self._leave_out(folder, OUTPUT)
         elif identity is None:
@@ -268,18 +268,9 @@ class _Walk:
                 yield name
 
 
-def _identity(path: pathlib.Path) -> tuple[int, int] | None:
-    """Identifies a real folder or file, whatever link led to it; None if it is not there."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
 def _parents(path: pathlib.Path) -> set[tuple[int, int] | None]:
     """Identifies a folder and all that it lies in."""
-    return {_identity(folder) for folder in (path, *path.parents)}
+    return {files.identity(folder) for folder in (path, *path.parents)}
 
 
 def _head(path: str) -> bytes:

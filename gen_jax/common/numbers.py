@@ -2,7 +2,6 @@
 
 import math
 import operator
-from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
@@ -122,14 +121,3 @@ def define_int(
 def define_seed(name: str, default: int, text: str) -> flags.FlagHolder[int]:
     """Defines a flag that holds a seed, see `check_seed`."""
     return define_int(name, default, text, 0, MAX_SEED)
-
-
-def parse_list(
-    values: Sequence[Any],
-    name: str,
-    kind: type,
-    low: float | int | None = None,
-    high: float | int | None = None,
-) -> tuple:
-    """Returns every one of `values` by `parse`."""
-    return tuple(parse(value, name, kind, low, high) for value in values)

@@ -49,11 +49,12 @@ def writing(folder: pathlib.Path, replaced: Iterable[pathlib.Path] = ()) -> Iter
     """Yields a temporary folder whose content appears in `folder` once the block succeeds.
 
     A new folder appears whole by one rename. An existing one receives each file or sub-folder by
-    a rename. After an error nothing is left and nothing has changed.
+    a rename. After an error in the block nothing is left and nothing has changed; one between two
+    renames may leave old and new files, and loses none of either.
 
     Args:
       folder: Absolute path of the final folder; its parents are created as well.
-      replaced: Files in it that are removed just before the new ones appear.
+      replaced: Files in it that the new ones replace: those of other names are removed.
     """
     is_new = not folder.exists()
     parent = folder.parent if is_new else folder  # on the same file system, and writable
@@ -67,14 +68,16 @@ def writing(folder: pathlib.Path, replaced: Iterable[pathlib.Path] = ()) -> Iter
             if path.is_file():
                 with open(path, "rb+") as file:
                     os.fsync(file.fileno())
-        for path in replaced:
-            path.unlink()
         if is_new:
             os.rename(temporary, folder)
         else:
-            for path in sorted(temporary.iterdir()):
-                os.replace(path, folder / path.name)
+            new = sorted(path.name for path in temporary.iterdir())
+            for name in new:
+                os.replace(temporary / name, folder / name)
             temporary.rmdir()
+            for path in replaced:
+                if path.name not in new:
+                    path.unlink()
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         for empty in made:

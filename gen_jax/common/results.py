@@ -73,7 +73,7 @@ def restored_from(folder: pathlib.Path, name: str, beside: Collection[str]) -> s
     try:
         if (folder / manifest).stat().st_size > _MANIFEST_BYTES:
             return None
-        facts = json.loads((folder / manifest).read_text(encoding="utf-8"))
+        facts = json.loads(files.read_text(folder / manifest))
     except (OSError, ValueError):
         return None
     if not isinstance(facts, dict) or facts.get("output") != names.key(name):

@@ -143,6 +143,8 @@ def _reduced(photo: Photograph, kind: str) -> tuple[Photograph, list[str]]:
         notes.append(f"{kind} holds 8 bits per channel: rounded from 16")
         alpha = None if photo.alpha is None else _to_8_bits(photo.alpha)
         photo = photo.replace(pixels=_to_8_bits(photo.pixels), alpha=alpha)
+    if kind == "WEBP" and photo.alpha is not None and photo.alpha.min() == photo.top:
+        photo = photo.replace(alpha=None)  # libwebp leaves out alpha that is opaque everywhere
     if photo.alpha is not None and kind == "JPEG":
         notes.append("JPEG holds no transparency: laid on white")
         opacity = photo.alpha / np.float32(photo.top)

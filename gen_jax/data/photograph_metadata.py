@@ -80,7 +80,8 @@ def of_image(image: Image.Image, data: bytes) -> tuple[Metadata, int, list[str]]
       left out.
     """
     if image.format == "TIFF":
-        return of_tiff(data)
+        metadata, _, notes = of_tiff(data)
+        return metadata, image.getexif().get(ORIENTATION, 1), notes  # Pillow turns TIFF as it loads
     info, notes = image.info, []
     chunks: tuple[Chunk, ...] = ()
     if image.format == "PNG":
@@ -107,7 +108,11 @@ def of_tiff(data: bytes) -> tuple[Metadata, int, list[str]]:
     try:
         order, directory = exif_blocks.order_of(data), exif_blocks.parse(data)
     except ValueError:
-        return Metadata(), 1, ["not kept: all metadata, which cannot be read"]
+        return (
+            Metadata(),
+            1,
+            ["not kept: all metadata and the orientation, which cannot be read"],
+        )
     notes = ["not kept: Photoshop resources"] if any(t in directory for t in _PHOTOSHOP) else []
     kept = {k: v for k, v in directory.items() if k not in STORAGE}
     exif = None

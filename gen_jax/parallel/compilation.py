@@ -42,6 +42,11 @@ def check_devices() -> None:
     except (RuntimeError, AssertionError) as error:  # the latter of "cuda" without its plugin
         named = os.environ.get("JAX_PLATFORMS") or jax.config.jax_platforms
         reason = str(error).split(" (")[0]
+        if not named:
+            raise UserError(
+                f"JAX can start no device here ({reason}); set JAX_PLATFORMS=cpu to do without an "
+                "accelerator"
+            ) from error
         raise UserError(
             f"JAX_PLATFORMS={named}: no such device can be used here"
             f"{f' ({reason})' if reason else ''}; unset it to take what is here, or set "

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gen_jax.common import outputs, pictures, results, strict_json
+from gen_jax.common import files, outputs, pictures, results, strict_json
 from gen_jax.common.errors import UserError
 
 GRID, ANIMATION = results.GRID, results.FRAMES
@@ -36,9 +36,10 @@ def check(path: str, overwrite: bool, flag: str = "--out") -> tuple[pathlib.Path
         return folder, []
     taken = sorted(n for n in os.listdir(folder) if _NAMES.fullmatch(n))
     if taken and not overwrite:
+        more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
         raise UserError(
-            f"{flag}={path}: holds earlier results ({taken[0]} and {len(taken) - 1} others); name "
-            "another folder, or add --overwrite to replace them"
+            f"{flag}={path}: holds earlier results ({taken[0]}{more}); name another folder, or add "
+            "--overwrite to replace them"
         )
     earlier = _earlier(folder, taken)
     if others := [n for n in taken if n not in earlier]:
@@ -96,8 +97,8 @@ def _earlier(folder: pathlib.Path, names: Sequence[str]) -> set[str]:
 def _manifest(path: pathlib.Path) -> dict[str, str] | None:
     """Returns the digest of each file that a manifest describes; None for any other JSON file."""
     try:
-        found = strict_json.loads(path.read_text(encoding="utf-8"))
-        return {path.with_suffix(".png").name: found["sha256"], **found["sheets"]}
+        manifest = strict_json.loads(files.read_text(path))
+        return {path.with_suffix(".png").name: manifest["sha256"], **manifest["sheets"]}
     except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError):
         return None
 

@@ -61,7 +61,7 @@ def restore(
     except (images.ImageError, photograph_files.NotWritten) as error:
         raise Skipped(str(error)) from None
     except OSError as error:
-        raise Skipped(_words(error)) from None
+        raise Skipped(f"cannot be read ({error.strerror})") from None
     if width * height > how.max_pixels:
         raise Skipped(f"--scale={how.scale} makes it larger than --max_pixels={how.max_pixels}")
     result = restorer(

@@ -4,7 +4,7 @@ import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
-from gen_jax.common import files, names, results
+from gen_jax.common import files, names, outputs, results
 from gen_jax.common.errors import UserError
 from gen_jax.data import photograph_files
 from gen_jax.pipelines.restore_inputs import Job
@@ -35,7 +35,7 @@ def check(jobs: Sequence[Job], out: str, *, compare: bool, overwrite: bool) -> N
     """
     jobs = [job for job in jobs if job.out is not None]
     _check_folder(jobs, out)
-    inputs = {_identity(job.source): job.source for job in jobs if job.source is not None}
+    inputs = {files.identity(job.source): job.source for job in jobs if job.source is not None}
     inputs.pop(None, None)  # of inputs that do not exist
     owners: dict[pathlib.Path, Job] = {}
     existing = []
@@ -47,7 +47,7 @@ def check(jobs: Sequence[Job], out: str, *, compare: bool, overwrite: bool) -> N
                     f"{owner.shown} and {job.shown} would both write {names.printable(path)}: "
                     "restore them into two folders"
                 )
-            if (overwritten := inputs.get(_identity(path))) is not None:
+            if (overwritten := inputs.get(files.identity(path))) is not None:
                 raise UserError(
                     f"{names.printable(overwritten)}: an input, which would be overwritten by a "
                     "result; name another --out"
@@ -63,7 +63,7 @@ def check(jobs: Sequence[Job], out: str, *, compare: bool, overwrite: bool) -> N
             "--overwrite"
         )
     for folder in dict.fromkeys(job.out.parent for job in jobs):
-        _check_writable(folder)
+        outputs.check_folder(folder, "--out")
 
 
 def _files(out: pathlib.Path, compare: bool) -> Iterator[pathlib.Path]:
@@ -71,15 +71,6 @@ def _files(out: pathlib.Path, compare: bool) -> Iterator[pathlib.Path]:
     yield manifest_of(out)
     if compare:
         yield comparison_of(out)
-
-
-def _identity(path: pathlib.Path) -> tuple[int, int] | None:
-    """Returns what tells an existing file from others, whatever links lead to it."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _check_folder(jobs: Sequence[Job], out: str) -> None:
@@ -94,12 +85,3 @@ def _check_folder(jobs: Sequence[Job], out: str) -> None:
         raise UserError(
             f"{out}: several images need a folder; name one, or write {out}{os.sep} if that is it"
         )
-
-
-def _check_writable(folder: pathlib.Path) -> None:
-    """Finds out whether files can be made in a folder, which is not made yet."""
-    existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    if not existing.is_dir():
-        raise UserError(f"{existing}: is a file, not a folder; name another --out")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(f"{existing}: permission denied; name a folder that you may write to")

@@ -60,7 +60,7 @@ def read_meta(step: pathlib.Path) -> dict[str, Any]:
       UserError: The operating system refuses to read it.
     """
     with reading(step):
-        whole = json.loads((step / META / "metadata").read_text())
+        whole = json.loads((step / META / "metadata").read_text(encoding="utf-8"))
         content = whole[_CONTENT]
         if _digest(content) != whole[_SHA256]:
             raise Damaged("its meta item does not match its checksum")

@@ -48,7 +48,7 @@ def _any(value: bool) -> bool:
 
 @contextlib.contextmanager
 def _released_by_sigterm() -> Iterator[None]:
-    """Makes SIGTERM unwind the stack, where nothing else handles it."""
+    """Makes SIGTERM unwind the stack, if nothing else handles it."""
     is_free = (
         jax.process_count() == 1  # with several, JAX's coordination service handles it
         and threading.current_thread() is threading.main_thread()

@@ -37,7 +37,7 @@ class MetricWriter:
             return
         numbers = {k: float(v) for k, v in values.items()}
         line = {"step": step, "time": round(time.time(), 3), **numbers}
-        with self._path.open("a") as f:
+        with self._path.open("a", encoding="utf-8") as f:
             f.write(strict_json.dumps(line) + "\n")
         if self._board is not None:
             for name, number in numbers.items():

@@ -191,7 +191,10 @@ def _compare(config, workdir: pathlib.Path) -> None:
         for tree in (was, mine):
             for key in ("mesh", "sharding", "evaluators", "tensorboard", "requires"):
                 tree.pop(key, None)
-            for key in ("log_every", "eval_every", "checkpoint_every", "keep", "profile_steps"):
+            for key in (
+                "log_every", "eval_every", "checkpoint_every", "keep", "profile_steps",
+                "best_metric", "best_mode",
+            ):  # fmt: skip
                 tree["training"].pop(key, None)
             for key in ("num_threads", "num_workers", "cache", "verify", "max_bad_records"):
                 tree["data"].pop(key, None)

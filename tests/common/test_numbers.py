@@ -23,7 +23,6 @@ def test_what_is_not_finite_or_out_of_bounds_is_refused_with_the_range():
 def test_numbers_within_their_bounds_are_taken():
     assert numbers.parse("1e1", "--x", float, 0, 20) == 10.0
     assert numbers.parse("20", "--x", int, 0, 20) == 20
-    assert numbers.parse_list(["0.1", 1], "--x", float) == (0.1, 1.0)
 
 
 def test_seeds_end_where_their_noise_would_repeat():

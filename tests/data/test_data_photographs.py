@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 from gen_jax.common.errors import UserError
 from gen_jax.data import photograph_files, photographs, png_chunks
@@ -53,25 +53,40 @@ def test_lossless_formats_keep_every_bit(kind, channels, alpha, dtype):
     assert again.metadata.icc == (None if is_odd else ICC) and again.kind == kind
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_come_upright(orientation):
-    pixels = noise(4, 6, 3)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    data = saved(Image.fromarray(pixels), "PNG", exif=exif.tobytes())
-    found = photographs.read(data)
-    from PIL import ImageOps
-
-    want = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
-    np.testing.assert_array_equal(found.pixels, want)
-    again, _ = photograph_files.encode(found, "PNG")
-    assert Image.open(io.BytesIO(again)).getexif().get(0x0112, 1) == 1
-
-
 def tiff(pixels, **options):
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, pixels, **options)
     return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "TIFF of 16 bits"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_come_upright(orientation, kind):
+    pixels = noise(4, 6, 3)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    png_data = saved(Image.fromarray(pixels), "PNG", exif=exif.tobytes())
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(png_data))))
+    turned = [(0x0112, "H", 1, orientation, True)]
+    if kind == "PNG":
+        data = png_data
+    elif kind == "TIFF":
+        data = tiff(pixels, photometric="rgb", extratags=turned)
+    else:
+        data = tiff(pixels * np.uint16(257), photometric="rgb", extratags=turned)
+        upright = upright * np.uint16(257)
+    photo = photographs.read(data)
+    np.testing.assert_array_equal(photo.pixels, upright)
+    again, _ = photograph_files.encode(photo, kind.split()[0])
+    assert Image.open(io.BytesIO(again)).getexif().get(0x0112, 1) == 1
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_webp_of_opaque_alpha_is_written_without_it(lossless):
+    opaque = np.full((9, 8, 1), 255, np.uint8)
+    photo = photographs.Photograph(FLAT, opaque, Metadata(), lossless=lossless)
+    data, notes = photograph_files.encode(photo, "WEBP")
+    assert photographs.read(data).alpha is None and notes == ()
 
 
 def png(pixels, *chunks):

@@ -195,7 +195,7 @@ def test_exported_and_packaged_weights_have_a_checksum(copy, tmp_path):
 
             reader.load(str(out)) if folder == out else catalog.load("dino_tiny", folder)
     for package in reader.PACKAGED.glob("*/manifest.json"):
-        assert "weights_sha256" in json.loads(package.read_text())
+        assert "file_sha256" in json.loads(package.read_text())
 
 
 def test_what_cannot_be_read_is_not_called_damaged(copy, monkeypatch):

@@ -42,10 +42,10 @@ def run(
       progress: called after each picture with its number, their count and its row.
 
     Returns:
-      `psnr` (dB), `ssim` and `lpips`, means over pictures (`lpips` None and `lpips_reason` where
-      there is no tower), `n`, `rows` of name and values, and what was measured; `left_out` if the
-      folder holds files that look like images and are not read. A PSNR of equal
-      pictures is infinite: None in its row and in the mean, which `psnr_reason` then says.
+      `psnr` (dB), `ssim` and `lpips`, means over pictures (`lpips` None and `lpips_reason` if
+      no encoder is named), `n`, `rows` of name and values, and what was measured; `left_out` if
+      the folder holds files that look like images and are not read. The PSNR of equal images is
+      infinite.
 
     Raises:
       UserError: an unknown name, a strength that nothing uses or that is out of range, pictures or
@@ -114,10 +114,6 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     out: dict[str, Any] = {"n": len(rows), "lpips": None}
     for name in rows[0].keys() - {"name"}:
         out[name] = float(np.mean([row[name] for row in rows]))
-    if not np.isfinite(out["psnr"]):  # JSON knows no infinity
-        out |= {"psnr": None, "psnr_reason": "infinite: some pictures are equal to the reference"}
-        for row in rows:
-            row["psnr"] = row["psnr"] if np.isfinite(row["psnr"]) else None
     if out["lpips"] is None:
         out["lpips_reason"] = _NO_LPIPS
     return out | {"rows": rows}
