@@ -14,14 +14,14 @@ the images that an autoencoder gives back) are compared with held-out ones. docs
 the encoders; each metric takes those that it has a use for:
 
     fid, kid, clean_fid, clean_kid   inception-v3-fid, input as of pytorch-fid or clean-fid
-    fd, kd, prdc, vendi              any tower of images, a row for each; without one those of an
+    fd, kd, prdc, vendi              any image encoder, a row per encoder; without one those of an
                                      untrained network, such as fd_untrained
-    cmmd                             a -vision tower of CLIP
-    clip_score                       a -vision and a -text tower of CLIP; needs captions
-    lpips, diversity                 an lpips- tower; lpips needs pairs, as do psnr and ssim
+    cmmd                             a -vision encoder of CLIP
+    clip_score                       a -vision and a -text encoder of CLIP; needs captions
+    lpips, diversity                 an lpips- encoder; lpips needs pairs, as do psnr and ssim
 
 --benchmark degrades each picture of --images by a published protocol, restores it, and writes PSNR,
-SSIM, LPIPS where --encoder names a tower, and a row a picture (docs/restoration.md):
+SSIM, LPIPS if --encoder names an encoder, and a row per image (docs/restoration.md):
 
     denoise_gray, denoise_color      white noise, --sigma
     sr                               shrunk by MATLAB's bicubic, --scale; compared by the luma

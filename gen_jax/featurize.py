@@ -30,7 +30,7 @@ _LAYERS = flags.DEFINE_string(
     "layers",
     "",
     "Comma-separated: last, blocks from 0 on, or pooled; by default last for DINOv2, pooled for "
-    "other towers.",
+    "other encoders.",
 )
 _GRIDS = flags.DEFINE_list("grids", "4,8,16,32", "Tokens a side of DINOv2's patch grids.")
 _STORE = flags.DEFINE_string("store", "int8", "int8, bf16, or pcaN-int8, such as pca64-int8.")
@@ -41,10 +41,10 @@ _SIZE = numbers.define_int(
     "image_size", 0, "Side of an autoencoder's images in pixels, 0 for its own.", 0, 16384
 )
 _CAPTIONS = numbers.define_int(
-    "captions", 1, "Captions of an example that a text tower reads.", 1, 1024
+    "captions", 1, "Captions of an example that a text encoder reads.", 1, 1024
 )
 _LENGTH = numbers.define_int(
-    "max_length", 0, "Tokens of a caption, 0 for all that the text tower reads.", 0, 65536
+    "max_length", 0, "Tokens of a caption, 0 for all that the text encoder reads.", 0, 65536
 )
 _SHARD = numbers.define_int("shard_records", 512, "Records in a shard.", 1, 10**9)
 _KEEP = flags.DEFINE_boolean("keep_image", False, "Put the images into the records as well.")

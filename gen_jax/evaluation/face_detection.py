@@ -1,7 +1,7 @@
 """Faces in pictures, by MTCNN's cascade (arXiv 1604.02878): boxes, probabilities, five points.
 
 The steps and roundings between the networks are those of facenet-pytorch 2.6, whose files the
-weights are; a parity test holds both together. All pictures of a batch have one size, so that the
+weights are; a nightly test holds both together. All pictures of a batch have one size, so that the
 first network sees them together at every scale; crops of all of them then form one batch.
 """
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import ldm, vae
+from configs import ldm, vae, vqvae
 from gen_jax.common.errors import UserError
 from gen_jax.data import build, plan
 from gen_jax.runs.splits import DataSplits
@@ -161,3 +161,10 @@ def test_captions_where_they_are_learned_from(five, tmp_path):
             changed(config, "data", config.data.to_dict() | dict(source="", dir=str(info.parent))),
             tmp_path,
         )
+
+
+def test_a_decoder_without_a_head_is_allowed(tmp_path):
+    config = changed(vqvae.get_config("debug"), "task.autoencoder.head_channels", 0)
+    checks.check_config(config, tmp_path)
+    with pytest.raises(UserError, match="dim=0: expected at least 1"):
+        checks.check_config(changed(config, "task.quantizer.dim", 0), tmp_path)

@@ -3,6 +3,7 @@
 import pytest
 
 from configs import ldm
+from gen_jax.common import config as config_lib
 from gen_jax.common.errors import UserError
 from gen_jax.runs import layout, manifest
 from gen_jax.training import stage
@@ -20,3 +21,15 @@ def test_a_damaged_config_and_other_frozen_weights_are_refused(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [layout.MANIFEST]
     now = {"vae": "of another run", "init": "b", "new": "c"}
     assert manifest.changed_weights(tmp_path, now) == ["init"]
+
+
+def test_what_may_change_between_two_starts(tmp_path):
+    config = ldm.get_config("debug")
+    (tmp_path / layout.CONFIG).write_text(config_lib.to_json(config))
+    with config.unlocked():
+        config.training.update(best_metric="ldm/fd_untrained", keep=5)
+    stage._compare(config, tmp_path)
+    with config.unlocked():
+        config.training.seed = 7
+    with pytest.raises(UserError, match=r"config\.training\.seed=0, this config has 7"):
+        stage._compare(config, tmp_path)
