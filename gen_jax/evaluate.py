@@ -21,7 +21,7 @@ the encoders; each metric takes those that it has a use for:
     lpips, diversity                 an lpips- encoder; lpips needs pairs, as do psnr and ssim
 
 --benchmark degrades each picture of --images by a published protocol, restores it, and writes PSNR,
-SSIM, LPIPS if --encoder names an encoder, and a row per image (docs/restoration.md):
+SSIM, LPIPS if --encoder names one, and a row per image (docs/restoration.md):
 
     denoise_gray, denoise_color      white noise, --sigma
     sr                               shrunk by MATLAB's bicubic, --scale; compared by the luma

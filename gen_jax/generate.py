@@ -7,10 +7,10 @@ r"""Generates images with a trained run: from prompts, or from seeds alone.
     python -m gen_jax.generate --run=runs/faces --num=64 --seed=0 --out=out/faces
     python -m gen_jax.generate --run=runs/faces --interpolate=1,2 --frames=32 --out=out/morph
     python -m gen_jax.generate --run=runs/art --prompt="calm, deep blue, swirling" --out=out/calm
-    python -m gen_jax.generate --run=runs/art --guide=runs/art_small --prompt="dark" --out=out/guided
+    python -m gen_jax.generate --run=runs/art --guide=runs/art_small --prompt="dark" --out=out/dark
     python -m gen_jax.generate --run=runs/art --detail=runs/detail --prompt="dark" --out=out/sharp
     python -m gen_jax.generate --run=runs/art --like=picture.jpg --prompt="dark" --out=out/like
-    python -m gen_jax.generate --run=runs/art --rows=dark,bright --columns=calm,lively --out=out/grid
+    python -m gen_jax.generate --run=runs/art --rows=dark,bright --columns=calm,lively --out=out/all
     python -m gen_jax.generate --run=runs/faces_text --prompt="a man with glasses" --out=out/man
 
 Writes a PNG and a manifest (JSON) for each picture, and grid.png; an interpolation as
