@@ -179,7 +179,7 @@ def test_evaluate_a_restorer(tmp_path):
             ("--run=x", "--prompt=x", "--out=o", "--guidance_interval=1"),
             "expected LOW,HIGH",
         ),
-        ("evaluate", ("--real=tests", "--fake=tests", "--out=o.json"), "holds no image"),
+        ("evaluate", ("--real=tests", "--fake=tests", "--out=o.json"), "no image in this folder"),
         (
             "evaluate",
             ("--real=tests", "--fake=tests", "--metrics=fid,is", "--out=o.json"),
