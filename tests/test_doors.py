@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.forks import call_each
 from tests.processes import call, one_line_error
 
 
@@ -151,66 +152,68 @@ def test_evaluate_a_restorer(tmp_path):
     assert f"{found['psnr']:.2f}" in result.stdout.splitlines()[-2]
 
 
-@pytest.mark.parametrize(
-    "door,args,word",
-    [
-        ("generate", ("--run=/nowhere", "--prompt=x", "--out=o"), "no such folder"),
-        ("generate", ("--run=tests", "--prompt=x", "--out=o"), "config.json"),
-        ("generate", ("--run=package:none", "--prompt=x", "--out=o"), "vae_photos"),
-        ("generate", ("--run=package:vae_photos", "--prompt=x", "--out=o"), "does not generate"),
-        ("generate", ("--run=x", "--prompt=x", "--out=o", "--interpolate=1"), "two seeds"),
-        (
-            "generate",
-            ("--run=x", "--prompt=x", "--out=o", "--guidance=nan"),
-            "--guidance=nan: expected a number from 0 to 50",
-        ),
-        (
-            "generate",
-            ("--run=x", "--prompt=x", "--out=o", "--seed=4294967295", "--num=2"),
-            "2 seeds from there pass the largest one",
-        ),
-        (
-            "generate",
-            ("--run=x", "--prompt=x", "--out=pyproject.toml"),
-            "--out=pyproject.toml: is a file",
-        ),
-        (
-            "generate",
-            ("--run=x", "--prompt=x", "--out=o", "--guidance_interval=1"),
-            "expected LOW,HIGH",
-        ),
-        ("evaluate", ("--real=tests", "--fake=tests", "--out=o.json"), "no image in this folder"),
-        (
-            "evaluate",
-            ("--real=tests", "--fake=tests", "--metrics=fid,is", "--out=o.json"),
-            "unknown metric 'is'",
-        ),
-        ("evaluate", ("--run=x", "--out=tests"), "--out=tests: is a folder, expected a file"),
-        ("evaluate", ("--run=x", "--restorer=identity", "--out=o.json"), "goes with --benchmark"),
-        ("evaluate", ("--benchmark=jpeg", "--out=o.json"), "needs --images="),
-        (
-            "evaluate",
-            ("--real=a", "--fake=b", "--guide=c", "--out=o.json"),
-            "--guide goes with --run",
-        ),
-        (
-            "evaluate",
-            ("--real=a", "--fake=b", "--detail=c", "--out=o.json"),
-            "--detail goes with --run",
-        ),
-        (
-            "evaluate",
-            ("--real=a", "--fake=b", "--steps=4", "--out=o.json"),
-            "--steps goes with --run",
-        ),
-        ("evaluate", ("--run=x", "--guide_scale=3", "--out=o.json"), "goes with --guide"),
-        (
-            "evaluate",
-            ("--benchmark=jpeg", "--images=x", "--restorer=identity", "--guide=c", "--out=o.json"),
-            "--guide does not go with --benchmark",
-        ),
-        ("export", ("--run=/nowhere", "--out=o"), "no such folder"),
-    ],
-)
-def test_mistakes_are_one_line(door, args, word):
-    assert word in one_line_error(call(door, *args))
+MISTAKES = [
+    ("generate", ("--run=/nowhere", "--prompt=x", "--out=o"), "no such folder"),
+    ("generate", ("--run=tests", "--prompt=x", "--out=o"), "config.json"),
+    ("generate", ("--run=package:none", "--prompt=x", "--out=o"), "vae_photos"),
+    ("generate", ("--run=package:vae_photos", "--prompt=x", "--out=o"), "does not generate"),
+    ("generate", ("--run=x", "--prompt=x", "--out=o", "--interpolate=1"), "two seeds"),
+    (
+        "generate",
+        ("--run=x", "--prompt=x", "--out=o", "--guidance=nan"),
+        "--guidance=nan: expected a number from 0 to 50",
+    ),
+    (
+        "generate",
+        ("--run=x", "--prompt=x", "--out=o", "--seed=4294967295", "--num=2"),
+        "2 seeds from there pass the largest one",
+    ),
+    (
+        "generate",
+        ("--run=x", "--prompt=x", "--out=pyproject.toml"),
+        "--out=pyproject.toml: is a file",
+    ),
+    (
+        "generate",
+        ("--run=x", "--prompt=x", "--out=o", "--guidance_interval=1"),
+        "expected LOW,HIGH",
+    ),
+    ("evaluate", ("--real=tests", "--fake=tests", "--out=o.json"), "no image in this folder"),
+    (
+        "evaluate",
+        ("--real=tests", "--fake=tests", "--metrics=fid,is", "--out=o.json"),
+        "unknown metric 'is'",
+    ),
+    ("evaluate", ("--run=x", "--out=tests"), "--out=tests: is a folder, expected a file"),
+    ("evaluate", ("--run=x", "--restorer=identity", "--out=o.json"), "goes with --benchmark"),
+    ("evaluate", ("--benchmark=jpeg", "--out=o.json"), "needs --images="),
+    (
+        "evaluate",
+        ("--real=a", "--fake=b", "--guide=c", "--out=o.json"),
+        "--guide goes with --run",
+    ),
+    (
+        "evaluate",
+        ("--real=a", "--fake=b", "--detail=c", "--out=o.json"),
+        "--detail goes with --run",
+    ),
+    (
+        "evaluate",
+        ("--real=a", "--fake=b", "--steps=4", "--out=o.json"),
+        "--steps goes with --run",
+    ),
+    ("evaluate", ("--run=x", "--guide_scale=3", "--out=o.json"), "goes with --guide"),
+    (
+        "evaluate",
+        ("--benchmark=jpeg", "--images=x", "--restorer=identity", "--guide=c", "--out=o.json"),
+        "--guide does not go with --benchmark",
+    ),
+    ("export", ("--run=/nowhere", "--out=o"), "no such folder"),
+]
+
+
+@pytest.mark.parametrize("command", ["generate", "evaluate", "export"])
+def test_mistakes_are_one_line(command):
+    given, words = zip(*(rest for name, *rest in MISTAKES if name == command))
+    for done, expected in zip(call_each(command, *given), words, strict=True):
+        assert expected in one_line_error(done), done.args

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from tests.forks import call_each
 from tests.processes import (
     call,
     environment,
@@ -91,11 +92,16 @@ def check_kills(tmp_path, photos, straight, kills, seed):
 
 
 def test_kill_while_saving(tmp_path, photos, straight):
-    check_kills(tmp_path, photos, straight, kills=3, seed=0)
+    check_kills(tmp_path, photos, straight, kills=2, seed=0)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 5))
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(1, marks=pytest.mark.slow),
+        *(pytest.param(seed, marks=pytest.mark.nightly) for seed in range(2, 9)),
+    ],
+)
 def test_kill_while_saving_many_times(tmp_path, photos, straight, seed):
     check_kills(tmp_path, photos, straight, kills=6, seed=seed)
 
@@ -113,7 +119,7 @@ def test_sigterm_saves_and_exits_0(tmp_path, photos, straight):
     assert losses(tmp_path) == straight[1]
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_sigterm_ends_a_long_evaluation(tmp_path, photos, count):
     rest = arguments(tmp_path, photos)[1:]
     group = start_group(count, "--config=tests/slow_evaluation.py:5", *rest)
@@ -154,6 +160,7 @@ WORKERS = "--config.data.num_workers=2"
 
 
 @has_proc
+@pytest.mark.slow
 def test_workers_leave_with_the_trainer_and_are_missed(tmp_path, photos):
     for end in ("trainer", "worker"):
         process = start("main", *arguments(tmp_path / end, photos, 5000), WORKERS)
@@ -172,6 +179,7 @@ def test_workers_leave_with_the_trainer_and_are_missed(tmp_path, photos):
 
 
 @has_proc
+@pytest.mark.slow
 def test_workers_change_nothing_and_let_the_trainer_save(tmp_path, photos, straight):
     process = start("main", *arguments(tmp_path, photos), WORKERS)
     wait_for_step(tmp_path, process, 3)
@@ -285,30 +293,25 @@ def test_full_disk(tmp_path, photos):
         subprocess.run(["umount", str(place)], check=True)
 
 
-@pytest.mark.parametrize(
-    "extra,word",
-    [
-        (
-            "--config.training.num_stepz=3",
-            "error: --config.training.num_stepz=3: the config has no key training.num_stepz; "
-            "did you mean num_steps?",
-        ),
-        ("--config.mesh.fsdp=3", "does not fit the 1 devices"),
-        ("--config.training.batch_size=0", "at least 1"),
-        ("--config.optimizer.model.name=sgd", "sgd"),
-        ("--config.data.dir=/nonexistent", "prepare the data first"),
-        ("--config.data.source=photos", "either an embedded source"),
-        ("--config.sharding.rules=()", "no rule matches"),
-        (
-            "--config.data.max_length=x",
-            "error: --config.data.max_length=x: expected a whole number; the config has 32",
-        ),
-    ],
-)
-def test_mistakes_are_one_line(tmp_path, photos, extra, word):
-    result = call("main", *arguments(tmp_path / "run", photos), extra)
-    assert word in one_line_error(result)
-    assert not (tmp_path / "run" / "checkpoints").exists()
+MISTAKES = {
+    "--config.training.num_stepz=3": "error: --config.training.num_stepz=3: the config has no key "
+    "training.num_stepz; did you mean num_steps?",
+    "--config.mesh.fsdp=3": "does not fit the 1 devices",
+    "--config.training.batch_size=0": "at least 1",
+    "--config.optimizer.model.name=sgd": "sgd",
+    "--config.data.dir=/nonexistent": "prepare the data first",
+    "--config.data.source=photos": "either an embedded source",
+    "--config.sharding.rules=()": "no rule matches",
+    "--config.data.max_length=x": "error: --config.data.max_length=x: expected a whole number; "
+    "the config has 32",
+}
+
+
+def test_mistakes_are_one_line(tmp_path, photos):
+    runs = [(*arguments(tmp_path / str(i), photos), extra) for i, extra in enumerate(MISTAKES)]
+    for done, (extra, words) in zip(call_each("main", *runs), MISTAKES.items(), strict=True):
+        assert words in one_line_error(done), extra
+    assert not list(tmp_path.glob("*/checkpoints"))
 
 
 def test_unwritable_workdir(tmp_path, photos):
@@ -324,26 +327,20 @@ def test_another_runs_workdir_is_refused(photos, straight):
     assert final_fingerprint(workdir) == straight[2]
 
 
-@pytest.mark.parametrize("fault", ["missing", "truncated", "digest"])
-def test_bad_shards_are_named(tmp_path, photos, fault):
-    import shutil
-
-    data = tmp_path / "data"
-    shutil.copytree(photos, data)
-    shard = sorted(data.glob("train-*.arrayrecord"))[0]
-    content = shard.read_bytes()
-    extra = []
-    if fault == "missing":
-        shard.unlink()
-    elif fault == "truncated":
-        shard.write_bytes(content[: len(content) // 2])
-    else:
-        changed = bytearray(content)
-        changed[len(changed) // 3] ^= 1
-        shard.write_bytes(changed)
-        extra = ["--config.data.verify=digest"]
-    result = call("main", *arguments(tmp_path / "run", data), *extra)
-    assert shard.name in one_line_error(result)
+def test_bad_shards_are_named(tmp_path, photos):
+    runs, shards = [], []
+    for fault in ("truncated", "digest"):  # missing ones: tests/training/test_checks.py
+        data = shutil.copytree(photos, tmp_path / fault)
+        shards.append(min(data.glob("train-*.arrayrecord")))
+        content = bytearray(shards[-1].read_bytes())
+        if fault == "truncated":
+            del content[len(content) // 2 :]
+        else:
+            content[len(content) // 3] ^= 1
+        shards[-1].write_bytes(content)
+        runs.append((*arguments(tmp_path / "run", data), "--config.data.verify=digest"))
+    for done, shard in zip(call_each("main", *runs), shards, strict=True):
+        assert shard.name in one_line_error(done)
 
 
 @pytest.mark.slow
