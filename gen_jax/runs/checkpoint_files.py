@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -118,6 +119,7 @@ def reading(step: pathlib.Path) -> Iterator[None]:
     Raises:
       UserError: The cause is not damage: too little memory, no permission, a failing disk.
     """
+    _ignore_late_callbacks()
     try:
         yield
     except (Damaged, UserError):
@@ -128,6 +130,24 @@ def reading(step: pathlib.Path) -> Iterator[None]:
         _check_readable(step)
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise Damaged(text[:200]) from error
+
+
+def _ignore_late_callbacks() -> None:
+    """Keeps TensorStore's stack traces off standard error after one of several reads has failed.
+
+    Orbax then closes its event loop, and threads that finish the other reads still report to it;
+    each prints "RuntimeError: Event loop is closed" through `sys.unraisablehook`.
+    """
+    if getattr(sys.unraisablehook, "ignores_late_callbacks", False):
+        return
+    previous = sys.unraisablehook
+
+    def hook(unraisable):
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            previous(unraisable)
+
+    hook.ignores_late_callbacks = True
+    sys.unraisablehook = hook
 
 
 def _check_readable(step: pathlib.Path) -> None:
