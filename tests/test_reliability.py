@@ -229,7 +229,7 @@ def test_no_command_reads_a_damaged_run(tmp_path, photos, straight):
         ["restore", f"--run={run}", f"{tmp_path / 'a.png'}", f"{out}.png"],
         ["featurize", f"--encoder=vae:{run}", f"--data={photos}", out],
         ["main", tiny, *rest, f"--config.init_from={run}"],
-        ["main", f"--config=configs/ldm.py:debug,vae={run}", *rest],
+        ["main", f"--config=configs/ldm.py:debug,vae={run},data={photos}", rest[0]],
     ):
         error = one_line_error(call(*command))
         assert f"{run}/checkpoints: checkpoint {STEPS} is damaged (" in error, command
