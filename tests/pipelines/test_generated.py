@@ -29,7 +29,7 @@ def test_earlier_results_are_replaced_on_demand_and_nothing_else_is(tmp_path):
     text = (tmp_path / "out" / "00002.json").read_text()
     assert json.loads(text)["index"] == 2 and "Infinity" in text and ": Infinity" not in text
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"holds earlier results \(00000.json and 7 others\)"):
+    with pytest.raises(UserError, match=r"holds earlier results \(00000.json and 7 more\)"):
         write(tmp_path / "out", 1)
     write(tmp_path / "out", 1, overwrite=True)
     assert names(tmp_path / "out") == [*whole[:2], "grid.png", "notes.txt"]
