@@ -1,5 +1,6 @@
 """The door `restore`: files as people have them, one line each for those that cannot be read."""
 
+import errno
 import io
 import json
 import pathlib
@@ -14,6 +15,7 @@ from absl.testing import flagsaver
 from PIL import Image, PngImagePlugin
 
 from gen_jax import restore
+from gen_jax.common import outputs
 from gen_jax.common.errors import UserError
 from gen_jax.data import photograph_files
 from gen_jax.pipelines import restore_inputs, restore_outputs
@@ -241,15 +243,19 @@ def test_results_that_share_a_file_are_refused(tmp_path):
 def test_a_place_that_cannot_be_written_to(tmp_path, monkeypatch):
     a, file = save(tmp_path / "a.png", picture()), tmp_path / "file"
     file.write_text("")
-    with pytest.raises(UserError, match="file: is a file, not a folder"):
+    with pytest.raises(UserError, match="file: is a file, expected a folder"):
         check((a, file / "b.png"))
     with pytest.raises(UserError, match="file: is a file; several images"):
         check((a, file / "b.png"), (a, file / "c.png"), out=file)
     with pytest.raises(UserError, match=r"new\.png: several images need a folder"):
         check((a, tmp_path / "new.png" / "b.png"), out=tmp_path / "new.png")
     check((a, tmp_path / "new.png" / "b.png"), out=f"{tmp_path}/new.png/")
-    monkeypatch.setattr(restore_outputs.os, "access", lambda *_: False)  # root may write anywhere
-    with pytest.raises(UserError, match="permission denied"):
+
+    def refuse(**_):  # root may write anywhere
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(outputs.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(UserError, match=r"--out=.*: cannot write there \(Permission denied\)"):
         check((a, tmp_path / "c" / "b.png"))
     assert not (tmp_path / "c").exists()
 
