@@ -49,8 +49,8 @@ def writing(folder: pathlib.Path, replaced: Iterable[pathlib.Path] = ()) -> Iter
     """Yields a temporary folder whose content appears in `folder` once the block succeeds.
 
     A new folder appears whole by one rename. An existing one receives each file or sub-folder by
-    a rename. After an error in the block nothing is left and nothing has changed; one between two
-    renames may leave old and new files, and loses none of either.
+    a rename. After an error in the block nothing is left and nothing has changed; after one between
+    two renames each file is either the old or the new one, whole.
 
     Args:
       folder: Absolute path of the final folder; its parents are created as well.

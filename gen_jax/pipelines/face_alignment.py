@@ -79,16 +79,16 @@ def align_folder(
     Raises:
       UserError: nothing to read, or `out` holds pictures that were made otherwise.
     """
-    told = {"source": str(source.absolute()), "size": size, "margin": margin}
+    report = {"source": str(source.absolute()), "size": size, "margin": margin}
     path, pictures = out / REPORT, ImageFolderSource(source, [out])
     if path.is_file():
         was = json.loads(files.read_text(path))
-        if {k: was.get(k) for k in told} != told:
+        if {k: was.get(k) for k in report} != report:
             raise UserError(f"{out}: holds faces that were aligned otherwise ({REPORT}); delete it")
         if "left_out" in was:
             return was["left_out"]
     out.mkdir(parents=True, exist_ok=True)
-    files.write_text(path, strict_json.dumps(told, indent=1) + "\n")
+    files.write_text(path, strict_json.dumps(report, indent=1) + "\n")
     detector, left_out, lines = FaceDetector(weights), {}, []
     for item in pictures.left_out():
         left_out.setdefault(item.reason, []).append(item.key)
@@ -114,7 +114,7 @@ def align_folder(
     if lines:
         text = "".join(strict_json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         files.write_text(out / captions.FILE, text)
-    files.write_text(path, strict_json.dumps({**told, "left_out": left_out}, indent=1) + "\n")
+    files.write_text(path, strict_json.dumps({**report, "left_out": left_out}, indent=1) + "\n")
     return left_out
 
 
