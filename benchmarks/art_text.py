@@ -3,9 +3,9 @@
     python -m benchmarks.art_text --encoder=all-MiniLM-L6-v2 --weights=minilm/model.safetensors
 
 A word's vector is the mean of its tokens' last states, as FiLM gets it. "group" is how many of the
-paraphrases in gen_jax/data/art_vocabulary.json, which no caption of training has, are nearest to a
-word of their own adjective; "side", how many are nearer to the mean of their adjective's words than
-to that of its opposite's, which is what an attribute is measured by.
+paraphrases in gen_jax/data/text/art_vocabulary.json, which no caption of training has, are nearest
+to a word of their own adjective; "side", how many are nearer to the mean of their adjective's words
+than to that of its opposite's, which is what an attribute is measured by.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import pathlib
 import numpy as np
 
 from benchmarks import contest
-from gen_jax.data import art_words
+from gen_jax.data.text import art_words
 
 LENGTHS = (6, 8, 12, 16, 24)  # tokens
 

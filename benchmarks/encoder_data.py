@@ -53,9 +53,9 @@ def _starts(length: int, side: int) -> list[int]:
 
 def pictures(archives: pathlib.Path) -> Iterator[tuple[str, Image.Image]]:
     """(name, picture) of all of them."""
-    from gen_jax.data.sources import photos
-    from gen_jax.data.sources.photo_list import PHOTOS
-    from gen_jax.data.sources.shapes import ShapesSource
+    from gen_jax.data.prepare.sources import photos
+    from gen_jax.data.prepare.sources.photo_list import PHOTOS
+    from gen_jax.data.prepare.sources.shapes import ShapesSource
 
     for archive, wanted in PHOTOGRAPHS.items():
         with zipfile.ZipFile(archives / archive) as file:

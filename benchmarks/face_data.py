@@ -25,7 +25,7 @@ _GLASSES = {"yes": "with", "no": "without"}
 
 
 def facts(emotion: str, gender: str, glasses: str) -> dict[str, str]:
-    """What is known, in the names and values of `gen_jax.data.face_words`."""
+    """What is known, in the names and values of `gen_jax.data.text.face_words`."""
     found = {
         "gender": _GENDERS.get(gender),
         "expression": _FEELINGS.get(emotion),

@@ -133,8 +133,9 @@ def end_to_end(args) -> tuple[float, float]:
     import jax
 
     from benchmarks.loader import write_files
-    from gen_jax.data import build, dataset, plan
-    from gen_jax.data.feature_codec import Store
+    from gen_jax.data import dataset
+    from gen_jax.data.features.codec import Store
+    from gen_jax.data.prepare import build, plan
     from gen_jax.parallel import compilation
     from gen_jax.pipelines.features import job, reading, towers
     from gen_jax.pipelines.features.plan import Options

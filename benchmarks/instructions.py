@@ -15,6 +15,7 @@ import pathlib
 import numpy as np
 
 from gen_jax.common import strict_json
+from gen_jax.data.text import tokenizer_file
 
 
 class Pictures:
@@ -37,7 +38,7 @@ class Pictures:
 
     def read(self, split: str, count: int):
         """All of them, each `repeats` times."""
-        from gen_jax.data import transforms
+        from gen_jax.data.load import transforms
 
         step, wide = transforms.instruct(self._how), transforms.in_colour("image", "degraded")
         made = []
@@ -52,7 +53,7 @@ class Pictures:
 
 def middles(spec: str, size: int) -> list[np.ndarray]:
     """The middle square of each picture, of one channel or three."""
-    from gen_jax.data import transforms
+    from gen_jax.data.load import transforms
     from gen_jax.evaluation.restoration import pictures
 
     cut = transforms.native_crop(size, train=False)
@@ -64,7 +65,6 @@ def measure(args) -> dict:
     """All numbers."""
     from gen_jax.data import degradations
     from gen_jax.data.degradations.instructed import Instructions
-    from gen_jax.data.tokenizer import Tokenizer
     from gen_jax.evaluation import Predictor
     from gen_jax.evaluation.instructed import ASKED, Instructed
     from gen_jax.evaluation.restored_crops import RestoredCrops
@@ -74,7 +74,7 @@ def measure(args) -> dict:
 
     compilation.set_up()
     model = reader.load(args.run)
-    tokenizer = Tokenizer.load(model.path / layout.TOKENIZER)
+    tokenizer = tokenizer_file.load(model.path / layout.TOKENIZER)
     length = model.task.text_encoder.max_length
     predict = Predictor(model.task, model.variables, model.frozen, make_mesh({"fsdp": -1}))
     crops = middles(args.images, args.size)
@@ -92,8 +92,8 @@ def measure(args) -> dict:
 
 def drift(predict, crops, data: Pictures) -> dict[str, float]:
     """PSNR of clean pictures to themselves under instructions that do not apply to them."""
-    from gen_jax.data import instructions
     from gen_jax.data.degradations.base import from_bytes, to_bytes
+    from gen_jax.data.text import instructions
     from gen_jax.evaluation.restored_crops import crops_psnr
 
     crops = [np.broadcast_to(c, (*c.shape[:2], 3)) for c in crops]

@@ -20,12 +20,14 @@ import time
 import numpy as np
 from PIL import Image
 
-from gen_jax.data import build, dataset, plan, schema, transforms
+from gen_jax.data import dataset, schema
 from gen_jax.data import shards as shards_lib
-from gen_jax.data.loader import make_loader
-from gen_jax.data.pyramid import SCALE
-from gen_jax.data.sources.photo_list import PHOTOS
-from gen_jax.data.sources.photos import load
+from gen_jax.data.features.pyramid import SCALE
+from gen_jax.data.load import transforms
+from gen_jax.data.load.loader import make_loader
+from gen_jax.data.prepare import build, plan
+from gen_jax.data.prepare.sources.photo_list import PHOTOS
+from gen_jax.data.prepare.sources.photos import load
 
 SIZE, BATCH = 256, 64
 GRIDS, CHANNELS = (4, 8, 16, 32), 384

@@ -7,8 +7,9 @@ r"""Pictures by adjectives: "calm, deep blue, swirling".
     python -m gen_jax.generate --run=runs/art --prompt="calm, deep blue, swirling" --out=out
 
 A transformer learns the codes of a VQ-VAE, which is trained first where none is named. Captions
-are written from what is measured of each crop as it is seen (gen_jax/data/art_vocabulary.json has
-the words, docs/annotation.md the rules); a caption of the data's own is used half the time.
+are written from what is measured of each crop as it is seen (words:
+gen_jax/data/text/art_vocabulary.json, rules: docs/annotation.md); a caption of the data's own is
+used half the time.
 
 `:prior=masked` (default) tells hidden codes from the others and samples in a dozen steps (MaskGIT,
 arXiv 2202.04200), or to the same KID in 7 at `--config.task.temperature=0.6`; `:prior=ordered`

@@ -7,7 +7,7 @@ r"""Faces by text: "a smiling woman's face with glasses".
     python -m gen_jax.generate --run=runs/faces_text --prompt="a man's face with glasses" --out=out
 
 The generator of configs/faces.py hears sentences that are written from the attributes of the
-records (`gender`, `expression`, `glasses`, see gen_jax/data/face_words.py), a few of them at a
+records (`gender`, `expression`, `glasses`, see gen_jax/data/text/face_words.py), a few of them at a
 time; real faces of which the same is true guide what it makes, and a linear probe on the frozen
 features, trained along, names what came (`reading_weight`). A tenth of the sentences are empty.
 

@@ -157,9 +157,9 @@ def _evaluate_restorer() -> None:
     from gen_jax.parallel import compilation
 
     compilation.set_up()
+    from gen_jax.common.progress import ProgressLine
     from gen_jax.evaluation.restoration import report
     from gen_jax.evaluation.restoration import run as benchmark
-    from gen_jax.training.progress import ProgressLine
 
     lines = []
 
@@ -188,6 +188,7 @@ def _evaluate_restorer() -> None:
 
 
 def _evaluate_run() -> tuple[dict[str, float], dict[str, str]]:
+    from gen_jax.common.progress import BatchProgress
     from gen_jax.evaluation import (
         Predictor,
         build_evaluators,
@@ -201,7 +202,6 @@ def _evaluate_run() -> tuple[dict[str, float], dict[str, str]]:
     from gen_jax.pipelines.resampled import resampled
     from gen_jax.runs import data as run_data
     from gen_jax.runs import reader, text_tower
-    from gen_jax.training.progress import BatchProgress
 
     image_metrics.check_names(_METRICS.value)
     model = reader.load(_RUN.value, _STEP.value)

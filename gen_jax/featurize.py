@@ -9,7 +9,7 @@ r"""Shards -> features of a frozen encoder, as shards.
 
 Reads what gen_jax.prepare wrote. DINOv2 gives a pyramid of patch grids, 4x4 to 32x32, CLIP and
 BERT embeddings of images or captions, an autoencoder the mean and deviation of its latents. OUT is
-a data set as well, whose records hold arrays: gen_jax.data.features reads it.
+a data set as well, whose records hold arrays: gen_jax.data.features.feature_set reads it.
 
 An interrupted run is finished by running the same command again. Tasks of a job array share the
 work by themselves (SLURM, GKE, JAX_PROCESS_ID; else --task and --tasks) and need not all be there

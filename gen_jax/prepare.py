@@ -86,7 +86,7 @@ _SHARD = numbers.define_int("shard_records", 0, "records in a shard, 0 for 1024 
 
 
 def main(_) -> None:
-    """Runs `gen_jax.data.build.prepare` and says in a few lines what came out."""
+    """Runs `gen_jax.data.prepare.build.prepare` and says in a few lines what came out."""
     from gen_jax.common.errors import UserError
 
     if _CAPTIONS.value:
@@ -96,7 +96,7 @@ def main(_) -> None:
         raise UserError(
             "--source and --out are needed, for example --source=photos --out=data/photos"
         )
-    from gen_jax.data import sources
+    from gen_jax.data.prepare import sources
 
     sources.check_unambiguous(_SOURCE.value, _OUT.value or "")
     if _PREVIEW.value:
@@ -104,7 +104,7 @@ def main(_) -> None:
         _preview()
         return
     outputs.check_folder(_OUT.value, "--out")
-    from gen_jax.data import build, plan
+    from gen_jax.data.prepare import build, plan
 
     info = build.prepare(
         build.Options(
@@ -155,7 +155,7 @@ def _aligned() -> str:
 def _validate_captions() -> None:
     """Prints what `data.caption_check` finds."""
     from gen_jax.common.errors import UserError
-    from gen_jax.data import caption_check
+    from gen_jax.data.prepare import caption_check
 
     report = caption_check.check(_CAPTIONS.value)
     for finding in report.findings:
@@ -175,8 +175,10 @@ def _preview() -> None:
 
     from gen_jax.common import pictures
     from gen_jax.common.errors import UserError
-    from gen_jax.data import images, sources, transforms
+    from gen_jax.data import images
     from gen_jax.data.degradations import preview
+    from gen_jax.data.load import transforms
+    from gen_jax.data.prepare import sources
     from gen_jax.runs import layout
 
     source = sources.open_source(_SOURCE.value, num=_NUM.value, size=_SIZE.value, seed=_SEED.value)

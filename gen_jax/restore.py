@@ -64,7 +64,7 @@ class _Bar:
         self._name, self._shown, self._line = name, shown, None
 
     def show(self, done: int, total: int) -> None:
-        from gen_jax.training.progress import ProgressLine
+        from gen_jax.common.progress import ProgressLine
 
         if self._shown and total > 1:
             self._line = self._line or ProgressLine(self._name, total, 0)

@@ -75,7 +75,7 @@ def shared():
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory):
     """A small prepared data set of real photographs, 32 pixels a side."""
-    from gen_jax.data import build
+    from gen_jax.data.prepare import build
 
     folder = tmp_path_factory.mktemp("data") / "photos"
     build.prepare(build.Options(source="photos", out=str(folder), num=192, size=32, workers=1))

@@ -385,7 +385,7 @@ def test_tpu_vm_copies_the_code_and_no_runs():
     words = shlex.split(shell(LAUNCH / "tpu_vm.sh", "copy", **env).stdout.splitlines()[0])
     assert words[:2] == ["tar", "-czf"]
     names = set(shell("tar", "-cvf", "/dev/null", "--exclude=./.git", *words[3:]).stdout.split())
-    assert {"./gen_jax/main.py", "./gen_jax/data/loader.py", "./constraints.txt"} <= names
+    assert {"./gen_jax/main.py", "./gen_jax/data/load/loader.py", "./constraints.txt"} <= names
     assert not [n for n in names if n.startswith(("./.venv", "./runs", "./.jax_cache"))]
 
 

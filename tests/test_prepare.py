@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from gen_jax.data import build, dataset
+from gen_jax.data import dataset
+from gen_jax.data.prepare import build
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 

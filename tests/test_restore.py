@@ -17,7 +17,7 @@ from PIL import Image, PngImagePlugin
 from gen_jax import restore
 from gen_jax.common import outputs
 from gen_jax.common.errors import UserError
-from gen_jax.data import photograph_files
+from gen_jax.data.photographs import writing
 from gen_jax.pipelines import restore_inputs, restore_outputs
 from gen_jax.pipelines.restoration import Restorer
 from gen_jax.runs import reader
@@ -264,10 +264,10 @@ def test_what_is_not_written_as_meant_leaves_nothing(door, tmp_path, monkeypatch
     source, out = save(tmp_path / "a.png", picture()), tmp_path / "out" / "b.png"
 
     def encode(*_):
-        raise photograph_files.NotWritten("the PNG file has other pixels than were written")
+        raise writing.NotWritten("the PNG file has other pixels than were written")
 
     with monkeypatch.context() as patch:
-        patch.setattr(photograph_files, "encode", encode)
+        patch.setattr(writing, "encode", encode)
         status, said, errors = door(source, out=str(out))
     assert status == 1 and "restored" not in said and len(errors.splitlines()) == 1
     assert "nothing written: the PNG file has other pixels" in errors

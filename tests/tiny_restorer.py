@@ -7,8 +7,8 @@ import numpy as np
 
 from configs import restore, restore_text
 from gen_jax.common import config as config_lib
-from gen_jax.data import instructions
-from gen_jax.data.tokenizer import train_tokenizer
+from gen_jax.data.text import instructions
+from gen_jax.data.text.tokenizer import train_tokenizer
 from gen_jax.runs import layout, weights
 from gen_jax.tasks import build_task
 

@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from gen_jax.data.clip_tokenizer import ClipTokenizer
+from gen_jax.data.text.clip_tokenizer import ClipTokenizer
 
 CLIP_MERGES = "#version: 0.2\nc a\nca t</w>\n"
 WORDPIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "cat", "##s", ",", "[MASK]")

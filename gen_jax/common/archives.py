@@ -6,7 +6,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 
-from gen_jax.common import git_lfs
+from gen_jax.common import files
 from gen_jax.common.errors import UserError
 
 _SPEC = re.compile(r"(?i)(.*?\.zip)(?::(.*))?")
@@ -54,7 +54,7 @@ def _opened(archive: pathlib.Path) -> Iterator[zipfile.ZipFile]:
         raise UserError(f"{archive}: no such file; expected a zip archive") from None
     except zipfile.BadZipFile as error:
         with open(archive, "rb") as file:
-            is_pointer = git_lfs.is_pointer(file.read(git_lfs.LENGTH))
+            is_pointer = files.is_lfs_pointer(file.read(files.LFS_LENGTH))
         advice = "is a git-lfs pointer: run `git lfs pull`"
         if not is_pointer:
             advice = f"cannot be read as a zip ({error}): get it again"

@@ -7,6 +7,8 @@ import pathlib
 import uuid
 from collections.abc import Iterator
 
+from gen_jax.common.errors import UserError
+
 _NAME_BYTES = 255  # of a file name, where the file system does not say
 
 
@@ -138,3 +140,24 @@ def _sync_folder(folder: pathlib.Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+_LFS = b"version https://git-lfs"
+LFS_LENGTH = len(_LFS)
+"""Bytes that `is_lfs_pointer` reads."""
+
+
+def is_lfs_pointer(data: bytes) -> bool:
+    """Returns whether a file that begins with these bytes is a pointer of git-lfs.
+
+    A pointer is the short text that stands in a clone whose large files were not fetched.
+    """
+    return data.startswith(_LFS)
+
+
+def refuse_lfs_pointer(path: str | os.PathLike) -> None:
+    """Raises UserError if a file is a pointer of git-lfs; a missing file passes."""
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            if is_lfs_pointer(file.read(LFS_LENGTH)):
+                raise UserError(f"{path}: a git-lfs pointer, not the file: run `git lfs pull`")

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from gen_jax.common import git_lfs, image_formats
+from gen_jax.common import files, image_formats
 
 # Parallelism is ours (threads of the loader, processes of prepare): OpenCV's own
 # pool on top of it only makes the cores fight.
@@ -60,7 +60,7 @@ def open_strict(data: bytes) -> tuple[UInt8[np.ndarray, "h w 3"], bool]:
     """
     if not data:
         raise ImageError("truncated", "the file is empty")
-    if git_lfs.is_pointer(data):
+    if files.is_lfs_pointer(data):
         raise ImageError("git-lfs pointer", "not the image: run `git lfs pull`")
     try:
         with warnings.catch_warnings():

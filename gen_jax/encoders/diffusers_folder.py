@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from gen_jax.common import git_lfs
+from gen_jax.common import files
 from gen_jax.common.errors import UserError
 from gen_jax.encoders import safetensors_io as st
 from gen_jax.encoders.diffusers_config import (
@@ -78,7 +78,7 @@ def load_diffusers(
     config_file = folder / CONFIG
     try:
         config = config_file.read_bytes()
-        git_lfs.refuse(config_file)
+        files.refuse_lfs_pointer(config_file)
         parsed = json.loads(config)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(
@@ -88,13 +88,13 @@ def load_diffusers(
     except ValueError as e:
         raise UserError(f"{config_file}: no valid JSON ({e}): get the file again") from None
     module = module_from_config(parsed, str(config_file), **options)
-    index, files = _weight_files(path, folder, variant)
+    index, shards = _weight_files(path, folder, variant)
 
     state: dict[str, np.ndarray] = {}
-    for file in files:
+    for file in shards:
         state |= st.load_safetensors(file)
     params = flax_from_torch(state, param_shapes(module), where=str(path))
-    source = Source(config, tuple((f.name, st.read_header(f)) for f in files), index)
+    source = Source(config, tuple((f.name, st.read_header(f)) for f in shards), index)
     return module.clone(source=source), params
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gen_jax.common import archives, checksum, git_lfs
+from gen_jax.common import archives, checksum
 from gen_jax.common import files as common_files
 from gen_jax.common.errors import UserError
 from gen_jax.encoders.safetensors_io import from_bytes, load_safetensors, refuse_pickle
@@ -147,7 +147,7 @@ def _file(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _pickle(part: str) -> dict[str, np.ndarray]:
     path = pathlib.Path(part.removeprefix(PICKLE))
-    git_lfs.refuse(path)
+    common_files.refuse_lfs_pointer(path)
     return load_torch_pickle(path)
 
 

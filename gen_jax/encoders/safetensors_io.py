@@ -17,7 +17,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from gen_jax.common import files, git_lfs
+from gen_jax.common import files
 from gen_jax.common.errors import UserError
 
 # In the order in which the safetensors library lays types out in a file.
@@ -68,7 +68,7 @@ def refuse_pickle(
 def read_header(path: str | os.PathLike) -> bytes:
     """The file's JSON header, unparsed."""
     refuse_pickle(path)
-    git_lfs.refuse(path)
+    files.refuse_lfs_pointer(path)
     try:
         with open(path, "rb") as file:
             prefix = file.read(8)

@@ -4,9 +4,9 @@ import os
 
 import flax.linen as nn
 
-from gen_jax.data.clip_tokenizer import ClipTokenizer
-from gen_jax.data.tokenizer import Tokenizer
-from gen_jax.data.wordpiece_tokenizer import WordPieceTokenizer
+from gen_jax.data.text.clip_tokenizer import ClipTokenizer
+from gen_jax.data.text.tokenizer import Tokenizer
+from gen_jax.data.text.wordpiece_tokenizer import WordPieceTokenizer
 from gen_jax.encoders.clip import CLIPText
 
 

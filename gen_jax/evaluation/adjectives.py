@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from gen_jax.common import pictures
-from gen_jax.data import art_attributes, art_words
+from gen_jax.data.text import art_attributes, art_words
 from gen_jax.evaluation import controls, word_probe
 from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from gen_jax.common import pictures
-from gen_jax.data import art_words
+from gen_jax.data.text import art_words
 from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result, held_out
 from gen_jax.evaluation.judge import features_by
 from gen_jax.evaluation.untrained import suffix

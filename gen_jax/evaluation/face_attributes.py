@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from gen_jax.common import pictures
-from gen_jax.data import face_words
+from gen_jax.data.text import face_words
 from gen_jax.evaluation import controls
 from gen_jax.evaluation.base import Data, Predictor, Result
 from gen_jax.losses.hog import hog

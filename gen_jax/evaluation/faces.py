@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 
 from gen_jax.common import pictures
+from gen_jax.encoders.face_detector import FaceDetector, enlarged
 from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result, SplitData
 from gen_jax.evaluation.face_attributes import attribute_accuracy
-from gen_jax.evaluation.face_detection import FaceDetector, enlarged
 from gen_jax.evaluation.judge import features_by
 from gen_jax.evaluation.untrained import suffix
 from gen_jax.metrics import frechet, kid
@@ -27,7 +27,7 @@ class Faces(Evaluator):
       batch_size: samples at once.
       encoder: "NAME[:WEIGHTS]" of the tower that distances are taken in: another one than that of
         the loss; "" is an untrained network, whose numbers compare within a data set alone.
-      detector: MTCNN's weights, see `face_detection.FaceDetector`; "" looks for no faces.
+      detector: MTCNN's weights, see `face_detector.FaceDetector`; "" looks for no faces.
       shown: samples in the picture.
       per_value: Number of samples of each value of an attribute that prompts name, 0 for none; see
         `face_attributes`.

@@ -56,7 +56,7 @@ def _texts(images: FolderImages) -> list[str] | None:
     Raises:
       UserError: some images have one and others not.
     """
-    from gen_jax.data import captions
+    from gen_jax.data.text import captions
 
     file, found = images.folder / captions.FILE, {}
     if file.is_file():

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from gen_jax.data import instructions
 from gen_jax.data.degradations.base import to_bytes
+from gen_jax.data.text import instructions
 from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result
 from gen_jax.evaluation.restored_crops import crops_psnr
 

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 
 from gen_jax.common import pictures
+from gen_jax.encoders.face_detector import FaceDetector, enlarged
 from gen_jax.encoders.image_distance import open_distance
 from gen_jax.evaluation.base import Data, Evaluator, Predictor, Result, SplitData
-from gen_jax.evaluation.face_detection import FaceDetector, enlarged
 from gen_jax.evaluation.untrained import random_features
 from gen_jax.pipelines.generation import between, walk
 

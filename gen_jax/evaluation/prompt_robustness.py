@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gen_jax.data import art_words
+from gen_jax.data.text import art_words
 from gen_jax.evaluation.adjectives import moved, samples
 from gen_jax.evaluation.base import Data, Evaluator, Predictor, Result
 

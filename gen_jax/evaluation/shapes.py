@@ -6,7 +6,7 @@ import numpy as np
 
 from gen_jax.common import pictures
 from gen_jax.common.errors import UserError
-from gen_jax.data.sources import shapes
+from gen_jax.data.prepare.sources import shapes
 from gen_jax.evaluation import controls
 from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result, SplitData
 

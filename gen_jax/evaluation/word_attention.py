@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from gen_jax.common import pictures
-from gen_jax.data import art_attributes, art_words
+from gen_jax.data.text import art_attributes, art_words
 from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result, held_out
 
 _WORDS = 3  # of a prompt

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from gen_jax.data import art_attributes, art_words
+from gen_jax.data.text import art_attributes, art_words
 from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result, held_out
 from gen_jax.metrics.interval import of_mean
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from gen_jax.data import art_attributes, art_words
+from gen_jax.data.text import art_attributes, art_words
 from gen_jax.evaluation.base import Data, Predictor, held_out
 from gen_jax.evaluation.judge import features_by
 from gen_jax.metrics.probe import LinearProbe, fit_linear_probe

@@ -9,8 +9,9 @@ import numpy as np
 
 from gen_jax.common import numbers
 from gen_jax.common.errors import UserError
-from gen_jax.data import art_words, images, transforms
-from gen_jax.data.tokenizer import Tokenizer
+from gen_jax.data import images
+from gen_jax.data.load import transforms
+from gen_jax.data.text import art_words, tokenizer_file
 from gen_jax.models import weight_storage
 from gen_jax.pipelines.parts import images_in_parts
 from gen_jax.pipelines.resampled import resampled
@@ -42,7 +43,7 @@ class AdjectivesToImages:
         weights: str = "float32",
     ):
         self.task = resampled(model, guidance, steps, temperature).task
-        self._tokenizer = Tokenizer.load(model.path / layout.TOKENIZER)
+        self._tokenizer = tokenizer_file.load(model.path / layout.TOKENIZER)
         self.weights = weights
         self._frozen = weight_storage.stored(dict(model.frozen), weights)
         self._variables = weight_storage.stored(dict(model.variables), weights)

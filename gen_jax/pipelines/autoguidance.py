@@ -4,7 +4,7 @@ import dataclasses
 
 from gen_jax.common import numbers
 from gen_jax.common.errors import UserError
-from gen_jax.data.tokenizer import Tokenizer
+from gen_jax.data.text import tokenizer_file
 from gen_jax.pipelines.resampled import MAX_GUIDANCE
 from gen_jax.pipelines.same_codes import same_codes
 from gen_jax.runs import layout
@@ -40,7 +40,7 @@ def guided_by(model: TrainedModel, guide: TrainedModel, scale: float = 2.0) -> T
         raise UserError(
             f"--guide={guide.path}: its codes are not those of {model.path}; both need one VQ-VAE"
         )
-    words = [Tokenizer.load(m.path / layout.TOKENIZER) for m in (model, guide)]
+    words = [tokenizer_file.load(m.path / layout.TOKENIZER) for m in (model, guide)]
     lengths = [m.task.text_encoder.max_length for m in (model, guide)]
     if words[0].digest != words[1].digest or lengths[0] != lengths[1]:
         raise UserError(

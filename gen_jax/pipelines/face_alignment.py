@@ -10,9 +10,10 @@ from jaxtyping import Float, UInt8
 
 from gen_jax.common import files, results, strict_json
 from gen_jax.common.errors import UserError
-from gen_jax.data import captions, images
-from gen_jax.data.sources.image_folder import ImageFolderSource
-from gen_jax.evaluation.face_detection import FaceDetector
+from gen_jax.data import images
+from gen_jax.data.prepare.sources.image_folder import ImageFolderSource
+from gen_jax.data.text import captions
+from gen_jax.encoders.face_detector import FaceDetector
 
 REPORT = results.ALIGNED
 

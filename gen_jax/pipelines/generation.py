@@ -10,7 +10,7 @@ import numpy as np
 
 from gen_jax.common import numbers
 from gen_jax.common.errors import UserError
-from gen_jax.data.tokenizer import Tokenizer
+from gen_jax.data.text import tokenizer_file
 from gen_jax.diffusion.guidance import checked_interval
 from gen_jax.diffusion.samplers import SAMPLERS
 from gen_jax.pipelines.parts import images_in_parts
@@ -90,7 +90,7 @@ class TextToImage:
         self.task = dataclasses.replace(model.task, **changes)
         self._variables = jax.tree.map(jnp.asarray, dict(model.variables))
         self._frozen = jax.tree.map(jnp.asarray, dict(model.frozen))
-        self._tokenizer = Tokenizer.load(model.path / layout.TOKENIZER)
+        self._tokenizer = tokenizer_file.load(model.path / layout.TOKENIZER)
         self._generate = jax.jit(self.task.predict_fns()["generate"])
 
     @property

@@ -12,9 +12,10 @@ import numpy as np
 from PIL import Image
 
 from gen_jax.common import app, files, names, strict_json
-from gen_jax.data import images, photograph_files, photographs
+from gen_jax.data import images
 from gen_jax.data.degradations import PARAMETERS
-from gen_jax.data.photographs import Photograph
+from gen_jax.data.photographs import reading, writing
+from gen_jax.data.photographs.reading import Photograph
 from gen_jax.pipelines import restore_outputs
 from gen_jax.pipelines.restoration import Enlarged, Restored, Restorer
 from gen_jax.pipelines.restore_inputs import Job
@@ -37,7 +38,7 @@ class How:
     tile: int | None = None
     quality: int = 95
     compare: bool = True
-    max_pixels: int = photographs.MAX_PIXELS
+    max_pixels: int = reading.MAX_PIXELS
 
 
 def restore(
@@ -52,13 +53,13 @@ def restore(
       Skipped: It cannot be read or written; nothing of it is left then.
     """
     began = time.monotonic()
-    kind = photograph_files.format_of(job.out) if job.out else "PNG"
+    kind = writing.format_of(job.out) if job.out else "PNG"
     try:
         data = sys.stdin.buffer.read() if job.source is None else job.source.read_bytes()
-        photo = photographs.read(data, how.max_pixels)
+        photo = reading.read(data, how.max_pixels)
         width, height = (side * how.scale for side in photo.size)
-        photograph_files.check_size((width, height), kind)
-    except (images.ImageError, photograph_files.NotWritten) as error:
+        writing.check_size((width, height), kind)
+    except (images.ImageError, writing.NotWritten) as error:
         raise Skipped(str(error)) from None
     except OSError as error:
         raise Skipped(f"cannot be read ({error.strerror})") from None
@@ -75,7 +76,7 @@ def restore(
     alpha = None if photo.alpha is None else _enlarged(photo.alpha, how.scale)
     restored = photo.replace(pixels=result.pixels, alpha=alpha)
     try:
-        encoded, lost = photograph_files.encode(restored, kind, how.quality)
+        encoded, lost = writing.encode(restored, kind, how.quality)
         if job.out is None:
             sys.stdout.buffer.write(encoded)
             sys.stdout.buffer.flush()
@@ -84,7 +85,7 @@ def restore(
             facts["seconds"] = round(time.monotonic() - began, 2)
             shown = comparison(photo, restored) if how.compare else None
             _write(job.out, encoded, facts, shown)
-    except photograph_files.NotWritten as error:
+    except writing.NotWritten as error:
         raise Skipped(f"nothing written: {error}") from None
     except OSError as error:
         raise Skipped(_words(error)) from None
@@ -118,7 +119,7 @@ def _write(out: pathlib.Path, encoded: bytes, facts: dict, shown: np.ndarray | N
             temporary = stack.enter_context(files.replacing(path))
             temporary.write_bytes(content)
             if temporary.read_bytes() != content:
-                raise photograph_files.NotWritten(f"{path} differs from what was written to it")
+                raise writing.NotWritten(f"{path} differs from what was written to it")
 
 
 def _enlarged(alpha: np.ndarray, scale: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from gen_jax.common import files, image_folder, names
 from gen_jax.common.errors import UserError
 from gen_jax.common.left_out import LOST, summary
-from gen_jax.data import photograph_files
+from gen_jax.data.photographs import writing
 
 _RESTORED = "_restored"
 
@@ -69,7 +69,7 @@ def plan(inputs: Sequence[str], out: str) -> Plan:
         if out == "-":
             return Plan([Job(None, None)])
         path = pathlib.Path(out)
-        photograph_files.format_of(path)
+        writing.format_of(path)
         return Plan([Job(None, path)])
     found, listings = _found(inputs, out)
     if not any(source.exists() for source, _ in found):
@@ -81,7 +81,7 @@ def plan(inputs: Sequence[str], out: str) -> Plan:
             raise UserError("--out=-: standard output holds one picture; name a folder")
         return Plan([Job(found[0][0], None)])
     if not into_folder:
-        photograph_files.format_of(pathlib.Path(out))
+        writing.format_of(pathlib.Path(out))
         return Plan([Job(found[0][0], pathlib.Path(out))])
     jobs = [Job(source, _named(pathlib.Path(out) / below)) for source, below in found]
     left_out = [item for listing in listings for item in listing.left_out]
@@ -124,13 +124,13 @@ def _default(source: pathlib.Path) -> pathlib.Path:
         raise UserError(f"{source}: --out is missing; name the folder to write to")
     if source.is_dir():
         return files.with_ending(source, _RESTORED)
-    suffix = source.suffix if source.suffix.lower() in photograph_files.FORMATS else ".png"
+    suffix = source.suffix if source.suffix.lower() in writing.FORMATS else ".png"
     return files.with_ending(source.with_name(source.stem), _RESTORED + suffix)
 
 
 def _named(path: pathlib.Path) -> pathlib.Path:
     """Returns the path, with .png added if its format is not written."""
-    if path.suffix.lower() in photograph_files.FORMATS:
+    if path.suffix.lower() in writing.FORMATS:
         return path
     return files.with_ending(path, ".png")
 

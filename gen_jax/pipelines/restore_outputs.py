@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from gen_jax.common import files, names, outputs, results
 from gen_jax.common.errors import UserError
-from gen_jax.data import photograph_files
+from gen_jax.data.photographs import writing
 from gen_jax.pipelines.restore_inputs import Job
 
 
@@ -81,7 +81,7 @@ def _check_folder(jobs: Sequence[Job], out: str) -> None:
         return
     if path.exists():
         raise UserError(f"{out}: is a file; several images need a folder, name another --out")
-    if path.suffix.lower() in photograph_files.FORMATS and not out.endswith(os.sep):
+    if path.suffix.lower() in writing.FORMATS and not out.endswith(os.sep):
         raise UserError(
             f"{out}: several images need a folder; name one, or write {out}{os.sep} if that is it"
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from gen_jax.common import numbers
 from gen_jax.common.errors import UserError
-from gen_jax.data.tokenizer import Tokenizer
+from gen_jax.data.text import tokenizer_file
 from gen_jax.pipelines.generation import walk
 from gen_jax.pipelines.parts import images_in_parts
 from gen_jax.pipelines.resampled import MAX_GUIDANCE
@@ -40,7 +40,7 @@ class SeedsToImages:
             )
         self._tokenizer = None
         if self.hears_text:
-            self._tokenizer = Tokenizer.load(model.path / layout.TOKENIZER)
+            self._tokenizer = tokenizer_file.load(model.path / layout.TOKENIZER)
         self._frozen = jax.tree.map(jnp.asarray, dict(model.frozen))
         self._variables = jax.tree.map(jnp.asarray, dict(model.variables))
         self._run = jax.jit(self.task.predict_fns()["synthesize"])

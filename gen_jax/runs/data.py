@@ -13,18 +13,10 @@ import numpy as np
 from gen_jax.common import ranges
 from gen_jax.common.build import build
 from gen_jax.common.errors import NoSplit, UserError
-from gen_jax.data import (
-    art_words,
-    dataset,
-    degradations,
-    face_words,
-    instructions,
-    loader,
-    schema,
-    shards,
-    transforms,
-)
-from gen_jax.data.tokenizer import MIN_VOCAB, Tokenizer, train_tokenizer
+from gen_jax.data import dataset, degradations, schema, shards
+from gen_jax.data.load import loader, transforms
+from gen_jax.data.text import art_words, face_words, instructions, tokenizer_file
+from gen_jax.data.text.tokenizer import MIN_VOCAB, Tokenizer, train_tokenizer
 from gen_jax.parallel import distributed
 from gen_jax.runs import layout
 from gen_jax.runs.splits import DataSplits
@@ -327,11 +319,11 @@ def open_data(
         tokenizer = tokenizer or train_tokenizer(_texts(c, folder), c.vocab_size)
         tokenizer.save(path)
     distributed.barrier("tokenizer")
-    return RunData(c, splits, Tokenizer.load(path), seed)
+    return RunData(c, splits, tokenizer_file.load(path), seed)
 
 
 def _prepare(c: DataConfig, folder: pathlib.Path) -> None:
-    from gen_jax.data import build as data_build
+    from gen_jax.data.prepare import build as data_build
 
     if not (folder / dataset.FILE).exists():
         print(f"data: preparing {c.source!r} into {folder}", flush=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import gen_jax
 from gen_jax.common.errors import UserError
-from gen_jax.data.tokenizer import Tokenizer
+from gen_jax.data.text import tokenizer_file
 from gen_jax.runs import layout
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -62,7 +62,7 @@ def check(path: pathlib.Path) -> None:
     if want and tokenizer.is_file():
         have = hashlib.sha256(tokenizer.read_bytes()).hexdigest()
         # The library may have written the same tokenizer differently since.
-        if want not in (have, Tokenizer.load(tokenizer).digest):
+        if want not in (have, tokenizer_file.load(tokenizer).digest):
             raise UserError(
                 f"{tokenizer}: damaged, it is not the tokenizer that the run was trained with "
                 f"(tokenizer_sha256 in {layout.MANIFEST}); put back a copy"

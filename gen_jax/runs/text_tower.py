@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
-from gen_jax.data.tokenizer import Tokenizer
+from gen_jax.data.text import tokenizer_file
+from gen_jax.data.text.tokenizer import Tokenizer
 from gen_jax.encoders import catalog, files, text_tokenizer
 from gen_jax.runs import layout
 from gen_jax.tasks.text import FROZEN, FrozenText, TowerConfig
@@ -56,7 +57,7 @@ def tokenizer(task: Mapping[str, Any], base: pathlib.Path) -> Tokenizer | None:
     config = _config(task)
     tower = catalog.TOWERS[config.tower].make()
     if (base / layout.TOKENIZER).is_file():
-        found = Tokenizer.load(base / layout.TOKENIZER)
+        found = tokenizer_file.load(base / layout.TOKENIZER)
         if not isinstance(found, text_tokenizer.kind_of(tower)):
             raise UserError(
                 f"{base / layout.TOKENIZER}: belongs to another text encoder than {config.tower}; "

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gen_jax.common import checksum, files, git_lfs
+from gen_jax.common import checksum, files
 from gen_jax.common.errors import UserError
 
 
@@ -51,7 +51,7 @@ def load(path: pathlib.Path) -> dict[str, Any]:
     """
     from safetensors.numpy import load_file
 
-    git_lfs.refuse(path)
+    files.refuse_lfs_pointer(path)
     try:
         flat = load_file(path)
     except FileNotFoundError as error:

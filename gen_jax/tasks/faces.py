@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from gen_jax.common.build import build, by_name
 from gen_jax.common.errors import UserError
-from gen_jax.data import face_words
+from gen_jax.data.text import face_words
 from gen_jax.models.progressive_generator import ProgressiveGenerator
 from gen_jax.tasks import first_stage, text, towers
 from gen_jax.tasks.feature_space import FeatureSpace

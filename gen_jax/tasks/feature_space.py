@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import feature_codec
-from gen_jax.data.pyramid import SCALE, stored_of
+from gen_jax.data.features import codec
+from gen_jax.data.features.pyramid import SCALE, stored_of
 from gen_jax.encoders import catalog, extractors
 from gen_jax.encoders.diffusers_folder import param_shapes
 
@@ -32,7 +32,7 @@ class FeatureSpace:
       layers: as in `featurize --layers`.
       grids: tokens a side of the patch grids, for DINOv2: a grid of n is that of an input of n
         times the patch size.
-      store: how features are stored, see `feature_codec.Store`; no PCA.
+      store: how features are stored, see `codec.Store`; no PCA.
     """
 
     encoder: str = "dino_tiny"
@@ -41,7 +41,7 @@ class FeatureSpace:
     store: str = "int8"
 
     def __post_init__(self):
-        if feature_codec.Store.parse(self.store).components:
+        if codec.Store.parse(self.store).components:
             raise UserError(
                 f"config.task.features.store={self.store}: expected int8 or bf16: a generator is "
                 "guided by features, not by coefficients of them"
@@ -72,9 +72,9 @@ class FeatureSpace:
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         """What a record of a folder of these features holds, for a task's `batch_spec`."""
-        store, found = feature_codec.Store.parse(self.store), {}
+        store, found = codec.Store.parse(self.store), {}
         for name, shape in self.shapes.items():
-            small = feature_codec.is_quantized(store, shape)
+            small = codec.is_quantized(store, shape)
             found[name] = jax.ShapeDtypeStruct(shape, jnp.int8 if small else jnp.bfloat16)
             if small:
                 found[name + SCALE] = jax.ShapeDtypeStruct(shape[-1:], jnp.float32)
@@ -86,7 +86,7 @@ class FeatureSpace:
 
     def stored(self, batch: Mapping[str, Any]) -> dict[str, Float[Array, "b *_ _"]]:
         """Features of a batch's images as float32, from what the loader gives."""
-        return {name: feature_codec.decode(stored_of(batch, name)) for name in self.shapes}
+        return {name: codec.decode(stored_of(batch, name)) for name in self.shapes}
 
     def computed(
         self, frozen: Mapping[str, Any], images: Float[Array, "b h w c"]

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
-from gen_jax.data.views import Views
+from gen_jax.data.load.views import Views
 from gen_jax.encoders.dinov2 import DINOv2
 from gen_jax.losses import surroundings
 from gen_jax.losses.self_distillation import spread

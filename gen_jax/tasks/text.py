@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from gen_jax.common.build import by_name
 from gen_jax.common.errors import UserError
-from gen_jax.data.tokenizer import CompactTokenizer, Tokenizer
+from gen_jax.data.text.tokenizer import CompactTokenizer, Tokenizer
 from gen_jax.encoders.bert import BertEncoder
 from gen_jax.encoders.clip import CLIPText
 from gen_jax.models.text_encoder import CompactTextEncoder

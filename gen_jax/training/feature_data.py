@@ -3,13 +3,14 @@
 import pathlib
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import dataset, features
-from gen_jax.data.pyramid import SCALE
+from gen_jax.common.progress import say
+from gen_jax.data import dataset
+from gen_jax.data.features import feature_set
+from gen_jax.data.features.pyramid import SCALE
 from gen_jax.parallel import distributed
 from gen_jax.pipelines.features import job, towers
 from gen_jax.pipelines.features.plan import Options
 from gen_jax.tasks.feature_space import FeatureSpace
-from gen_jax.training.progress import say
 
 
 def folder_of(data: pathlib.Path, space: FeatureSpace, workdir: pathlib.Path) -> pathlib.Path:
@@ -23,7 +24,7 @@ def folder_of(data: pathlib.Path, space: FeatureSpace, workdir: pathlib.Path) ->
     Raises:
       UserError: features of another tower, layer, grid or form, or without their images.
     """
-    if (data / features.FILE).is_file():
+    if (data / feature_set.FILE).is_file():
         _check(data, space)
         return data
     out = workdir / "features"
@@ -49,7 +50,7 @@ def _options(data, space: FeatureSpace, out, dtype: str = "float32") -> Options:
 
 
 def _check(folder: pathlib.Path, space: FeatureSpace) -> None:
-    info = features.load(folder)
+    info = feature_set.load(folder)
     again = (
         f"run python -m gen_jax.featurize --data=IMAGES --encoder={space.encoder} "
         f"--layers={space.layers or 'last'} --grids={','.join(map(str, space.grids))} "

@@ -11,9 +11,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from gen_jax.common import progress
 from gen_jax.common.errors import UserError
 from gen_jax.parallel import distributed, sharding
-from gen_jax.training import checkpoint, logging, optim, progress, rngs, warm_start
+from gen_jax.training import checkpoint, logging, optim, rngs, warm_start
 from gen_jax.training import state as state_lib
 from gen_jax.training.nonfinite import NonFinite
 from gen_jax.training.preemption import Leaving, Preemption

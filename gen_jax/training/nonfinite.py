@@ -6,8 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from gen_jax.common import progress
 from gen_jax.common.errors import UserError
-from gen_jax.training import checkpoint, progress
+from gen_jax.training import checkpoint
 
 
 class NonFinite:

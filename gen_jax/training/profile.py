@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from gen_jax.training.progress import say
+from gen_jax.common.progress import say
 
 _WARM_UP = 9  # steps before the first that is traced
 

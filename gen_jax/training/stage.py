@@ -16,7 +16,8 @@ from gen_jax.common import config as config_lib
 from gen_jax.common import files, pictures
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
-from gen_jax.data.tokenizer import Tokenizer
+from gen_jax.common.progress import BatchProgress, in_words, say
+from gen_jax.data.text import tokenizer_file
 from gen_jax.evaluation import (
     Predictor,
     Result,
@@ -31,7 +32,6 @@ from gen_jax.runs import layout, lock, manifest, reader, text_tower, weights
 from gen_jax.tasks import build_task
 from gen_jax.training import checks, feature_data, logging, loop
 from gen_jax.training.by_step import by_step
-from gen_jax.training.progress import BatchProgress, in_words, say
 
 _FEW = 200  # training images, below which the report warns
 
@@ -77,7 +77,7 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
     tokenizer = text_tower.tokenizer(config.task.to_dict(), workdir)
     if tokenizer is None and _knows_words(init):
         # Words keep the numbers that the parameters know them by.
-        tokenizer = Tokenizer.load(init.path / layout.TOKENIZER)
+        tokenizer = tokenizer_file.load(init.path / layout.TOKENIZER)
     checks.check_length(task, config.data.max_length)
     # Of what was refused until here, a mistake in the config above all, nothing stays.
     if distributed.is_main():

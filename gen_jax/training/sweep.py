@@ -22,10 +22,10 @@ from optuna.trial import TrialState
 from gen_jax.common import folder_lock
 from gen_jax.common.errors import UserError
 from gen_jax.common.process_id import ProcessId
+from gen_jax.common.progress import say
 from gen_jax.runs import layout
 from gen_jax.training import search_space
 from gen_jax.training.logging import read_metrics
-from gen_jax.training.progress import say
 from gen_jax.training.search_space import Dimension
 
 DATABASE = "study.db"

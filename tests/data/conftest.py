@@ -1,6 +1,6 @@
 import pytest
 
-from gen_jax.data import build, plan
+from gen_jax.data.prepare import build, plan
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gen_jax.data import art_attributes as art
+from gen_jax.data.text import art_attributes as art
 
 SIDE = 128
 ROWS, COLUMNS = np.mgrid[:SIDE, :SIDE] / SIDE

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import art_attributes, art_words, caption_check
-from gen_jax.data.tokenizer import train_tokenizer
-from gen_jax.data.transforms import standard
+from gen_jax.data.load.transforms import standard
+from gen_jax.data.prepare import caption_check
+from gen_jax.data.text import art_attributes, art_words
+from gen_jax.data.text.tokenizer import train_tokenizer
 
 DARK = np.full((32, 32, 3), 20, np.uint8)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gen_jax.common.errors import UserError
-from gen_jax.data.bicubic import imresize
+from gen_jax.data.degradations.bicubic import imresize
 
 SCALES = st.sampled_from([1 / 2, 1 / 3, 1 / 4, 0.7, 1.0, 1.3, 2.0, 3.0, 4.0])
 quick = hypothesis.settings(max_examples=30, deadline=None, derandomize=True)

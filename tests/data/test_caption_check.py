@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import caption_check
-from gen_jax.data.agreement import cohen_kappa
+from gen_jax.data.prepare import caption_check
+from gen_jax.data.prepare.caption_check import cohen_kappa
 from tests.processes import call, one_line_error
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from gen_jax.common import folder_lock
 from gen_jax.common.errors import UserError
-from gen_jax.data import build, dataset, packing, plan
+from gen_jax.data import dataset
+from gen_jax.data.prepare import build, packing, plan
 
 
 def _options(out, **changes):

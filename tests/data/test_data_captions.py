@@ -3,7 +3,7 @@ import json
 import pytest
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import captions
+from gen_jax.data.text import captions
 
 
 def _read(tmp_path, *lines):

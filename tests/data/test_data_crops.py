@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import build, loader, plan
+from gen_jax.data.load import loader
+from gen_jax.data.prepare import build, plan
 
 SIZE, COUNT = 24, 5
 

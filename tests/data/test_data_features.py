@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import feature_codec, schema, transforms
-from gen_jax.data.pyramid import SCALE, Pyramid
+from gen_jax.data import schema
+from gen_jax.data.features import codec
+from gen_jax.data.features.pyramid import SCALE, Pyramid
+from gen_jax.data.load import transforms
 
-INT8, BF16 = feature_codec.Store.parse("int8"), feature_codec.Store.parse("bf16")
+INT8, BF16 = codec.Store.parse("int8"), codec.Store.parse("bf16")
 
 
 @settings(max_examples=20, deadline=None)
@@ -21,42 +23,42 @@ INT8, BF16 = feature_codec.Store.parse("int8"), feature_codec.Store.parse("bf16"
 def test_int8_is_within_half_a_step_of_each_channel(seed, spread):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(2, 4, 4, 3)).astype(np.float32) * np.float32([1, spread, 0])
-    stored = feature_codec.encode(jnp.asarray(x), INT8)
+    stored = codec.encode(jnp.asarray(x), INT8)
     scale = np.asarray(stored["scale"])
     np.testing.assert_allclose(scale, np.abs(x).max((1, 2)) / 127, rtol=1e-6)
-    wrong = np.abs(np.asarray(feature_codec.decode(stored)) - x)
+    wrong = np.abs(np.asarray(codec.decode(stored)) - x)
     assert (wrong <= 0.5001 * scale[:, None, None]).all()
 
 
 def test_bf16_and_single_vectors_keep_eight_bits():
     x = np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)
     for store in (BF16, INT8):  # a class token has no neighbours to share scales with
-        stored = feature_codec.encode(jnp.asarray(x), store)
+        stored = codec.encode(jnp.asarray(x), store)
         assert set(stored) == {""} and stored[""].dtype == jnp.bfloat16
-        np.testing.assert_allclose(feature_codec.decode(stored), x, rtol=2**-8)
+        np.testing.assert_allclose(codec.decode(stored), x, rtol=2**-8)
 
 
 def test_pca_of_low_rank_features_loses_only_the_rounding():
     rng = np.random.default_rng(1)
     low = rng.normal(size=(3, 20))
     tokens = (rng.normal(size=(500, 3)) @ low + rng.normal(size=20)).astype(np.float32)
-    pca = feature_codec.fit_pca(tokens, 3)
+    pca = codec.fit_pca(tokens, 3)
     assert pca.explained == pytest.approx(1.0, abs=1e-6)
     np.testing.assert_allclose(pca.components @ pca.components.T, np.eye(3), atol=1e-5)
     basis = {"mean": pca.mean, "components": pca.components}
     x = jnp.asarray(tokens[:32].reshape(2, 4, 4, 20))
-    stored = feature_codec.encode(x, feature_codec.Store.parse("pca3-int8"), basis)
+    stored = codec.encode(x, codec.Store.parse("pca3-int8"), basis)
     assert stored[""].shape == (2, 4, 4, 3)
-    cosine = feature_codec.cosine(x, feature_codec.decode(stored, basis))
+    cosine = codec.cosine(x, codec.decode(stored, basis))
     assert float(cosine.min()) > 0.9995
     with pytest.raises(UserError, match="only 20 channels"):
-        feature_codec.fit_pca(tokens, 21)
+        codec.fit_pca(tokens, 21)
 
 
 @pytest.mark.parametrize("name", ["", "int4", "pca-int8", "pca0-int8", "pca64", "INT8"])
 def test_unknown_forms_are_refused(name):
     with pytest.raises(UserError, match=r"--store=.*: expected int8, bf16, or pcaN-int8"):
-        feature_codec.Store.parse(name)
+        codec.Store.parse(name)
 
 
 def bilinear(x, grid):
@@ -73,18 +75,18 @@ def bilinear(x, grid):
 @pytest.mark.parametrize("form", ["int8", "bf16", "pca4-int8"])
 def test_levels_are_as_written_or_interpolated(form):
     rng = np.random.default_rng(2)
-    store, batch, native, bases = feature_codec.Store.parse(form), {}, {}, {}
+    store, batch, native, bases = codec.Store.parse(form), {}, {}, {}
     for n in (4, 8):
         x = rng.normal(size=(2, n, n, 6)).astype(np.float32)
         basis = None
         if store.components:
-            pca = feature_codec.fit_pca(x.reshape(-1, 6), 4)
+            pca = codec.fit_pca(x.reshape(-1, 6), 4)
             basis = bases[f"patches_{n}"] = {"mean": pca.mean, "components": pca.components}
-        stored = feature_codec.encode(jnp.asarray(x), store, basis)
+        stored = codec.encode(jnp.asarray(x), store, basis)
         batch[f"patches_{n}"] = stored[""]
         if "scale" in stored:
             batch[f"patches_{n}{SCALE}"] = stored["scale"]
-        native[n] = np.asarray(feature_codec.decode(stored, basis))
+        native[n] = np.asarray(codec.decode(stored, basis))
     pyramid = Pyramid({4: "patches_4", 8: "patches_8"}, bases)
     found = jax.jit(lambda b: pyramid.levels(b, (4, 8, 16, 32)))(batch)
     for n in (4, 8):

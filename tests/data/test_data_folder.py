@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import build, captions, dataset, images, plan, schema, splits
-from gen_jax.data.sources import check_unambiguous, open_source, photos
+from gen_jax.data import dataset, images, schema
+from gen_jax.data.prepare import build, plan
+from gen_jax.data.prepare.sources import check_unambiguous, open_source, photos
+from gen_jax.data.text import captions
 
 NAMES = ["astronaut.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "rocket.jpg"]
 
@@ -210,9 +212,9 @@ def test_added_images_leave_earlier_ones_in_their_splits(tmp_path, make_dataset)
 
 @given(st.text("0123456789abcdef", min_size=64, max_size=64), st.floats(0, 0.5), st.floats(0, 0.4))
 def test_changing_one_fraction_leaves_the_other_split_alone(sha256, fraction, other):
-    val = splits.split_of(sha256, fraction, 0.0) == "val"
-    test = splits.split_of(sha256, 0.0, other) == "test"
-    both = splits.split_of(sha256, fraction, other)
+    val = plan.split_of(sha256, fraction, 0.0) == "val"
+    test = plan.split_of(sha256, 0.0, other) == "test"
+    both = plan.split_of(sha256, fraction, other)
     assert both == ("test" if test else "val" if val else "train")
 
 
@@ -220,7 +222,7 @@ def test_split_shares_are_as_asked():
     import hashlib
 
     digests = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(20_000)]
-    found = [splits.split_of(d, 0.1, 0.2) for d in digests]
+    found = [plan.split_of(d, 0.1, 0.2) for d in digests]
     assert abs(found.count("val") - 2000) < 150 and abs(found.count("test") - 4000) < 200
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from gen_jax.common.errors import UserError
 from gen_jax.data import dataset, schema
-from gen_jax.data.sources import hf, mapping, open_source, photos
-from gen_jax.data.sources import tfds as tfds_source
+from gen_jax.data.prepare.sources import hf, mapping, open_source, photos
+from gen_jax.data.prepare.sources import tfds as tfds_source
 
 NAMES = ["rocket.jpg", "coffee.png", "chelsea.png", "camera.png"]
 

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import degradations, instructions, order, transforms
+from gen_jax.data import degradations
 from gen_jax.data.degradations.base import from_bytes, to_bytes
 from gen_jax.data.degradations.instructed import Instructions, contradictory
-from gen_jax.data.tokenizer import train_tokenizer
+from gen_jax.data.load import order, transforms
+from gen_jax.data.text import instructions
+from gen_jax.data.text.tokenizer import train_tokenizer
 
 
 def picture():

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import dataset, loader, reading, schema, shards, tokenizer, transforms
+from gen_jax.data import dataset, schema, shards
+from gen_jax.data.load import loader, reading, transforms
+from gen_jax.data.text import tokenizer
 from tests.processes import ROOT
 
 
@@ -198,7 +200,8 @@ def test_bad_records_are_replaced_the_same_way_everywhere_and_reported(
 _WORKERS = """
 import sys
 import numpy as np
-from gen_jax.data import loader, tokenizer, transforms
+from gen_jax.data.load import loader, transforms
+from gen_jax.data.text import tokenizer
 
 step = transforms.standard(
     12, train=True, tokenizer=tokenizer.train_tokenizer(["a red circle"], 300), words=True

@@ -10,7 +10,7 @@ from PIL import Image
 
 from gen_jax.common import image_formats
 from gen_jax.data import dataset, images, schema
-from gen_jax.data.sources import photos
+from gen_jax.data.prepare.sources import photos
 
 
 def png(width, height, depth, colour, rows, *extra):

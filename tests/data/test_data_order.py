@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gen_jax.data import order
+from gen_jax.data.load import order
 
 
 def _order(positions, size, seed, shuffle=True):

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, TiffImagePlugin
 
-from gen_jax.data import photograph_files, photographs
-from gen_jax.data.photograph_metadata import Metadata
+from gen_jax.data.photographs import reading, writing
+from gen_jax.data.photographs.photo_metadata import Metadata
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs" / "restoration.md"
 KINDS = ("PNG", "TIFF", "JPEG", "WEBP")
@@ -51,7 +51,7 @@ IPTC = b"\x1c\x02\x05\x00\x05title"
 
 
 @functools.cache
-def source() -> photographs.Photograph:
+def source() -> reading.Photograph:
     """A photograph with all metadata, as it is read from PNG and JPEG files that have them."""
     pixels = np.zeros((40, 48, 3), np.uint8)
     pixels[:, :24], pixels[20:, :, 1] = (200, 60, 30), 140
@@ -68,7 +68,7 @@ def source() -> photographs.Photograph:
         comment=b"a remark",
         extra=b"\xff\xed" + struct.pack(">H", len(segment) + 2) + segment,
     )
-    photo = photographs.read(buffer.getvalue())
+    photo = reading.read(buffer.getvalue())
     assert photo.pixels.shape == (48, 40, 3), "upright"
     text = (b"tEXt", b"parameters\0a cat"), (b"gAMA", struct.pack(">I", 100_000))
     return photo.replace(metadata=photo.metadata.replace(chunks=text), notes=())
@@ -76,7 +76,7 @@ def source() -> photographs.Photograph:
 
 @functools.cache
 def written(kind: str) -> tuple[bytes, str]:
-    data, notes = photograph_files.encode(source(), kind)
+    data, notes = writing.encode(source(), kind)
     return data, "; ".join(notes)
 
 
@@ -204,8 +204,8 @@ PIXELS = {
 def test_pixels_are_kept_or_noted(name, kind, cell):
     colors, dtype, has_alpha = PIXELS[name]
     alpha = noise(1, dtype) if has_alpha else None
-    photo = photographs.Photograph(noise(colors, dtype), alpha, lossless=kind == "WEBP")
-    data, notes = photograph_files.encode(photo, kind)
+    photo = reading.Photograph(noise(colors, dtype), alpha, lossless=kind == "WEBP")
+    data, notes = writing.encode(photo, kind)
     assert bool(notes) == (cell == "note")
     if cell == "note":
         assert pixels(data).dtype == np.uint8 and ("8 bits" in notes[0] or "white" in notes[0])
@@ -239,8 +239,8 @@ def stored_tiff(data):
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (700, 900)])
 def test_png_of_any_size_is_opened_by_others(size):
     rows = np.add.outer(np.arange(size[0]), np.arange(size[1])).astype(np.uint16)
-    photo = photographs.Photograph(np.stack([rows * 3, rows * 5, 65535 - rows], -1))
-    data, _ = photograph_files.encode(photo, "PNG")
+    photo = reading.Photograph(np.stack([rows * 3, rows * 5, 65535 - rows], -1))
+    data, _ = writing.encode(photo, "PNG")
     np.testing.assert_array_equal(pixels(data), photo.pixels)
     assert len(data) < photo.pixels.nbytes // 10 + 100, "filtered, or it would not shrink"
 
@@ -250,35 +250,35 @@ def test_webp_stays_without_loss():
     for lossless in (True, False):
         buffer = io.BytesIO()
         image.save(buffer, "WEBP", lossless=lossless, exact=True)
-        photo = photographs.read(buffer.getvalue())
+        photo = reading.read(buffer.getvalue())
         assert photo.lossless == lossless
-        data, _ = photograph_files.encode(photo, "WEBP")
+        data, _ = writing.encode(photo, "WEBP")
         assert (pixels(data) == np.dstack([photo.pixels, photo.alpha])).all() == lossless
 
 
 def test_what_was_not_written_as_meant_is_an_error(monkeypatch):
-    photo = photographs.Photograph(noise(3, np.uint16))
-    good, _ = photograph_files.encode(photo, "PNG")
+    photo = reading.Photograph(noise(3, np.uint16))
+    good, _ = writing.encode(photo, "PNG")
     for other in (
         photo.replace(pixels=photo.pixels[:-1]),
         photo.replace(pixels=photo.pixels ^ 1),
         photo.replace(pixels=noise(3, np.uint8)),
         photo.replace(alpha=noise(1, np.uint16)),
     ):
-        with pytest.raises(photograph_files.NotWritten, match="other"):
-            photograph_files.check(good, other, "PNG")
-    with pytest.raises(photograph_files.NotWritten, match="read back"):
-        photograph_files.check(good[:-30], photo, "PNG")
-    monkeypatch.setattr(photograph_files.Image, "fromarray", lambda x: Image.new("RGB", (7, 9)))
-    with pytest.raises(photograph_files.NotWritten, match="other pixels"):
-        bright = photographs.Photograph(np.full((9, 7, 3), 250, np.uint8))
-        photograph_files.encode(bright, "JPEG")
+        with pytest.raises(writing.NotWritten, match="other"):
+            writing.check(good, other, "PNG")
+    with pytest.raises(writing.NotWritten, match="read back"):
+        writing.check(good[:-30], photo, "PNG")
+    monkeypatch.setattr(writing.Image, "fromarray", lambda x: Image.new("RGB", (7, 9)))
+    with pytest.raises(writing.NotWritten, match="other pixels"):
+        bright = reading.Photograph(np.full((9, 7, 3), 250, np.uint8))
+        writing.encode(bright, "JPEG")
 
 
 def test_metadata_too_long_for_a_format_are_noted():
     big = bytes(range(1, 256)) * 300
     photo = source().replace(metadata=Metadata(xmp=big, iptc=big))
-    data, notes = photograph_files.encode(photo, "JPEG")
+    data, notes = writing.encode(photo, "JPEG")
     assert notes == ("JPEG does not keep XMP, IPTC",) and pixels(data).shape == (48, 40, 3)
-    with pytest.raises(photograph_files.NotWritten, match="16383"):
-        photograph_files.check_size((16_384, 1), "WEBP")
+    with pytest.raises(writing.NotWritten, match="16383"):
+        writing.check_size((16_384, 1), "WEBP")

@@ -9,9 +9,9 @@ import tifffile
 from PIL import Image, ImageCms, ImageOps
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import photograph_files, photographs, png_chunks
 from gen_jax.data.images import ImageError
-from gen_jax.data.photograph_metadata import Metadata
+from gen_jax.data.photographs import png_chunks, reading, writing
+from gen_jax.data.photographs.photo_metadata import Metadata
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -35,13 +35,13 @@ def deep_png(pixels):
 @pytest.mark.parametrize("alpha", [False, True])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_lossless_formats_keep_every_bit(kind, channels, alpha, dtype):
-    photo = photographs.Photograph(
+    photo = reading.Photograph(
         noise(7, 5, channels, dtype=dtype),
         noise(7, 5, 1, dtype=dtype) if alpha else None,
         Metadata(icc=ICC),
     )
-    data, notes = photograph_files.encode(photo, kind)
-    again = photographs.read(data)
+    data, notes = writing.encode(photo, kind)
+    again = reading.read(data)
     np.testing.assert_array_equal(again.pixels, photo.pixels)
     assert again.pixels.dtype == dtype and again.depth == photo.depth
     assert (again.alpha is None) == (not alpha)
@@ -75,18 +75,18 @@ def test_pictures_come_upright(orientation, kind):
     else:
         data = tiff(pixels * np.uint16(257), photometric="rgb", extratags=turned)
         upright = upright * np.uint16(257)
-    photo = photographs.read(data)
+    photo = reading.read(data)
     np.testing.assert_array_equal(photo.pixels, upright)
-    again, _ = photograph_files.encode(photo, kind.split()[0])
+    again, _ = writing.encode(photo, kind.split()[0])
     assert Image.open(io.BytesIO(again)).getexif().get(0x0112, 1) == 1
 
 
 @pytest.mark.parametrize("lossless", [True, False])
 def test_webp_of_opaque_alpha_is_written_without_it(lossless):
     opaque = np.full((9, 8, 1), 255, np.uint8)
-    photo = photographs.Photograph(FLAT, opaque, Metadata(), lossless=lossless)
-    data, notes = photograph_files.encode(photo, "WEBP")
-    assert photographs.read(data).alpha is None and notes == ()
+    photo = reading.Photograph(FLAT, opaque, Metadata(), lossless=lossless)
+    data, notes = writing.encode(photo, "WEBP")
+    assert reading.read(data).alpha is None and notes == ()
 
 
 def png(pixels, *chunks):
@@ -140,7 +140,7 @@ PALETTE = Image.fromarray(RGB8).quantize(16)
     ],
 )
 def test_every_kind_of_file_comes_as_it_is_meant(data, pixels, alpha):
-    photo = photographs.read(data)
+    photo = reading.read(data)
     assert photo.pixels.shape == pixels.shape and not photo.notes
     # Divided by an alpha of 1000 or more of 65535, values are uncertain by that much.
     np.testing.assert_allclose(
@@ -189,12 +189,12 @@ CMYK = Image.fromarray(FLAT).convert("CMYK")
     ],
 )
 def test_colors_stay_what_they_are(data, word):
-    photo = photographs.read(data)
+    photo = reading.read(data)
     assert word in "".join(photo.notes) and bool(photo.notes) == bool(word)
     assert photo.metadata.icc is None and photo.alpha is None
     colors = photo.pixels / photo.top * 255.0
     np.testing.assert_allclose(colors, FLAT, atol=2.5)
-    data, _ = photograph_files.encode(photo, "TIFF")
+    data, _ = writing.encode(photo, "TIFF")
     found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     np.testing.assert_allclose(found, FLAT, atol=2.5)
 
@@ -205,9 +205,7 @@ def test_colors_stay_what_they_are(data, word):
 def test_all_but_the_first_frame_are_noted(kind, name):
     frames = [Image.fromarray(RGB8 // (i + 1)) for i in range(3)]
     options = {"lossless": True} if kind == "WEBP" else {}
-    photo = photographs.read(
-        saved(frames[0], kind, save_all=True, append_images=frames[1:], **options)
-    )
+    photo = reading.read(saved(frames[0], kind, save_all=True, append_images=frames[1:], **options))
     assert photo.notes == (f"has 3 {name}: only the first is restored",)
     assert photo.lossless == (kind == "WEBP")
     if kind != "GIF":
@@ -215,26 +213,24 @@ def test_all_but_the_first_frame_are_noted(kind, name):
 
 
 def test_chunks_that_are_not_kept_are_noted():
-    photo = photographs.read(
-        png(RGB8, (b"bKGD", bytes(6)), (b"sBIT", b"\5\6\5"), (b"vpAg", bytes(9)))
-    )
+    photo = reading.read(png(RGB8, (b"bKGD", bytes(6)), (b"sBIT", b"\5\6\5"), (b"vpAg", bytes(9))))
     assert photo.notes == ("not kept: PNG chunks bKGD, vpAg",)
     text = png_chunks.international_text("Author", "Jörg".encode())
-    photo = photographs.read(png(RGB8, text, (b"sRGB", b"\0")))
+    photo = reading.read(png(RGB8, text, (b"sRGB", b"\0")))
     assert photo.metadata.chunks == (text, (b"sRGB", b"\0")) and not photo.notes
 
 
 def test_how_a_tiff_stores_its_pixels_stays_with_it():
     for image in (CMYK, PALETTE):
-        assert photographs.read(saved(image, "TIFF")).metadata.exif is None
-    named = photographs.read(tiff(RGB16, photometric="rgb", description="a cat", metadata=None))
-    data, _ = photograph_files.encode(named, "PNG")
+        assert reading.read(saved(image, "TIFF")).metadata.exif is None
+    named = reading.read(tiff(RGB16, photometric="rgb", description="a cat", metadata=None))
+    data, _ = writing.encode(named, "PNG")
     tags = Image.open(io.BytesIO(data)).getexif()
     assert tags[0x010E] == "a cat" and not {256, 258, 259, 262, 273, 277, 279, 317} & set(tags)
 
 
 def test_damaged_exif_is_noted():
-    photo = photographs.read(png(RGB8, (b"eXIf", b"II*\0" + b"\xff" * 20)))
+    photo = reading.read(png(RGB8, (b"eXIf", b"II*\0" + b"\xff" * 20)))
     assert photo.metadata.exif is None and photo.notes == ("not kept: EXIF, which is damaged",)
 
 
@@ -260,21 +256,21 @@ GOOD = saved(Image.fromarray(noise(32, 32, 3)), "JPEG")
 )
 def test_damage_is_named(data, word):
     with pytest.raises(ImageError, match=word):
-        photographs.read(data)
+        reading.read(data)
 
 
 def test_a_bomb_is_refused_before_it_is_decoded():
     data = saved(Image.new("L", (3000, 3000)), "PNG")
     with pytest.raises(ImageError, match="3000x3000 pixels, at most 1000000"):
-        photographs.read(data, max_pixels=1_000_000)
+        reading.read(data, max_pixels=1_000_000)
     before = Image.MAX_IMAGE_PIXELS
-    photographs.read(data)
+    reading.read(data)
     assert before == Image.MAX_IMAGE_PIXELS
 
 
 def test_a_name_says_the_format():
     import pathlib
 
-    assert photograph_files.format_of(pathlib.Path("a.TIF")) == "TIFF"
+    assert writing.format_of(pathlib.Path("a.TIF")) == "TIFF"
     with pytest.raises(UserError, match=r"a\.gif"):
-        photograph_files.format_of(pathlib.Path("a.gif"))
+        writing.format_of(pathlib.Path("a.gif"))

@@ -3,8 +3,8 @@ import collections
 import numpy as np
 
 from gen_jax.data import dataset, images, schema
-from gen_jax.data.sources import photos
-from gen_jax.data.sources.photo_list import PHOTOS
+from gen_jax.data.prepare.sources import photos
+from gen_jax.data.prepare.sources.photo_list import PHOTOS
 
 
 def test_every_photograph_is_there_with_true_looking_captions():

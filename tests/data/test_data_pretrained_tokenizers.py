@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import clip_tokenizer
-from gen_jax.data.clip_tokenizer import ClipTokenizer
-from gen_jax.data.tokenizer import Tokenizer, train_tokenizer
-from gen_jax.data.wordpiece_tokenizer import WordPieceTokenizer
+from gen_jax.data.text import clip_tokenizer, tokenizer_file
+from gen_jax.data.text.clip_tokenizer import ClipTokenizer
+from gen_jax.data.text.tokenizer import train_tokenizer
+from gen_jax.data.text.wordpiece_tokenizer import WordPieceTokenizer
 from tests.tiny_text import CLIP_MERGES, WORDPIECES, clip_folder, golden_script
 
 GOLDEN = golden_script("make_tokenizers")
@@ -53,7 +53,7 @@ def test_clip_ids_are_those_of_open_clip(vocabularies, golden, tmp_path):
     assert (tokenizer.vocab_size, tokenizer.bos_id, tokenizer.eos_id) == (49408, 49406, 49407)
     check(tokenizer, golden, "clip")
     tokenizer.save(tmp_path / "tokenizer.json")
-    again = Tokenizer.load(tmp_path / "tokenizer.json")
+    again = tokenizer_file.load(tmp_path / "tokenizer.json")
     assert isinstance(again, ClipTokenizer) and again.digest == tokenizer.digest
     assert again.pad_id == 0
 
@@ -124,7 +124,7 @@ def test_wordpieces_and_their_options(tmp_path):
     assert mask.sum(axis=1).tolist() == [8, 2]
     assert tokenizer.decode(ids[0]) == "a cats,"
     tokenizer.save(tmp_path / "run" / "tokenizer.json")
-    again = Tokenizer.load(tmp_path / "run" / "tokenizer.json")
+    again = tokenizer_file.load(tmp_path / "run" / "tokenizer.json")
     assert isinstance(again, WordPieceTokenizer)
     assert again.encode(["a \ud800 cat"], 9).ids.tolist()[0][:3] == [2, 4, 1]
     (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
@@ -139,7 +139,7 @@ def test_every_kind_is_known_again(tmp_path):
     clip = clip_folder(tmp_path / "clip")
     for tokenizer in (compact, clip):
         tokenizer.save(tmp_path / "tokenizer.json")
-        again = Tokenizer.load(tmp_path / "tokenizer.json")
+        again = tokenizer_file.load(tmp_path / "tokenizer.json")
         assert type(again) is type(tokenizer) and again.digest == tokenizer.digest
     assert compact.digest != clip.digest
 

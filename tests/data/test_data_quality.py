@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gen_jax.data import images, quality
-from gen_jax.data.sources import photos
+from gen_jax.data import images
+from gen_jax.data.prepare import quality
+from gen_jax.data.prepare.sources import photos
 
 
 def _jpeg(pixels, quality_=90, size=None):

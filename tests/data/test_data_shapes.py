@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gen_jax.data import dataset, schema
-from gen_jax.data.sources import shape_draw, shape_scene, shape_text, shapes
+from gen_jax.data.prepare.sources import shape_draw, shape_scene, shape_text, shapes
 
 
 def _scenes(number, **options):

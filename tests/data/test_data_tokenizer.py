@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import tokenizer as tok
+from gen_jax.data.text import tokenizer as tok
+from gen_jax.data.text import tokenizer_file
 
 CAPTIONS = ["a red circle on a white background", "a blue square", "two green stars"] * 3
 
@@ -68,7 +69,7 @@ def test_training_does_not_depend_on_the_order_and_files_round_trip(tokenizer, t
     again = tok.train_tokenizer(CAPTIONS[::-1], 320)
     assert again.to_json() == tokenizer.to_json()
     tokenizer.save(tmp_path / "run" / "tokenizer.json")
-    loaded = tok.Tokenizer.load(tmp_path / "run" / "tokenizer.json")
+    loaded = tokenizer_file.load(tmp_path / "run" / "tokenizer.json")
     assert np.array_equal(loaded.encode(CAPTIONS, 9).ids, tokenizer.encode(CAPTIONS, 9).ids)
     assert 259 < loaded.vocab_size <= 320
 
@@ -77,7 +78,7 @@ def test_mistakes_are_one_line(tmp_path):
     with pytest.raises(UserError, match="vocab_size=100: at least 259"):
         tok.train_tokenizer(CAPTIONS, 100)
     with pytest.raises(UserError, match="no tokenizer here"):
-        tok.Tokenizer.load(tmp_path / "none.json")
+        tokenizer_file.load(tmp_path / "none.json")
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(UserError, match="is not a tokenizer's JSON"):
-        tok.Tokenizer.load(tmp_path / "bad.json")
+        tokenizer_file.load(tmp_path / "bad.json")

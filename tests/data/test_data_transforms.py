@@ -4,8 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import augmentation, images, tokenizer, transforms
-from gen_jax.data.sources import photos
+from gen_jax.data import images
+from gen_jax.data.load import augmentation, transforms
+from gen_jax.data.prepare.sources import photos
+from gen_jax.data.text import tokenizer
 
 
 def _example(height=40, width=60, captions=("a cat", "a pet"), **attributes):

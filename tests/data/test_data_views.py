@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gen_jax.data.views import Views
+from gen_jax.data.load.views import Views
 
 PLAIN = dict(
     scale=(1.0, 1.0), aspect=1.0, flip=0.0, jitter=0.0, grayscale=0.0, blur=0.0, solarize=0.0

@@ -6,10 +6,11 @@ import pytest
 from PIL import Image
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import degradations, order, transforms
+from gen_jax.data import degradations
 from gen_jax.data.degradations import base, blur, presets
 from gen_jax.data.degradations.curriculum import Curriculum
 from gen_jax.data.degradations.noise import Poisson
+from gen_jax.data.load import order, transforms
 from tests.processes import call, one_line_error
 
 

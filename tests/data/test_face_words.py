@@ -5,7 +5,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from gen_jax.data import face_words
+from gen_jax.data.text import face_words
 
 FACTS = st.fixed_dictionaries(
     {}, optional={k: st.sampled_from(v) for k, v in face_words.ATTRIBUTES.items()}

@@ -7,7 +7,7 @@ import pytest
 
 from gen_jax import encoders
 from gen_jax.common.errors import UserError
-from gen_jax.data.clip_tokenizer import ClipTokenizer
+from gen_jax.data.text.clip_tokenizer import ClipTokenizer
 from gen_jax.encoders import clip_text
 from tests import tiny_towers
 

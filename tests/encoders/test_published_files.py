@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gen_jax import encoders
-from gen_jax.data.wordpiece_tokenizer import WordPieceTokenizer
+from gen_jax.data.text.wordpiece_tokenizer import WordPieceTokenizer
 from gen_jax.encoders import bert
 from gen_jax.encoders.torch_pickle import load_torch_pickle
 

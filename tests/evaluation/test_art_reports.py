@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gen_jax.common.errors import NoSplit
-from gen_jax.data import art_attributes, art_words
+from gen_jax.data.text import art_attributes, art_words
 from gen_jax.evaluation import Result, html_report, run_all
 from gen_jax.evaluation.adjectives import Adjectives
 from gen_jax.evaluation.art_samples import ArtSamples

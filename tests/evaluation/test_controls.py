@@ -10,7 +10,7 @@ import functools
 import numpy as np
 import pytest
 
-from gen_jax.data.sources import shapes
+from gen_jax.data.prepare.sources import shapes
 from gen_jax.evaluation import controls
 from gen_jax.evaluation.adjectives import Adjectives
 from gen_jax.evaluation.class_retrieval import ClassRetrieval

@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from gen_jax.data import face_words
+from gen_jax.data.text import face_words
 from gen_jax.evaluation import Predictor
 from gen_jax.evaluation.face_attributes import attribute_accuracy
 from gen_jax.evaluation.faces import Faces

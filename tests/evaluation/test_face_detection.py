@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from gen_jax.common.errors import UserError
-from gen_jax.evaluation import face_detection
-from gen_jax.evaluation.face_detection import FaceDetector
+from gen_jax.encoders import face_detector
+from gen_jax.encoders.face_detector import FaceDetector
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "golden" / "mtcnn.json"
 
@@ -19,7 +19,7 @@ def detector(shared):
 
 
 def test_faces_and_points_are_those_of_the_reference(detector):
-    from gen_jax.data.sources import photos
+    from gen_jax.data.prepare.sources import photos
 
     astronaut = photos.load("astronaut.png")[:256, 100:356]
     images = np.stack([astronaut, astronaut[:, ::-1], photos.load("coffee.png")[:256, :256]])
@@ -39,7 +39,7 @@ def test_faces_and_points_are_those_of_the_reference(detector):
 
 
 def test_a_picture_is_judged_alone(detector):
-    from gen_jax.data.sources import photos
+    from gen_jax.data.prepare.sources import photos
 
     image = photos.load("astronaut.png")[:256, 100:356]
     noise = np.random.default_rng(0).integers(0, 255, image.shape).astype(np.uint8)
@@ -56,13 +56,13 @@ def test_flat_and_small_pictures_have_no_face(detector, side):
 def test_of_boxes_that_overlap_the_most_probable_stays():
     rows = np.array([[0, 0, 10, 10, 0.9], [1, 1, 11, 11, 0.95], [30, 30, 40, 40, 0.5]], np.float32)
     same, other = np.zeros(3, int), np.array([0, 1, 0])
-    np.testing.assert_array_equal(face_detection._suppressed(rows, same, 0.5), [1, 2])
-    assert sorted(face_detection._suppressed(rows, other, 0.5)) == [0, 1, 2]
+    np.testing.assert_array_equal(face_detector._suppressed(rows, same, 0.5), [1, 2])
+    assert sorted(face_detector._suppressed(rows, other, 0.5)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("old", "new"), [(7, 3), (3, 7), (5, 5)])
 def test_means_cover_what_they_touch(old, new):
-    table = face_detection._means(old, new)
+    table = face_detector._means(old, new)
     np.testing.assert_allclose(table.sum(1), 1, rtol=1e-6)
     for i in range(new):
         inside = np.nonzero(table[i])[0]

@@ -14,7 +14,7 @@ from configs import restore
 from gen_jax.common import config as config_lib
 from gen_jax.common import strict_json
 from gen_jax.common.errors import UserError
-from gen_jax.data.bicubic import imresize
+from gen_jax.data.degradations.bicubic import imresize
 from gen_jax.evaluation.restoration import benchmarks, pictures, report, restorers, run
 from gen_jax.evaluation.restoration.benchmarks import BENCHMARKS, Given
 from gen_jax.evaluation.restoration.score import score

@@ -6,8 +6,8 @@ import types
 import numpy as np
 import pytest
 
-from gen_jax.data import instructions
 from gen_jax.data.degradations import PARAMETERS
+from gen_jax.data.text import instructions
 from gen_jax.evaluation.base import Predictor
 from gen_jax.evaluation.instructed import Instructed
 from gen_jax.evaluation.restored_crops import EQUAL, RestoredCrops

@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from gen_jax.data.tokenizer import train_tokenizer
+from gen_jax.data.text.tokenizer import train_tokenizer
 from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
 from tests.tasks.test_art import made

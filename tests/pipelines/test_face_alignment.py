@@ -93,7 +93,7 @@ def test_files_of_one_name_do_not_take_each_others_place(tmp_path, monkeypatch):
 
 def test_real_faces_are_found_and_aligned(folder, shared, tmp_path):
     from gen_jax.data import images
-    from gen_jax.evaluation.face_detection import FaceDetector
+    from gen_jax.encoders.face_detector import FaceDetector
 
     weights, out = f"{shared}/weights_small.zip:mtcnn_pnet.safetensors", tmp_path / "out"
     left_out = face_alignment.align_folder(folder, out, weights, 128, 0.3)

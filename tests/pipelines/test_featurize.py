@@ -11,8 +11,10 @@ import pytest
 
 from gen_jax import encoders
 from gen_jax.common.errors import UserError
-from gen_jax.data import dataset, features, loader, schema, shards, transforms
-from gen_jax.data.feature_codec import Store
+from gen_jax.data import dataset, schema, shards
+from gen_jax.data.features import feature_set
+from gen_jax.data.features.codec import Store
+from gen_jax.data.load import loader, transforms
 from gen_jax.encoders import preprocess, text_tokenizer
 from gen_jax.encoders.extractors import of_images
 from gen_jax.pipelines.features import job, maker, reading, towers
@@ -76,7 +78,7 @@ def made(tower, photos, tmp_path_factory):
 
 
 def digests(out):
-    return {name: of["sha256"] for name, of in features.load(out).shards.items()}
+    return {name: of["sha256"] for name, of in feature_set.load(out).shards.items()}
 
 
 def test_description_is_true(made, photos):
@@ -119,9 +121,9 @@ def test_two_tasks_and_interrupted_ones_make_the_same_bytes(
         patch.setattr(maker.Maker, "_joined", dying)
         with pytest.raises(KeyboardInterrupt):
             job.featurize(options(tower, photos, out))
-    assert not (out / features.FILE).exists()
+    assert not (out / feature_set.FILE).exists()
     with pytest.raises(UserError, match=r"no features\.json here.*not finished"):
-        features.load(out)
+        feature_set.load(out)
     (out / ".train-00000-of-00004.arrayrecord.0123abcd.tmp").write_bytes(b"left by kill -9")
     shard = next(iter(sorted(out.glob("*.arrayrecord"))))
     shard.write_bytes(shard.read_bytes()[:-1])  # and one that the disk damaged
@@ -129,14 +131,14 @@ def test_two_tasks_and_interrupted_ones_make_the_same_bytes(
     assert outcome.shards == len(want) - 2 and digests(out) == want
     assert not list(out.glob(".*.tmp"))
     again = job.featurize(options(tower, photos, out))
-    assert again.shards == 0 and again.info == features.load(out)
+    assert again.shards == 0 and again.info == feature_set.load(out)
 
 
 def test_features_are_the_towers_through_the_loader(made, tower, photos):
     out, info = made
     _, module, params = tower
-    pyramid = features.pyramid(out)
-    select = transforms.select(*features.keys(info), "label")
+    pyramid = feature_set.pyramid(out)
+    select = transforms.select(*feature_set.keys(info), "label")
     with (
         loader.make_loader(out, "val", batch_size=4, seed=0, transform=select) as ours,
         loader.make_loader(photos, "val", batch_size=4, seed=0) as theirs,
@@ -151,7 +153,7 @@ def test_features_are_the_towers_through_the_loader(made, tower, photos):
     level = np.asarray(pyramid.level(found, 4))
     steps = found["patches_4.scale"][:, None, None]
     assert (np.abs(level - want["patches"]) <= 0.51 * steps).all()
-    cls = features.decode(found, "cls_4")
+    cls = feature_set.decode(found, "cls_4")
     np.testing.assert_allclose(cls, want["cls"], rtol=2**-7, atol=1e-3)
     assert pyramid.level(found, 64).shape == (4, 64, 64, 24)
 
@@ -169,15 +171,15 @@ def test_pca_is_fitted_once_and_read_back(tower, photos, tmp_path):
         "val",
         batch_size=2,
         seed=0,
-        transform=transforms.select(*features.keys(info)),
+        transform=transforms.select(*feature_set.keys(info)),
     ) as batches:
         batch = next(batches)
     assert batch["patches_4"].shape == (2, 4, 4, 8)
-    assert features.pyramid(tmp_path / "a").level(batch, 8).shape == (2, 8, 8, 24)
-    bases = tmp_path / "a" / features.BASES
+    assert feature_set.pyramid(tmp_path / "a").level(batch, 8).shape == (2, 8, 8, 24)
+    bases = tmp_path / "a" / feature_set.BASES
     bases.write_bytes(bases.read_bytes()[:-1] + b"\0")
     with pytest.raises(UserError, match=r"pca\.safetensors: its SHA-256 is not"):
-        features.pyramid(tmp_path / "a")
+        feature_set.pyramid(tmp_path / "a")
 
 
 def test_devices_change_no_more_than_rounding(tower):
@@ -306,7 +308,7 @@ def test_captions_are_read_by_text_towers(photos, tmp_path, kind):
         "val",
         batch_size=2,
         seed=0,
-        transform=transforms.select(*features.keys(info)),
+        transform=transforms.select(*feature_set.keys(info)),
     ) as batches:
         batch = next(batches)
         (record, _) = batches.records(batch["index"])
@@ -317,9 +319,9 @@ def test_captions_are_read_by_text_towers(photos, tmp_path, kind):
     given = (encoded.ids,) if kind == "clip" else (encoded.ids, encoded.mask)
     out = jax.jit(module.apply)({"params": params}, *map(jnp.asarray, given))
     want = out["last_hidden_state"]
-    mask = features.decode(batch, "token_mask")[0]
+    mask = feature_set.decode(batch, "token_mask")[0]
     np.testing.assert_allclose(mask[..., 0], encoded.mask, atol=1e-6)
-    found = features.decode(batch, "tokens")[0]
+    found = feature_set.decode(batch, "tokens")[0]
     assert (np.abs(found - want) <= 0.51 * batch["tokens.scale"][0]).all()
     if kind == "clip":
         return

@@ -9,7 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from gen_jax.data import build, features, loader, plan, transforms
+from gen_jax.data.features import feature_set
+from gen_jax.data.load import loader, transforms
+from gen_jax.data.prepare import build, plan
 from gen_jax.encoders import dinov2
 from tests import tiny_towers
 from tests.processes import environment, finish, start
@@ -52,13 +54,13 @@ def featurize(faces, out, **env):
 
 
 def digests(out):
-    return {name: of["sha256"] for name, of in features.load(out).shards.items()}
+    return {name: of["sha256"] for name, of in feature_set.load(out).shards.items()}
 
 
 def test_one_process_two_and_killed_ones_make_the_same_bytes(faces, tmp_path):
     finish([featurize(faces, tmp_path / "one")])
     want = digests(tmp_path / "one")
-    assert len(want) == 12 and features.load(tmp_path / "one").images >= 1190
+    assert len(want) == 12 and feature_set.load(tmp_path / "one").images >= 1190
 
     two = {"JAX_NUM_PROCESSES": "2"}
     finish([featurize(faces, tmp_path / "two", JAX_PROCESS_ID=str(i), **two) for i in range(2)])
@@ -77,7 +79,7 @@ def test_one_process_two_and_killed_ones_make_the_same_bytes(faces, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.communicate()
         killed += process.returncode == -signal.SIGKILL
-    assert killed >= 2 and not (out / features.FILE).exists()
+    assert killed >= 2 and not (out / feature_set.FILE).exists()
     finish([featurize(faces, out)])
     assert digests(out) == want and not list(out.glob(".*.tmp"))
 
@@ -112,8 +114,8 @@ def test_size_and_fidelity_of_a_pyramid(vit_s, tmp_path, store, limit):
     assert info.bytes_per_image <= limit
     if store == "int8":
         assert info.cosine_mean >= 0.999 and info.cosine_p1 >= 0.995
-    pyramid = features.pyramid(tmp_path / "f")
-    select = transforms.select(*features.keys(info))
+    pyramid = feature_set.pyramid(tmp_path / "f")
+    select = transforms.select(*feature_set.keys(info))
     with loader.make_loader(
         tmp_path / "f", "train", batch_size=2, seed=0, transform=select
     ) as batches:
@@ -121,8 +123,8 @@ def test_size_and_fidelity_of_a_pyramid(vit_s, tmp_path, store, limit):
     found = jax.jit(lambda b: pyramid.levels(b, (4, 8, 16, 32, 64)))(batch)
     assert {n: x.shape for n, x in found.items()} == {n: (2, n, n, 384) for n in (4, 8, 16, 32, 64)}
     for n in (4, 8, 16, 32):
-        basis = features.bases(tmp_path / "f", info)
-        native = features.decode(batch, f"patches_{n}", basis)
+        basis = feature_set.bases(tmp_path / "f", info)
+        native = feature_set.decode(batch, f"patches_{n}", basis)
         np.testing.assert_allclose(found[n], native, atol=1e-5)
     want = jax.image.resize(found[32], (2, 64, 64, 384), "bilinear")
     np.testing.assert_allclose(found[64], want, atol=1e-5)

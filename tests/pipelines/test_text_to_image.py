@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gen_jax.common.errors import UserError
-from gen_jax.data.tokenizer import train_tokenizer
+from gen_jax.data.text.tokenizer import train_tokenizer
 from gen_jax.diffusion.schedules import make_process
 from gen_jax.pipelines.generation import Request, TextToImage
 from gen_jax.runs import layout

@@ -165,7 +165,7 @@ def test_other_files_of_a_run(copy, capsys):
 
 
 def test_a_tokenizer_of_another_run_is_refused(tmp_path):
-    from gen_jax.data.tokenizer import train_tokenizer
+    from gen_jax.data.text.tokenizer import train_tokenizer
 
     one, other = (train_tokenizer(["a red ball", text], 300) for text in ("a cat", "blue dogs"))
     one.save(tmp_path / layout.TOKENIZER)

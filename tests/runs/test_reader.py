@@ -20,7 +20,7 @@ def zeros(module):
 
 def test_packaged_autoencoder_restores_a_photograph():
     """The weights that ship are those that the model card speaks of."""
-    from gen_jax.data.sources.photos import load
+    from gen_jax.data.prepare.sources.photos import load
     from gen_jax.metrics import psnr
 
     model = reader.load("package:vae_photos")
@@ -85,7 +85,7 @@ def test_packaged_models_are_small_and_all_tested():
 
 def test_packaged_autoencoder_keeps_scenes_readable():
     """Colour survives it always and shape nearly always: the ceiling of what is generated."""
-    from gen_jax.data.sources import shapes
+    from gen_jax.data.prepare.sources import shapes
 
     model = reader.load("package:vae_shapes")
     source = shapes.ShapesSource(num=60)

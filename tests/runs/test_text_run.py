@@ -11,7 +11,7 @@ from PIL import Image
 from configs import ldm
 from gen_jax.common import config as config_lib
 from gen_jax.common.errors import UserError
-from gen_jax.data.tokenizer import Tokenizer
+from gen_jax.data.text import tokenizer_file
 from gen_jax.pipelines.generation import Request, TextToImage
 from gen_jax.runs import layout, reader, text_tower
 from gen_jax.runs.weights import save
@@ -96,7 +96,7 @@ def test_the_doors_take_runs_with_frozen_text(photos, tmp_path, kind):
     manifest = json.loads((run / layout.MANIFEST).read_text())
     tower = reader.load_all_frozen(reader.load(str(run)).config, run)["text"]
     assert manifest["frozen_weights_sha256"]["text"] == tower.digest
-    kept = Tokenizer.load(run / layout.TOKENIZER)
+    kept = tokenizer_file.load(run / layout.TOKENIZER)
     assert manifest["data"]["tokenizer_sha256"] == kept.digest
     result = call("evaluate", f"--run={run}", f"--out={tmp_path / 'metrics.json'}")
     assert result.returncode == 0, result.stderr[-3000:]

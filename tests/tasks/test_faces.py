@@ -11,7 +11,7 @@ import pytest
 from configs import faces, faces_text
 from gen_jax import encoders
 from gen_jax.common.errors import UserError
-from gen_jax.data import feature_codec
+from gen_jax.data.features import codec
 from gen_jax.tasks import build_task
 from gen_jax.tasks.feature_space import FROZEN, FeatureSpace
 from gen_jax.tasks.objectives.base import asked_of, fits
@@ -47,10 +47,10 @@ def computed(features):
 
 def batch_of(task):
     """Images, and their features as a loader gives them."""
-    store = feature_codec.Store.parse(task.features.store)
+    store = codec.Store.parse(task.features.store)
     out = {"image": jnp.asarray(images())}
     for name, x in computed(task.features).items():
-        for ending, value in feature_codec.encode(x, store).items():
+        for ending, value in codec.encode(x, store).items():
             out[name + ("." + ending if ending else "")] = value
     return out
 
@@ -89,7 +89,7 @@ def test_batch_is_what_a_loader_gives():
     }
     stored = task.features.stored(batch)
     for name, x in stored.items():
-        assert feature_codec.cosine(x, computed(task.features)[name]).min() > 0.999
+        assert codec.cosine(x, computed(task.features)[name]).min() > 0.999
 
 
 def test_gray_images_have_the_features_of_their_copies():

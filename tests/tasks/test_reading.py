@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gen_jax.data import face_words
+from gen_jax.data.text import face_words
 from gen_jax.tasks.objectives import reading
 
 

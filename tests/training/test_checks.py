@@ -9,7 +9,7 @@ from PIL import Image
 
 from configs import ldm, vae, vqvae
 from gen_jax.common.errors import UserError
-from gen_jax.data import build, plan
+from gen_jax.data.prepare import build, plan
 from gen_jax.runs.splits import DataSplits
 from gen_jax.training import checks
 

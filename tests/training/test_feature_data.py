@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import features
+from gen_jax.data.features import feature_set
 from gen_jax.pipelines.features import job
 from gen_jax.pipelines.features.plan import Options
 from gen_jax.runs import data as run_data
@@ -26,7 +26,7 @@ def made(photos, tmp_path_factory):
 
 def test_features_are_made_once_and_read_with_their_images(made, photos, capsys):
     workdir, folder = made
-    assert folder == workdir / "features" and features.load(folder).images
+    assert folder == workdir / "features" and feature_set.load(folder).images
     capsys.readouterr()
     assert feature_data.folder_of(photos, SPACE, workdir) == folder
     assert "images through" not in capsys.readouterr().out, "computed again"
@@ -47,7 +47,7 @@ def test_what_is_stored_is_what_is_computed(made):
     import jax.numpy as jnp
 
     from gen_jax import encoders
-    from gen_jax.data import feature_codec
+    from gen_jax.data.features import codec
 
     _, folder = made
     values = dict(dir=str(folder), image_size=32, flip=False, num_threads=1)
@@ -56,7 +56,7 @@ def test_what_is_stored_is_what_is_computed(made):
     frozen = {"features": encoders.load("dino_tiny")[1]}
     computed = SPACE.computed(frozen, jnp.asarray(batch["image"]) / 127.5 - 1.0)
     for name, x in SPACE.stored(batch).items():
-        assert feature_codec.cosine(x, computed[name]).min() > 0.99, name
+        assert codec.cosine(x, computed[name]).min() > 0.99, name
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import instructions
 from gen_jax.data.degradations.base import Image, combined, from_bytes, to_bytes
 from gen_jax.data.degradations.blur import Blur
 from gen_jax.data.degradations.codec import Jpeg
 from gen_jax.data.degradations.noise import Gaussian
 from gen_jax.data.degradations.resample import Downscale
+from gen_jax.data.text import instructions
 
 
 class Instructed(NamedTuple):

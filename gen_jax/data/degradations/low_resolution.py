@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float
 
 from gen_jax.common.errors import UserError
-from gen_jax.data.bicubic import imresize
 from gen_jax.data.degradations.base import (
     Image,
     Range,
@@ -18,6 +17,7 @@ from gen_jax.data.degradations.base import (
     to_bytes,
     uniform,
 )
+from gen_jax.data.degradations.bicubic import imresize
 from gen_jax.data.degradations.noise import check_range
 from gen_jax.data.degradations.resample import FILTERS
 

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from gen_jax.common.errors import UserError
-from gen_jax.data.bicubic import imresize
 from gen_jax.data.degradations.base import Image, Range, resize, uniform
+from gen_jax.data.degradations.bicubic import imresize
 from gen_jax.data.degradations.noise import check_range
 
 FILTERS = {
@@ -16,7 +16,7 @@ FILTERS = {
     "bilinear": cv2.INTER_LINEAR,
     "bicubic": cv2.INTER_CUBIC,
     "nearest": cv2.INTER_NEAREST,
-    "matlab": None,  # antialiased bicubic, see data/bicubic.py; what benchmarks shrink by
+    "matlab": None,  # antialiased bicubic, see bicubic.py; what benchmarks shrink by
 }
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from gen_jax.common.errors import UserError
-from gen_jax.data.bicubic import imresize
+from gen_jax.data.degradations.bicubic import imresize
 from gen_jax.evaluation.restoration.pictures import Picture
 
 _SSIM_WINDOW = 11

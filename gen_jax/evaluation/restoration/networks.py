@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gen_jax.common.errors import UserError
-from gen_jax.data.bicubic import imresize
+from gen_jax.data.degradations.bicubic import imresize
 from gen_jax.encoders.denoiser_files import load_dncnn, load_ffdnet
 from gen_jax.encoders.scunet_files import load_scunet
 from gen_jax.evaluation.restoration.benchmarks import Given

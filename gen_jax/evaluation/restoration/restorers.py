@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from gen_jax.common.errors import UserError
-from gen_jax.data.bicubic import imresize
+from gen_jax.data.degradations.bicubic import imresize
 from gen_jax.evaluation.restoration.benchmarks import Given
 from gen_jax.evaluation.restoration.networks import build_dncnn, build_ffdnet, build_scunet
 from gen_jax.evaluation.restoration.trained import build_run

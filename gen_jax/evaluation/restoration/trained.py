@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from gen_jax.common.errors import UserError
-from gen_jax.data.bicubic import imresize
+from gen_jax.data.degradations.bicubic import imresize
 from gen_jax.evaluation.restoration.benchmarks import Given
 from gen_jax.models.ffdnet import FFDNet
 from gen_jax.pipelines.restoration import Restorer

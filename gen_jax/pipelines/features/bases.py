@@ -8,7 +8,8 @@ from safetensors.numpy import save
 
 from gen_jax.common import files
 from gen_jax.common.errors import UserError
-from gen_jax.data import feature_codec, features, shards
+from gen_jax.data import shards
+from gen_jax.data.features import codec, feature_set
 from gen_jax.pipelines.features import reading
 from gen_jax.pipelines.features.plan import Options
 from gen_jax.pipelines.features.program import Program
@@ -20,7 +21,7 @@ IMAGES, TOKENS = 256, 1 << 16
 
 def of_job(
     tower: Tower,
-    store: feature_codec.Store,
+    store: codec.Store,
     options: Options,
     records: shards.ShardedRecords,
     out: pathlib.Path,
@@ -39,7 +40,7 @@ def of_job(
     """
     if not store.components:
         return {}
-    path = out / features.BASES
+    path = out / feature_set.BASES
     if not path.exists():
         print(f"fitting the PCA on {min(IMAGES, len(records))} images", flush=True)
         flat = {
@@ -48,11 +49,11 @@ def of_job(
             for key, value in of.items()
         }
         files.write_once(path, save(flat))
-    return features.read_bases(path)
+    return feature_set.read_bases(path)
 
 
 def _fit(tower, store, options, records) -> dict[str, dict[str, np.ndarray]]:
-    wanted = [name for name, of in tower.outputs.items() if feature_codec.has_pca(store, of.shape)]
+    wanted = [name for name, of in tower.outputs.items() if codec.has_pca(store, of.shape)]
     # On one device: the sample, and with it the basis, is the same however many there are.
     program = Program(tower.extractor, tower.params, store, {}, jax.local_devices()[:1])
     places = np.unique(np.linspace(0, len(records) - 1, IMAGES).round().astype(int)).tolist()
@@ -77,7 +78,7 @@ def _fit(tower, store, options, records) -> dict[str, dict[str, np.ndarray]]:
         tokens = np.concatenate(rows[name])
         if not len(tokens):
             raise UserError(f"{options.data}: no image could be decoded to fit the PCA on")
-        pca = feature_codec.fit_pca(tokens, store.components)
+        pca = codec.fit_pca(tokens, store.components)
         bases[name] = {
             "mean": pca.mean,
             "components": pca.components,

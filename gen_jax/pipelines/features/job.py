@@ -11,7 +11,8 @@ import pathlib
 from gen_jax.common import folder_lock
 from gen_jax.common.app import place_error
 from gen_jax.common.errors import UserError
-from gen_jax.data import dataset, feature_codec, features
+from gen_jax.data import dataset
+from gen_jax.data.features import codec, feature_set
 from gen_jax.parallel import job_array
 from gen_jax.pipelines.features import bases, parts, plan, towers
 from gen_jax.pipelines.features.maker import Maker
@@ -30,7 +31,7 @@ class Outcome:
       left: shards that are not there yet.
     """
 
-    info: features.FeaturesInfo | None
+    info: feature_set.FeaturesInfo | None
     images: int
     shards: int
     left: int
@@ -43,7 +44,7 @@ def featurize(options: Options) -> Outcome:
       UserError: an option, the data, the weights or the folder is not usable.
     """
     plan.check(options)
-    store = feature_codec.Store.parse(options.store)
+    store = codec.Store.parse(options.store)
     task, tasks = job_array.task_of(options.task, options.tasks)
     info = dataset.load(options.data)
     whole_job = plan.parts_of(options, info)

@@ -14,7 +14,8 @@ import jaxlib
 from gen_jax import __version__
 from gen_jax.common import files, strict_json
 from gen_jax.common.errors import UserError
-from gen_jax.data import dataset, feature_codec, features, shards
+from gen_jax.data import dataset, shards
+from gen_jax.data.features import codec, feature_set
 from gen_jax.pipelines.features import plan
 from gen_jax.pipelines.features.fidelity import Fidelity, merge
 from gen_jax.pipelines.features.plan import Options, Part
@@ -83,8 +84,8 @@ def describe(
     info: dataset.DatasetInfo,
     parts: Sequence[Part],
     fingerprint: str,
-) -> features.FeaturesInfo:
-    """Writes dataset.json and features.json; two tasks that do it at once write the same.
+) -> feature_set.FeaturesInfo:
+    """Writes dataset.json and feature_set.json; two tasks that do it at once write the same.
 
     Raises:
       UserError: a shard is missing or has another size than its task says.
@@ -108,7 +109,7 @@ def describe(
         leftover.unlink(missing_ok=True)
     found = _features(tower, options, description, made, left)
     dataset.write(out, description)
-    features.write(out, found)
+    feature_set.write(out, found)
     return found
 
 
@@ -118,7 +119,7 @@ def _features(
     description: dataset.DatasetInfo,
     made: Mapping[str, dataset.Shard],
     left: Mapping[str, Mapping[str, Any]],
-) -> features.FeaturesInfo:
+) -> feature_set.FeaturesInfo:
     skipped = {key: why for values in left.values() for key, why in values["skipped"].items()}
     images = sum(shard.records for shard in made.values()) - len(skipped)
     by_name: dict[str, list[Fidelity]] = collections.defaultdict(list)
@@ -129,7 +130,7 @@ def _features(
     whole = merge(measured.values())
     bases_sha256, bases = _bases(options)
     kinds = [values["made_with"] for values in left.values()]
-    return features.FeaturesInfo(
+    return feature_set.FeaturesInfo(
         encoder=tower.name,
         weights=tower.weights,
         weights_sha256=tower.sha256,
@@ -155,23 +156,23 @@ def _features(
 
 
 def _bases(options: Options) -> tuple[str, dict[str, Any]]:
-    if not feature_codec.Store.parse(options.store).components:
+    if not codec.Store.parse(options.store).components:
         return "", {}
-    path = pathlib.Path(options.out) / features.BASES
-    return hashlib.sha256(path.read_bytes()).hexdigest(), features.read_bases(path)
+    path = pathlib.Path(options.out) / feature_set.BASES
+    return hashlib.sha256(path.read_bytes()).hexdigest(), feature_set.read_bases(path)
 
 
 def _outputs(
     tower: Tower, options: Options, measured: Mapping[str, Fidelity], bases: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    store = feature_codec.Store.parse(options.store)
+    store = codec.Store.parse(options.store)
     outputs = {}
     for name, of in tower.outputs.items():
         fidelity = measured.get(name, Fidelity())
         mean, std = fidelity.mean_and_std()
         outputs[name] = {
             "shape": list(of.shape),
-            "dtype": "int8" if feature_codec.is_quantized(store, of.shape) else "bfloat16",
+            "dtype": "int8" if codec.is_quantized(store, of.shape) else "bfloat16",
             "input": tower.extractor.input_of(name),
             "cosine_mean": fidelity.cosine_mean(),
             "cosine_p1": fidelity.cosine_percentile(0.01),

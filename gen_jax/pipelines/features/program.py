@@ -11,8 +11,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from gen_jax.data import feature_codec
-from gen_jax.data.pyramid import SCALE
+from gen_jax.data.features import codec
+from gen_jax.data.features.pyramid import SCALE
 from gen_jax.encoders.extractors import Extractor
 
 Bases = Mapping[str, Mapping[str, np.ndarray]]
@@ -47,7 +47,7 @@ class Program:
         self,
         extractor: Extractor,
         params: Any,
-        store: feature_codec.Store,
+        store: codec.Store,
         bases: Bases,
         devices: list[jax.Device] | None = None,
     ):
@@ -81,16 +81,16 @@ class Program:
         return {k: jax.device_put(v, self._rows) for k, v in inputs.items()}
 
 
-def _compute(extractor: Extractor, store: feature_codec.Store, params, bases, inputs) -> Computed:
+def _compute(extractor: Extractor, store: codec.Store, params, bases, inputs) -> Computed:
     arrays, cosine, sums = {}, {}, {}
     for name, x in extractor.call(params, inputs).items():
         x = x.astype(jnp.float32)
         pca = bases.get(name)
-        stored = feature_codec.encode(x, store, pca)
+        stored = codec.encode(x, store, pca)
         arrays[name] = stored[""]
         if "scale" in stored:
             arrays[name + SCALE] = stored["scale"]
-        cosine[name] = feature_codec.cosine(x, feature_codec.decode(stored, pca))
+        cosine[name] = codec.cosine(x, codec.decode(stored, pca))
         flat = x.reshape(len(x), -1)
         sums[name] = jnp.stack([flat.sum(-1), (flat**2).sum(-1)], axis=-1)
     return Computed(arrays, cosine, sums)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from gen_jax.common.errors import UserError
 from gen_jax.data import images, schema, shards
-from gen_jax.data.tokenizer import Tokenizer
+from gen_jax.data.text.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)

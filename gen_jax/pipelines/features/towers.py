@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import feature_codec
+from gen_jax.data.features import codec
 from gen_jax.encoders import catalog, extractors, files, text_tokenizer
 from gen_jax.encoders.bert import BertEncoder
 from gen_jax.encoders.clip import CLIPText
@@ -106,9 +106,9 @@ def _digest(module: Any, params: Any) -> str:
 
 
 def _checked(tower: Tower, options: Options) -> Tower:
-    store = feature_codec.Store.parse(options.store)
+    store = codec.Store.parse(options.store)
     shapes = [of.shape for of in tower.outputs.values()]
-    if store.components and not any(feature_codec.has_pca(store, shape) for shape in shapes):
+    if store.components and not any(codec.has_pca(store, shape) for shape in shapes):
         found = ", ".join(f"{name} {list(of.shape)}" for name, of in tower.outputs.items())
         raise UserError(
             f"--store={store.name}: {tower.name} has no features of more than {store.components} "

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import face_words
+from gen_jax.data.text import face_words
 from gen_jax.losses import adversarial
 from gen_jax.models.patch_discriminator import PatchDiscriminator
 from gen_jax.tasks.objectives import reading

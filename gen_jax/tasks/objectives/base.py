@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int8
 
-from gen_jax.data import face_words
+from gen_jax.data.text import face_words
 from gen_jax.tasks.feature_space import FeatureSpace
 
 Features = Mapping[str, Array]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import face_words
+from gen_jax.data.text import face_words
 from gen_jax.losses.drifting import drifting
 from gen_jax.tasks.feature_space import resized
 from gen_jax.tasks.objectives import clusters, reading

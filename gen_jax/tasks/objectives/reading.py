@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int8
 
-from gen_jax.data import face_words
+from gen_jax.data.text import face_words
 from gen_jax.tasks.objectives.base import Features, asked_of, tokens_of
 
 _KEPT = 0.5  # of places, those that a reading sees: no single one decides

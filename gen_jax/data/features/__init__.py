@@ -1,0 +1,1 @@
+"""Stored features of frozen encoders: their codec, pyramids, and folders of them."""

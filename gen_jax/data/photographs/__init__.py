@@ -1,0 +1,1 @@
+"""Photographs as files: decoding and encoding that keep metadata, depth and color."""

@@ -1,0 +1,1 @@
+"""Builds data sets: sources, quality checks, and shards with their dataset.json."""

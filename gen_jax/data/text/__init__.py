@@ -1,0 +1,1 @@
+"""Text: tokenizers, captions, instructions and vocabularies."""
