@@ -19,7 +19,7 @@ tells one after the other, and learns fastest from a masked one (`--config.init_
 never had.
 `:style` first draws what a picture is like as a whole, a few numbers that all codes are then given:
 samples come nearer to the details' colours and unrest (at 64 pixels 1.13 times the KID of their
-codes' reconstructions; at 128 1.6, and 1.8 with none), and `generate --like=PICTURE` takes a
+codes' reconstructions; at 128 1.6, and 1.8 with none), and `generate --style_image=FILE` takes a
 picture's.
 `:captions=own` keeps to the data's own captions, and asks whether samples look like pictures of
 their prompt's class. `:joint` trains the decoder along, which then hears the text, too.
@@ -40,6 +40,9 @@ from gen_jax.configs import common, vqvae
 
 _LENGTH = 24  # tokens of a caption
 _MINILM = ("distilbert", "all-MiniLM-L6-v2")
+
+# What the contract tests train.
+CONTRACT_ARGS = ("debug,joint,style",)
 
 
 def get_config(arg=None):

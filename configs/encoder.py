@@ -17,6 +17,9 @@ or more), 125,000 steps of 512 on one H200. Not yet measured.
 from gen_jax.common.errors import UserError
 from gen_jax.configs import common
 
+# What the contract tests train: both tasks.
+CONTRACT_ARGS = ("debug", "variant=small,debug")
+
 
 def get_config(arg=None):
     arg = common.parse_arg(arg, variant="tiny", data="photos", debug=False)

@@ -29,6 +29,9 @@ _LENGTH = 24  # tokens of a sentence
 _READING = {"drifting": 10.0, "adversarial": 0.1, "guided": 0.2}
 _MINILM = ("distilbert", "all-MiniLM-L6-v2")
 
+# The contract tests train this task by configs/faces.py.
+CONTRACT_ARGS = ()
+
 
 def get_config(arg=None):
     arg = common.parse_arg(

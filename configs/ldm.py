@@ -23,6 +23,9 @@ first, which wants LPIPS's weights (configs/vae.py):
 from gen_jax.common.errors import UserError
 from gen_jax.configs import common, vae
 
+# What the contract tests train.
+CONTRACT_ARGS = ("debug,vae=train",)
+
 
 def get_config(arg=None):
     arg = common.parse_arg(

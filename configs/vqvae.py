@@ -37,6 +37,9 @@ _LEVELS = {
     16384: (8, 8, 8, 6, 5), 65536: (8, 8, 8, 5, 5, 5),
 }  # fmt: skip
 
+# What the contract tests train.
+CONTRACT_ARGS = ("debug,disc",)
+
 
 def get_config(arg=None):
     arg = common.parse_arg(

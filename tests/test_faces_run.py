@@ -82,11 +82,11 @@ def test_mistakes_cost_one_line(run, tmp_path):
     refused(
         run,
         tmp_path / "x",
-        (("--prompt=a man",), "hears no text"),
+        (("--prompt=a man",), "--prompt=a man: "),
         (("--truncation=5",), "--truncation=5"),
         (("--interpolate=1,2", "--path=round"), "--path=round"),
         (("--interpolate=-1,2",), "--interpolate"),
-        (("--sampler=ddim",), "is a run of faces, which does not read it"),
+        (("--sampler=ddim",), "is a run of faces, which does not use it"),
         (("--interpolate=1,2,3", "--frames=2"), "at least the 3 seeds"),
     )
 
@@ -159,7 +159,7 @@ def test_mistakes_with_prompts_cost_one_line(text_run, tmp_path):
     refused(
         text_run,
         tmp_path / "x",
-        (("--negative=a woman",), "takes no --negative"),
+        (("--negative=a woman",), "which does not use it"),
         (("--guidance=-1",), "--guidance=-1"),
     )
 
