@@ -26,7 +26,7 @@ their prompt's class. `:joint` trains the decoder along, which then hears the te
 `size=small` (default) is for CPUs, `size=base` for an accelerator. The arguments of
 configs/vqvae.py decide the VQ-VAE.
 
-Measured (docs/results.md#text-to-art): the third command with minilm, a batch of 16 and 1,000
+Measured (docs/results/art.md#priors): the third command with minilm, a batch of 16 and 1,000
 steps, half an hour on 2 CPU cores with its evaluation: 19 of 28 adjectives heard in at least 80% of
 samples; 4,500 steps, an hour more: 21. `captions=own,res=64,codes=1024` on 2,059 cutouts
 of 142 classes, 4,500 steps of 16: the class is among the ten nearest for 0.44 of samples (chance

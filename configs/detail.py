@@ -12,7 +12,7 @@ pictures in `--config.task.num_inference_steps` steps. `gen_jax.evaluate` takes 
 first. `size=small` (default) is for CPUs, `size=base` for an accelerator. The arguments of
 configs/vqvae.py decide a VQ-VAE that is not given.
 
-Measured (docs/results.md#the-prior): 1,700 steps, 17 minutes on 2 CPU cores, for decoder f there:
+Measured (docs/results/art.md#residual-refiner): 1,700 steps, 17 minutes on 2 CPU cores:
 nets are gone and edges are sharp, at 0.4 dB less; KID stays where it was. The whole recipe of 5,000
 steps, some 40 minutes, is not yet measured, nor is `size=base`.
 """

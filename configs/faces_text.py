@@ -18,7 +18,7 @@ pixels attend to it. `:encoder=compact` (default) is a small transformer trained
 configs/faces.py. It may begin with a run of it (`--config.init_from=RUN`).
 
 The command above took 33 minutes on 2 CPU cores beside other trainings: at least 94% of samples
-were named as asked (docs/results.md#faces).
+were named as asked (docs/results/faces.md#by-text).
 """
 
 from gen_jax.common.errors import UserError
