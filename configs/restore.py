@@ -26,7 +26,7 @@ pixels, 800,000 steps of 24; one H200. Not yet measured. `:variant=ffdnet` (arXi
 `:variant=dncnn` (arXiv:1608.03981) are smaller.
 """
 
-from gen_jax.common.build import defaults_of
+from gen_jax.common.build import class_of, defaults_of
 from gen_jax.common.errors import UserError
 from gen_jax.configs import common
 
@@ -122,7 +122,15 @@ def _ffdnet(config, channels):
     depth, width = (15, 64) if channels == 1 else (12, 96)
     config.task.image_size = config.data.image_size = 64
     config.training.batch_size = 16
-    _set_network(config, name="ffdnet", depth=depth, width=width, channels=channels, residual=True)
+    _set_network(
+        config,
+        name="ffdnet",
+        depth=depth,
+        width=width,
+        channels=channels,
+        residual=True,
+        dtype="float32",
+    )
     _remove_estimator(config)
 
 
@@ -153,7 +161,7 @@ def _scunet(config, channels):
 
 def _dncnn(config, channels):
     depth = 17 if channels == 1 else 20
-    _set_network(config, name="dncnn", depth=depth, width=64, channels=channels)
+    _set_network(config, name="dncnn", depth=depth, width=64, channels=channels, dtype="float32")
     _remove_estimator(config)
     _published_schedule(config)
 
@@ -165,16 +173,17 @@ def _other_network(config, name, channels):
     if name not in NETWORKS:
         known = ", ".join([*VARIANTS, *(n for n in NETWORKS if n not in VARIANTS)])
         raise UserError(f"variant={name}: expected one of {known}")
-    network = defaults_of(NETWORKS[name]) | {"name": name}
+    kind = class_of(NETWORKS, name, "variant")
+    network = defaults_of(kind) | {"name": name}
     channel_fields = {"channels", "in_channels", "out_channels"} & network.keys()
     _set_network(config, **network | dict.fromkeys(channel_fields, channels))
-    if "degradation" not in NETWORKS[name]().conditions:
+    if "degradation" not in kind().conditions:
         _remove_estimator(config)
 
 
 def _set_network(config, **network):
     with config.unlocked():
-        config.task.network = dict(dtype="float32") | network
+        config.task.network = network
 
 
 def _remove_estimator(config):

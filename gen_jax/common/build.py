@@ -1,6 +1,7 @@
 """Dataclasses (linen modules among them) from plain config values, checked."""
 
 import dataclasses
+import importlib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -58,17 +59,31 @@ def defaults_of(cls: type) -> dict[str, Any]:
     return {k: v for k, v in values.items() if isinstance(v, bool | int | float | str | tuple)}
 
 
-def by_name(table: Mapping[str, type], config: Mapping[str, Any], where: str) -> Any:
+def by_name(table: Mapping[str, type | str], config: Mapping[str, Any], where: str) -> Any:
     """Builds the class that `config["name"]` names in `table` from the other keys.
 
+    Args:
+      table: Name -> class, or its "module:class", which is imported when it is named.
+      config: Plain values.
+      where: The config key they stand under, for the error message.
+
     Raises:
-      UserError: no such name, or a key that does not fit.
+      UserError: There is no such name, or a key does not fit.
     """
-    rest = dict(config)
-    name = rest.pop("name", None)
+    values = dict(config)
+    cls = class_of(table, values.pop("name", None), where)
+    return build(cls, values, where)
+
+
+def class_of(table: Mapping[str, type | str], name: Any, where: str) -> Any:
+    """Returns the class of a name in a table, see `by_name`; raises UserError if there is none."""
     if name not in table:
         raise UserError(f"{where}.name={name!r}: expected one of {', '.join(sorted(table))}")
-    return build(table[name], rest, where)
+    entry = table[name]
+    if isinstance(entry, str):
+        module, attribute = entry.split(":")
+        return getattr(importlib.import_module(module), attribute)
+    return entry
 
 
 def _dtype(value: Any) -> Any:

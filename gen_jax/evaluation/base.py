@@ -210,6 +210,32 @@ class Evaluator:
         """Raises UserError if the call could not work on this data."""
 
 
+def generated(
+    predict: Predictor, data: Data, split: str, batch: Mapping[str, np.ndarray], batch_size: int
+) -> tuple[np.ndarray, list[str]]:
+    """Generates an image for each example of a split.
+
+    Args:
+      predict: Of a task with "generate".
+      data: Data of the run.
+      split: Name of the split.
+      batch: Examples as `data.read` gave them.
+      batch_size: Images at once.
+
+    Returns:
+      Images uint8 [n, h, w, 3], and what each was made from: the first caption of its example, or
+      its seed if the task is unconditional.
+    """
+    if predict.task.text_encoder is None:
+        seeds = np.arange(len(batch["index"]), dtype=np.uint32)
+        names, inputs = [f"seed {seed}" for seed in seeds], {"seed": seeds}
+    else:
+        records = data.records(split, batch["index"])
+        names = [(record.captions or ("",))[0] for record in records]
+        inputs = data.tokenize(names)
+    return predict.batched("generate", inputs, batch_size)["image"], names
+
+
 def held_out(
     data: Data, split: str, count: int
 ) -> tuple[Mapping[str, np.ndarray], tuple[str, ...]]:

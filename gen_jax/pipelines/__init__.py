@@ -1,8 +1,8 @@
 """Inference behind commands and notebooks: a trained run becomes a pipeline."""
 
-import importlib
 from typing import Any
 
+from gen_jax.common.build import class_of
 from gen_jax.common.errors import UserError
 
 # `Task.pipeline` -> "module:class", imported when it is used, so that commands start quickly.
@@ -25,8 +25,7 @@ def kind_of(model: Any) -> Any:
         name = model.config.get("task", {}).get("name", "another library")
         advice = "use gen_jax.restore" if kind == "restoration" else "name a run of another stage"
         raise UserError(f"{model.path}: a run of {name} does not generate images; {advice}")
-    module, name = PIPELINES[kind].split(":")
-    return getattr(importlib.import_module(module), name)
+    return class_of(PIPELINES, kind, "pipeline")
 
 
 def load(model: Any, **settings: Any) -> Any:

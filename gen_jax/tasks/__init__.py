@@ -1,10 +1,9 @@
 """Stages: what each one trains, as pure functions. A new stage is a line in `TASKS`."""
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from gen_jax.common.errors import UserError
+from gen_jax.common.build import class_of
 from gen_jax.tasks.base import Task
 
 # Name -> "module:class", imported when it is built, so that commands start quickly.
@@ -32,9 +31,5 @@ def build_task(config: Mapping[str, Any], frozen_tasks: Mapping[str, Any] | None
       UserError: There is no such task, or a key does not fit it.
     """
     values = dict(config)
-    name = values.pop("name", None)
-    if name not in TASKS:
-        raise UserError(f"config.task.name={name!r}: expected one of {', '.join(sorted(TASKS))}")
-    module, cls = TASKS[name].split(":")
-    task_class = getattr(importlib.import_module(module), cls)
-    return task_class.from_config(values, frozen_tasks or {})
+    kind = class_of(TASKS, values.pop("name", None), "config.task")
+    return kind.from_config(values, frozen_tasks or {})

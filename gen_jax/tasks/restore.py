@@ -15,17 +15,19 @@ from gen_jax.data.degradations.base import SCALES
 from gen_jax.losses import adversarial, frequency, reconstruction
 from gen_jax.metrics.ssim import ssim
 from gen_jax.models.degradation_estimator import DegradationEstimator
-from gen_jax.models.dncnn import DnCNN
-from gen_jax.models.ffdnet import FFDNet
 from gen_jax.models.patch_discriminator import PatchDiscriminator
 from gen_jax.models.restoration import RestorationNetwork, RestorationOutput
-from gen_jax.models.scunet import SCUNet
-from gen_jax.models.swin_unet import SwinUNet
 from gen_jax.tasks import text
 from gen_jax.tasks.base import Task
 from gen_jax.tasks.perceptual import PerceptualTerm, make_term
 
-NETWORKS = {"dncnn": DnCNN, "ffdnet": FFDNet, "scunet": SCUNet, "swin_unet": SwinUNet}
+NETWORKS = {
+    "dncnn": "gen_jax.models.dncnn:DnCNN",
+    "ffdnet": "gen_jax.models.ffdnet:FFDNet",
+    "scunet": "gen_jax.models.scunet:SCUNet",
+    "swin_unet": "gen_jax.models.swin_unet:SwinUNet",
+}
+"""Name in a config -> "module:class" of a `models.restoration.RestorationNetwork`."""
 
 _TERMS = {
     "l1": reconstruction.l1,
