@@ -32,7 +32,7 @@ class _CheckedParser(flags.ArgumentParser):
         self._parser = parser
 
     def parse(self, argument: str) -> ml_collections.ConfigDict:
-        config = self._parser.parse(recipes.resolve(argument))
+        config = self._parser.parse(recipes.resolve(argument, "--config"))
         if not isinstance(config, ml_collections.ConfigDict):
             raise UserError(f"--config={argument}: {_fault(config)}")
         arguments = flags.FLAGS.read_flags_from_files(sys.argv, force_gnu=False)

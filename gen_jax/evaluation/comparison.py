@@ -54,7 +54,7 @@ class Encoders:
                 if low.startswith("clip"):
                     roles["clip_vision"].append(spec)
             else:
-                raise UserError(f"--encoder={spec}: no image metric has a use for this tower")
+                raise UserError(f"encoder={spec}: no image metric uses this encoder")
         return cls(**{role: tuple(found) for role, found in roles.items()})
 
     def one(self, role: str, metric: str, example: str) -> str:
@@ -68,7 +68,7 @@ class Encoders:
             many = f"{len(found)} fit" if found else "none is named"
             raise UserError(
                 f"the metric {metric!r} needs one encoder of its kind, {many}: name one, such as "
-                f"--encoder={example}"
+                f"encoder={example}"
             )
         return found[0]
 
@@ -140,13 +140,13 @@ class Comparison:
         if not self.paired:
             raise UserError(
                 f"the metric {metric!r} compares pairs: both folders must hold the same names, "
-                "and --size brings them to one size"
+                "and size resizes them"
             )
         for x, y in zip(self.set("real").chunks(), self.set("fake").chunks()):
             if x.shape != y.shape:
                 raise UserError(
                     f"the metric {metric!r} compares pairs of one size, these have {x.shape[1:3]} "
-                    f"and {y.shape[1:3]} pixels: name a --size"
+                    f"and {y.shape[1:3]} pixels: set size"
                 )
             yield x, y
 

@@ -71,8 +71,8 @@ class ArtTask(CodePrior):
                 raise UserError(f"config.task.{name} is missing; see configs/art.py")
         if "detail" in values:
             raise UserError(
-                "config.task.detail: it has no part in training; give generate or evaluate a "
-                "--detail=RUN"
+                "config.task.detail: it has no part in training; name the run as the refiner of "
+                "generate or evaluate"
             )
         fields = {**values["prior"], "num_codes": vqvae.quantizer.num_codes, "grid": vqvae.grid}
         values["prior"] = build(TokenTransformer, fields, "config.task.prior")

@@ -130,7 +130,7 @@ def _sr(given: Given, picture: Picture) -> Case:
     pixels, scale = picture.pixels(), given.scale
     h, w = (n - n % scale for n in pixels.shape[:2])
     if min(h, w) < _SSIM_WINDOW + 2 * scale:
-        raise UserError(f"{picture.where}: too small for --scale={scale}; remove it")
+        raise UserError(f"{picture.where}: too small for scale={scale}; remove it")
     clean = pixels[:h, :w]
     return Case(picture.name, unit(imresize(clean, 1 / scale)), clean)
 

@@ -138,7 +138,7 @@ class Maker:
         if 0 <= self._options.max_bad < self._bad:
             raise UserError(
                 f"{self._options.data}: {name} cannot be read ({why}), and it is number "
-                f"{self._bad}: more than --max_bad={self._options.max_bad}; restore the shards "
+                f"{self._bad}: more than max_bad={self._options.max_bad}; restore the shards "
                 "or prepare again"
             )
 

@@ -78,11 +78,13 @@ def open_tower(options: Options) -> Tower:
 def _autoencoder(source: str, options: Options) -> Tower:
     if not source:
         raise UserError(
-            "--encoder=vae: name the autoencoder after a colon: a run directory, a diffusers "
-            "folder or package:vae_photos, as in --encoder=vae:package:vae_photos"
+            "encoder=vae: name the autoencoder after a colon: a run directory, a diffusers "
+            "folder or package:vae_photos, as in vae:package:vae_photos"
         )
     if options.layers:
-        raise UserError(f"--layers={options.layers}: an autoencoder has mean and deviation only")
+        raise UserError(
+            f"layers={options.layers}: an autoencoder only has a mean and a standard deviation"
+        )
     model = reader.load(source)
     components = model.task.components(model.variables, model.frozen)
     if "vae" not in components:
@@ -112,7 +114,7 @@ def _checked(tower: Tower, options: Options) -> Tower:
     if store.components and not any(codec.has_pca(store, shape) for shape in shapes):
         found = ", ".join(f"{name} {list(of.shape)}" for name, of in tower.outputs.items())
         raise UserError(
-            f"--store={store.name}: {tower.name} has no features of more than {store.components} "
-            f"channels at several places, but {found}"
+            f"store={store.name}: {tower.name} has no features of more than {store.components} "
+            f"channels at several positions, but {found}"
         )
     return tower
