@@ -17,6 +17,7 @@ from gen_jax.common.build import build, by_name
 from gen_jax.common.color import BT601_LUMA
 from gen_jax.common.errors import UserError
 from gen_jax.data.text import face_words
+from gen_jax.diffusion import guidance
 from gen_jax.models.progressive_generator import ProgressiveGenerator
 from gen_jax.tasks import first_stage, text, towers
 from gen_jax.tasks.base import SEED, Task
@@ -261,7 +262,7 @@ class FacesTask(Task):
         w = self._steering(variables, batch["z"], heard)
         if "guidance" in batch:
             unheard = self._steering(variables, batch["z"], self._heard(params, {}, frozen, count))
-            w = unheard + batch["guidance"][:, None] * (w - unheard)
+            w = guidance.combine(w, unheard, batch["guidance"])
         if "truncation" in batch:
             mean = self._mean_steering(variables, heard)
             w = mean + batch["truncation"][:, None] * (w - mean)
