@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gen_jax.common import pixels
 from gen_jax.common.errors import UserError
 from gen_jax.encoders import catalog, clip_text, image_distance, image_features
 from gen_jax.evaluation.image_sets import ImageSet
@@ -116,7 +117,7 @@ class Comparison:
             if spec == UNTRAINED:
 
                 def run(images):
-                    return random_features(images.astype(np.float32) / 255.0)
+                    return random_features(pixels.to_unit(images))
             else:
                 run = image_features.open_features(spec, inputs)
             self._found[key] = np.concatenate([run(x) for x in self.set(which).chunks()])

@@ -6,11 +6,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gen_jax.common import pixels
 from gen_jax.diffusion import guidance
 from gen_jax.diffusion import tokens as sampling
 from gen_jax.models.layers.conditioning import masked_mean
 from gen_jax.models.token_transformer import TokenTransformer
-from gen_jax.tasks import first_stage, text
+from gen_jax.tasks import text
 from gen_jax.tasks.base import Task
 from gen_jax.tasks.style import Style
 from gen_jax.tasks.vqvae import VQVAETask
@@ -79,7 +80,7 @@ class CodePrior(Task):
             return batch
         keys = jax.vmap(lambda key: jax.random.fold_in(key, _OF_STYLE))(keys)
         if "like" in batch:
-            grid = self.vqvae.codes(frozen["vqvae"], first_stage.to_signed(batch["like"]))
+            grid = self.vqvae.codes(frozen["vqvae"], pixels.to_signed(batch["like"]))
             return {**batch, "style": self.style_of(params, grid, frozen, keys)}
         count, scale = len(keys), self._scale(batch, len(keys))
         heard = self._heard(params, batch, frozen, count)

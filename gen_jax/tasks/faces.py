@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gen_jax.common import pixels
 from gen_jax.common.build import build, by_name
 from gen_jax.common.color import BT601_LUMA
 from gen_jax.common.errors import UserError
@@ -178,7 +179,7 @@ class FacesTask(Task):
         return loss, ({f"{name}/{k}": v for k, v in metrics.items()}, extra)
 
     def _scene(self, batch, everything, extra, rngs, frozen):
-        real = first_stage.to_signed(batch["image"])
+        real = pixels.to_signed(batch["image"])
         if self.generator.out_channels == 1:
             real = real @ jnp.asarray(BT601_LUMA, jnp.float32)[:, None]
         fade, batch = self._fade(extra), self._with_dropped_text(batch, rngs)

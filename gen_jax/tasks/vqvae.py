@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gen_jax.common import pixels
 from gen_jax.common.build import build, by_name
 from gen_jax.common.errors import UserError
 from gen_jax.models.quantizers import QUANTIZERS
 from gen_jax.models.vqvae import VQVAE
-from gen_jax.tasks import first_stage
 from gen_jax.tasks.base import Task
 from gen_jax.tasks.image_terms import ImageTerms, with_terms
 
@@ -76,7 +76,7 @@ class VQVAETask(ImageTerms, Task):
         return side, side, self.quantizer.depth
 
     def init(self, rng, batch):
-        x = first_stage.to_signed(batch["image"])
+        x = pixels.to_signed(batch["image"])
         keys = jax.random.split(rng, 3)
         params = {"model": self.autoencoder.init(keys[0], x)["params"]}
         if self.discriminator is not None:
@@ -98,7 +98,7 @@ class VQVAETask(ImageTerms, Task):
         return {"vqvae": (self.autoencoder, variables["params"]["model"])}
 
     def _model_loss(self, params, everything, extra, batch, rngs, frozen):
-        x = first_stage.to_signed(batch["image"])
+        x = pixels.to_signed(batch["image"])
         if self.keep_codes:
             return self._decoder_loss(x, params, everything, extra, rngs, frozen)
         z = self.autoencoder.apply({"params": params}, x, method="encode")
@@ -122,7 +122,7 @@ class VQVAETask(ImageTerms, Task):
         return loss, (metrics, {**extra, "updates": extra["updates"] + 1})
 
     def _disc_loss(self, params, everything, extra, batch, rngs, frozen):
-        x = first_stage.to_signed(batch["image"])
+        x = pixels.to_signed(batch["image"])
         variables = {"params": everything, "extra": extra}
         codes = self.codes(self.as_frozen(variables), x)
         y = self.images(self.as_frozen(variables), codes)
@@ -153,9 +153,9 @@ class VQVAETask(ImageTerms, Task):
         return {**self._decode(variables, codes, rngs, frozen), **codes}
 
     def _encode(self, variables, batch, rngs, frozen):
-        x = first_stage.to_signed(batch["image"])
+        x = pixels.to_signed(batch["image"])
         return {"codes": self.codes(self.as_frozen(variables), x)}
 
     def _decode(self, variables, batch, rngs, frozen):
         y = self.images(self.as_frozen(variables), batch["codes"])
-        return {"image": first_stage.to_pixels(y)}
+        return {"image": pixels.from_signed(y)}

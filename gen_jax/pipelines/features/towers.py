@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gen_jax.common import pixels
 from gen_jax.common.errors import UserError
 from gen_jax.data.features import codec
 from gen_jax.encoders import catalog, extractors, files, text_tokenizer
@@ -93,7 +94,7 @@ def _autoencoder(source: str, options: Options) -> Tower:
     side = options.image_size or model.task.predict_spec()["reconstruct"]["image"].shape[0]
 
     def call(params, inputs):
-        x = inputs[f"image_{side}"].astype(jnp.float32) / 127.5 - 1.0
+        x = pixels.to_signed(inputs[f"image_{side}"])
         mean, logvar = module.apply({"params": params}, x, method="encode")
         return {"mean": mean, "deviation": jnp.exp(0.5 * logvar)}
 
