@@ -11,7 +11,7 @@ import numpy as np
 from gen_jax.common import checksum, files
 from gen_jax.common import config as config_lib
 from gen_jax.common.errors import UserError
-from gen_jax.encoders.safetensors_io import load_safetensors
+from gen_jax.common.safetensors_io import load_safetensors
 from gen_jax.runs import layout, reader, text_tower, weights
 from gen_jax.runs.reader import TrainedModel
 
