@@ -10,7 +10,7 @@ import numpy as np
 from gen_jax.common import numbers
 from gen_jax.common.errors import UserError
 from gen_jax.data import images
-from gen_jax.data.load import transforms
+from gen_jax.data.load import steps
 from gen_jax.data.text import art_words, tokenizer_file
 from gen_jax.models import weight_storage
 from gen_jax.pipelines.parts import images_in_parts
@@ -85,7 +85,7 @@ class AdjectivesToImages:
             raise UserError(f"--like={path}: {error.strerror or error}; name a picture") from error
         except images.ImageError as error:
             raise UserError(f"--like={path}: {error}; name another picture") from error
-        cropped = transforms.center_crop(self.task.image_size)
+        cropped = steps.center_crop(self.task.image_size)
         return cropped({"image": pixels}, np.random.default_rng(0))["image"]
 
     def truncated(self, texts: Sequence[str]) -> list[str]:

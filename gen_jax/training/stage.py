@@ -78,7 +78,7 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
     if tokenizer is None and _knows_words(init):
         # Words keep the numbers that the parameters know them by.
         tokenizer = tokenizer_file.load(init.path / layout.TOKENIZER)
-    checks.check_length(task, config.data.max_length)
+    checks.check_inputs(task, config.data.to_dict())
     # Of what was refused until here, a mistake in the config above all, nothing stays.
     if distributed.is_main():
         files.write_text(workdir / layout.CONFIG, config_lib.to_json(config) + "\n")
