@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -243,6 +243,7 @@ def open_data(
     config: Mapping[str, Any],
     workdir: pathlib.Path,
     seed: int,
+    reads: Collection[str],
     tokenizer: Tokenizer | None = None,
 ) -> RunData:
     """Opens the data of a run.
@@ -251,6 +252,8 @@ def open_data(
       config: `config.data`.
       workdir: The run directory, where the tokenizer is kept.
       seed: Seed of the order of the examples and of all augmentation.
+      reads: Keys that the task reads (`Task.batch_spec`). There is a tokenizer only if "tokens" is
+        among them.
       tokenizer: Tokenizer of a run that has none yet; None trains one on the run's texts.
 
     Raises:
@@ -262,7 +265,8 @@ def open_data(
     splits.check_split("train")
     if distributed.is_main() and (note := c.transform.check_records(_readable(folder, "train"))):
         print(f"note: {folder}: {note}", flush=True)
-    return RunData(c, splits, _tokenizer(c, folder, workdir, tokenizer), seed)
+    kept = _tokenizer(c, folder, workdir, tokenizer) if "tokens" in reads else None
+    return RunData(c, splits, kept, seed)
 
 
 def _tokenizer(

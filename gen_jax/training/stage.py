@@ -82,7 +82,9 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
     # Of what was refused until here, a mistake in the config above all, nothing stays.
     if distributed.is_main():
         files.write_text(workdir / layout.CONFIG, config_lib.to_json(config) + "\n")
-    data = run_data.open_data(config.data.to_dict(), workdir, schedule.seed, tokenizer)
+    data = run_data.open_data(
+        config.data.to_dict(), workdir, schedule.seed, task.batch_spec(), tokenizer
+    )
     _check_vocabulary(task, data)
     warnings, notes = checks.check_data(config, data)
     for note in (*warnings, *notes):

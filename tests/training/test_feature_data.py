@@ -26,7 +26,7 @@ def made(photos, tmp_path_factory):
 
 def opened(values, workdir, folder):
     """Data of a run with the features of a folder."""
-    data = run_data.open_data(values, workdir, 0)
+    data = run_data.open_data(values, workdir, 0, SPACE.spec())
     return data.with_features(folder, tuple(SPACE.spec()))
 
 
