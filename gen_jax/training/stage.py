@@ -28,7 +28,7 @@ from gen_jax.evaluation import (
 from gen_jax.parallel import distributed
 from gen_jax.parallel.mesh import make_mesh
 from gen_jax.runs import data as run_data
-from gen_jax.runs import layout, lock, manifest, reader, text_tower, weights
+from gen_jax.runs import layout, lock, manifest, reader, renamed, text_tower, weights
 from gen_jax.tasks import build_task
 from gen_jax.training import checks, feature_data, logging, loop
 from gen_jax.training.by_step import by_step
@@ -187,7 +187,7 @@ def _compare(config, workdir: pathlib.Path) -> None:
     path = workdir / layout.CONFIG
     if path.exists():
         what = "the config of a run; put back a copy, or delete it to resume"
-        was = layout.read_json(path, what)
+        was = renamed.current(layout.read_json(path, what))
         mine = json.loads(config_lib.to_json(config))
         # What may change between two starts of one run.
         for tree in (was, mine):
