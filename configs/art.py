@@ -19,14 +19,14 @@ tells one after the other, and learns fastest from a masked one (`--config.init_
 never had.
 `:style` first draws what a picture is like as a whole, a few numbers that all codes are then given:
 samples come nearer to the details' colours and unrest (at 64 pixels 1.13 times the KID of their
-codes' reconstructions; at 128 1.6, and 1.8 with none), and `generate --like=PICTURE` takes a
+codes' reconstructions; at 128 1.6, and 1.8 with none), and `generate --style_image=FILE` takes a
 picture's.
 `:captions=own` keeps to the data's own captions, and asks whether samples look like pictures of
 their prompt's class. `:joint` trains the decoder along, which then hears the text, too.
 `size=small` (default) is for CPUs, `size=base` for an accelerator. The arguments of
 configs/vqvae.py decide the VQ-VAE.
 
-Measured (docs/results.md#text-to-art): the third command with minilm, a batch of 16 and 1,000
+Measured (docs/results/art.md#priors): the third command with minilm, a batch of 16 and 1,000
 steps, half an hour on 2 CPU cores with its evaluation: 19 of 28 adjectives heard in at least 80% of
 samples; 4,500 steps, an hour more: 21. `captions=own,res=64,codes=1024` on 2,059 cutouts
 of 142 classes, 4,500 steps of 16: the class is among the ten nearest for 0.44 of samples (chance
@@ -40,6 +40,9 @@ from gen_jax.configs import common, vqvae
 
 _LENGTH = 24  # tokens of a caption
 _MINILM = ("distilbert", "all-MiniLM-L6-v2")
+
+# What the contract tests train.
+CONTRACT_ARGS = ("debug,joint,style",)
 
 
 def get_config(arg=None):

@@ -1,11 +1,11 @@
 """What the recipes share: how `FILE:ARG` is read, and the keys that every config has."""
 
-import dataclasses
 import shlex
 from typing import Any
 
 import ml_collections
 
+from gen_jax.common.build import defaults_of
 from gen_jax.common.errors import UserError
 from gen_jax.data.load.transforms import TRANSFORMS
 
@@ -133,7 +133,7 @@ def transform(name: str, **changes: Any) -> dict[str, Any]:
     """
     if name not in TRANSFORMS:
         raise UserError(f"transform: unknown name {name!r}; known are {', '.join(TRANSFORMS)}")
-    values = {field.name: field.default for field in dataclasses.fields(TRANSFORMS[name])}
+    values = defaults_of(TRANSFORMS[name])
     if unknown := sorted(set(changes) - set(values)):
         raise UserError(
             f"transform {name!r}: unknown key {unknown[0]!r}; it takes {', '.join(values)}"

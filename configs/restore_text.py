@@ -5,7 +5,7 @@
 The Swin-UNet of configs/restore.py hears a text by FiLM in body and decoder and by cross-attention
 at the bottleneck and the last level, as strongly as its gates let it. Without a prompt it restores
 in full. On 414 photographs of BSDS500 (data=DIR) and 2 CPU cores 3,600 steps took 49 min: CBSD68 at
-sigma 25 30.44 dB, blind; matching instructions 1.9 dB above none (docs/results.md).
+sigma 25 30.44 dB, blind; matching instructions 1.9 dB above none (docs/results/restoration.md).
 
 `:finish` goes on from such a run (`--config.init_from=RUN`) with a little LPIPS where compression
 is heavy, where the pixel error alone smooths textures away, and with half of the crops from a

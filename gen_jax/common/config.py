@@ -9,6 +9,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from gen_jax.common import overrides, paths, recipes, strict_json
+from gen_jax.common.build import as_tuples
 from gen_jax.common.errors import UserError
 
 
@@ -45,7 +46,7 @@ class _CheckedParser(flags.ArgumentParser):
 def _fault(found: Any) -> str:
     """Why there is no config in a file."""
     try:
-        getattr(found, "task", None)  # config_flags defers what went wrong to the first access
+        getattr(found, "data", None)  # config_flags defers what went wrong to the first access
     except OSError as error:
         return f"{type(error).__name__}: {error}"
     return f"its get_config gives a {type(found).__name__}, expected a ConfigDict"
@@ -83,7 +84,7 @@ def to_json(config: ml_collections.ConfigDict | dict[str, Any]) -> str:
 
 def from_json(text: str) -> ml_collections.ConfigDict:
     """Reads a config back; every list becomes a tuple, so that it hashes."""
-    config = ml_collections.ConfigDict(_tuples(strict_json.loads(text)))
+    config = ml_collections.ConfigDict(as_tuples(strict_json.loads(text)))
     config.lock()
     return config
 
@@ -91,11 +92,3 @@ def from_json(text: str) -> ml_collections.ConfigDict:
 def digest(config: ml_collections.ConfigDict | dict[str, Any]) -> str:
     """SHA-256 of the config's JSON."""
     return hashlib.sha256(to_json(config).encode()).hexdigest()
-
-
-def _tuples(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {k: _tuples(v) for k, v in tree.items()}
-    if isinstance(tree, list):
-        return tuple(_tuples(v) for v in tree)
-    return tree

@@ -5,10 +5,10 @@ earlier versions are still read, and training resumes in them.
 """
 
 import copy
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gen_jax.common.build import defaults_of
 from gen_jax.data.load.transforms import TRANSFORMS
 
 Config = dict[str, Any]
@@ -42,7 +42,7 @@ def _name_transform(config: Config) -> None:
     else:
         name = "art_captions" if old.get("art_words") else "crops"
     # The first versions lack the later keys, whose defaults leave images as they were.
-    values = {field.name: field.default for field in dataclasses.fields(TRANSFORMS[name])}
+    values = defaults_of(TRANSFORMS[name])
     values |= {new: old[key] for key, new in _FIELDS.items() if key in old and new in values}
     data["transform"] = {"name": name, **values}
 

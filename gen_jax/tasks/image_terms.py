@@ -46,9 +46,9 @@ class ImageTerms:
     adversarial_weight: float = 0.0
     adversarial_start: int = 0
 
-    def towers(self) -> dict[str, str]:
-        """Frozen encoders that the losses read: place in `frozen` -> "NAME:WEIGHTS"."""
-        return self.perceptual.towers() if self.perceptual_weight else {}
+    def frozen_encoders(self) -> dict[str, str]:
+        """Returns the perceptual term's encoder: place in `frozen` -> "NAME:WEIGHTS"."""
+        return self.perceptual.frozen_encoders() if self.perceptual_weight else {}
 
     def batch_spec(self):
         side = self.image_size
@@ -71,7 +71,7 @@ class ImageTerms:
           y: what was made of them.
           everything: parameters of all groups.
           updates: taken so far.
-          frozen: parameters of `towers`.
+          frozen: parameters of `frozen_encoders`.
           rng: draws the window that the perceptual term sees.
         """
         found = {}

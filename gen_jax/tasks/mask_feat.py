@@ -22,12 +22,13 @@ from gen_jax.encoders.dinov2 import DINOv2
 from gen_jax.losses import surroundings
 from gen_jax.losses.self_distillation import spread
 from gen_jax.tasks import towers
+from gen_jax.tasks.base import Task
 
 _PARTS = {"encoder": DINOv2, "views": Views}
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskFeatTask:
+class MaskFeatTask(Task):
     """Trains a DINOv2 tower.
 
     Attributes:
@@ -53,7 +54,9 @@ class MaskFeatTask:
     rng_streams = ("views", "mask")
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "MaskFeatTask":
+    def from_config(
+        cls, config: Mapping[str, Any], frozen_tasks: Mapping[str, Any] | None = None
+    ) -> "MaskFeatTask":
         """Builds it from `config.task`.
 
         Raises:
@@ -86,6 +89,9 @@ class MaskFeatTask:
 
     def predict_fns(self):
         return {"features": self._features}
+
+    def components(self, variables, frozen):
+        return {"encoder": (self.encoder, self.as_frozen(variables))}
 
     def as_frozen(self, variables) -> dict[str, Any]:
         """Parameters of the tower, as `encoders.load` gives them."""

@@ -12,6 +12,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.models.quantizers import QUANTIZERS
 from gen_jax.models.vqvae import VQVAE
 from gen_jax.tasks import first_stage
+from gen_jax.tasks.base import Task
 from gen_jax.tasks.image_terms import ImageTerms, with_terms
 
 ENCODER = "patch_in|encoder_|downs_"
@@ -19,7 +20,7 @@ ENCODER = "patch_in|encoder_|downs_"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VQVAETask(ImageTerms):
+class VQVAETask(ImageTerms, Task):
     """Trains a VQ-VAE (arXiv 1711.00937), with what made later ones better; see its quantizers.
 
     Attributes:
@@ -39,7 +40,9 @@ class VQVAETask(ImageTerms):
     rng_streams = ("codebook", "window")
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "VQVAETask":
+    def from_config(
+        cls, config: Mapping[str, Any], frozen_tasks: Mapping[str, Any] | None = None
+    ) -> "VQVAETask":
         """Builds it from `config.task`.
 
         Raises:
@@ -49,10 +52,8 @@ class VQVAETask(ImageTerms):
         for name in ("autoencoder", "quantizer"):
             if name not in values:
                 raise UserError(f"config.task.{name} is missing; see configs/vqvae.py")
-        values["quantizer"] = by_name(
-            QUANTIZERS, _tuples(values["quantizer"]), "config.task.quantizer"
-        )
-        fields = {**_tuples(values["autoencoder"]), "dim": values["quantizer"].dim}
+        values["quantizer"] = by_name(QUANTIZERS, values["quantizer"], "config.task.quantizer")
+        fields = {**values["autoencoder"], "dim": values["quantizer"].dim}
         values["autoencoder"] = build(VQVAE, fields, "config.task.autoencoder")
         task = build(cls, values, "config.task")
         factor = task.autoencoder.downscale_factor
@@ -64,8 +65,8 @@ class VQVAETask(ImageTerms):
         return task
 
     @property
-    def needed(self) -> str:
-        """What a run must bring that this one begins with: what is not trained here."""
+    def required(self) -> str:
+        """Encoder and codebook, where they are not trained."""
         return rf"^(model/({ENCODER})|codebook$)" if self.keep_codes else "^$"
 
     @property
@@ -88,6 +89,13 @@ class VQVAETask(ImageTerms):
 
     def predict_fns(self):
         return {"reconstruct": self._reconstruct, "encode": self._encode, "decode": self._decode}
+
+    def predict_spec(self):
+        image, codes = self.batch_spec(), {"codes": jax.ShapeDtypeStruct(self.grid, jnp.int32)}
+        return {"reconstruct": image, "encode": image, "decode": codes}
+
+    def components(self, variables, frozen):
+        return {"vqvae": (self.autoencoder, variables["params"]["model"])}
 
     def _model_loss(self, params, everything, extra, batch, rngs, frozen):
         x = first_stage.to_signed(batch["image"])
@@ -151,8 +159,3 @@ class VQVAETask(ImageTerms):
     def _decode(self, variables, batch, rngs, frozen):
         y = self.images(self.as_frozen(variables), batch["codes"])
         return {"image": first_stage.to_pixels(y)}
-
-
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Lists as tuples: a config that was read back has lists."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

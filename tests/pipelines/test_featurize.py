@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gen_jax import encoders
+from gen_jax.common import checksum
 from gen_jax.common.errors import UserError
 from gen_jax.data import dataset, schema, shards
 from gen_jax.data.features import feature_set
@@ -93,7 +94,7 @@ def test_description_is_true(made, photos):
     assert info.outputs["patches_4"]["input"] == 16
     assert 0.999 < info.cosine_p1 <= info.cosine_mean <= 1.0
     for name, of in info.shards.items():
-        assert of["sha256"] == shards.digest(out / name)
+        assert of["sha256"] == checksum.of_file(out / name)
     assert not list(out.glob(".*.tmp"))
 
 

@@ -8,7 +8,7 @@ from configs import art, detail, encoder, faces, faces_text, ldm, restore, resto
 from gen_jax.common import config as config_lib
 from gen_jax.common.errors import UserError
 from gen_jax.runs import layout, renamed
-from gen_jax.training import stage
+from gen_jax.training import resume
 
 # The keys of `config.data` that chose and set up the transform, as 0.1.0 wrote them.
 OLD = dict(
@@ -57,11 +57,11 @@ def test_old_keys_of_every_recipe_become_its_transform(module, arg, changes, tmp
     assert renamed.current(plain(config)) == plain(config), "the keys of today stay"
     # Training resumes, and notices what differs.
     layout.write_json(tmp_path / layout.CONFIG, old)
-    stage._compare(config, tmp_path)
+    resume.check_same_run(config, tmp_path)
     with config.unlocked():
         config.data.transform.name = "other"
     with pytest.raises(UserError, match=r"holds a run with config\.data\.transform\.name="):
-        stage._compare(config, tmp_path)
+        resume.check_same_run(config, tmp_path)
 
 
 def test_color_jitter_and_the_first_versions():

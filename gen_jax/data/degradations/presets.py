@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from gen_jax.common.build import as_tuples
 from gen_jax.common.build import build as build_fields
 from gen_jax.common.errors import UserError
 from gen_jax.data.degradations.base import Degradation
@@ -198,7 +199,7 @@ def build(config: str | Mapping[str, Any], where: str = "degradation") -> Degrad
         if config not in PRESETS:
             raise UserError(f"{where}={config!r}: expected one of {', '.join(PRESETS)}")
         config = PRESETS[config]
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+    values = as_tuples(dict(config))
     kind = values.pop("name", None)
     if kind not in KINDS:
         raise UserError(f"{where}.name={kind!r}: expected one of {', '.join(KINDS)}")

@@ -1,4 +1,4 @@
-"""`feature_set.json`: what a folder of features is, and how to get them back.
+"""`features.json`: what a folder of features is, and how to get them back.
 
 The folder is a data set like any other (`dataset.json`, shards, `make_loader`); its records hold
 arrays in place of images.
@@ -27,7 +27,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.data.features import codec
 from gen_jax.data.features.pyramid import SCALE, Pyramid, stored_of
 
-FILE = "feature_set.json"
+FILE = "features.json"
 BASES = "pca.safetensors"
 
 
@@ -73,7 +73,7 @@ class FeaturesInfo:
 
 
 def write(folder: pathlib.Path, info: FeaturesInfo) -> None:
-    """Writes feature_set.json atomically."""
+    """Writes features.json atomically."""
     text = strict_json.dumps(dataclasses.asdict(info), indent=1, ensure_ascii=False)
     files.write_text(folder / FILE, text + "\n")
 

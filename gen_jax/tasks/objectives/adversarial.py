@@ -14,14 +14,14 @@ from gen_jax.data.text import face_words
 from gen_jax.losses import adversarial
 from gen_jax.models.patch_discriminator import PatchDiscriminator
 from gen_jax.tasks.objectives import reading
-from gen_jax.tasks.objectives.base import asked_of, tokens_of
+from gen_jax.tasks.objectives.base import Objective, asked_of, tokens_of
 from gen_jax.tasks.objectives.drifting import Drifting
 
 _DRIFTING = Drifting(real_per_generated=1)
 
 
 @dataclasses.dataclass(frozen=True)
-class Adversarial:
+class Adversarial(Objective):
     """Non-saturating losses (arXiv 1406.2661).
 
     Attributes:
@@ -49,7 +49,7 @@ class Adversarial:
     groups = ("disc",)
 
     @property
-    def hears_text(self) -> bool:
+    def takes_text(self) -> bool:
         """The discriminator of patches is shown what a sentence asks for."""
         return self.discriminator == "patch"
 
