@@ -102,7 +102,7 @@ def test_faces_without_attributes_are_noted():
     plain, known = (
         schema.Record("k", b"", 1, 1, attributes=a) for a in ({}, {"glasses": "without"})
     )
-    assert "none of the first 500 records has an attribute" in named.check_records([plain] * 3)
+    assert "none of its first 500 records has an attribute" in named.check_records([plain] * 3)
     assert named.check_records(iter([plain, known])) == ""
     assert transforms.Crops().check_records([plain]) == ""
 

@@ -1,7 +1,7 @@
 """Transforms by name: what `config.data.transform` may hold, from a record to a task's inputs.
 
 Each transform is a frozen dataclass in `TRANSFORMS`. It composes the steps of `steps`, and declares
-what the data layer and the trainer need to know about it. A new one is a class here.
+what the data layer and the trainer need to know about it. A new one is a class and its entry there.
 """
 
 import dataclasses
@@ -215,7 +215,7 @@ class FaceCaptions(Features):
             return ""
         expected = "; ".join(f"{k}: {', '.join(v)}" for k, v in face_words.ATTRIBUTES.items())
         return (
-            f"none of the first {_CHECKED} records has an attribute that sentences could state "
+            f"none of its first {_CHECKED} records has an attribute that sentences could state "
             f"({expected}); write them into captions.jsonl and prepare the data again"
         )
 
