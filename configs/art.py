@@ -96,7 +96,8 @@ def get_config(arg=None):
             memorisation=dict(count=256, split="val", batch_size=32, encoder="", prompts=True),
         )
     config.data = config.requires.vqvae.data.copy_and_resolve_references()
-    config.data.update(art_words=True, max_length=_LENGTH, vocab_size=512)
+    config.data.transform.name = "art_captions"  # the crops of the VQ-VAE, captioned
+    config.data.update(max_length=_LENGTH, vocab_size=512)
     config.training.update(
         num_steps=2000,
         batch_size=32,
@@ -131,8 +132,9 @@ def _own_captions(config):
         config.evaluators.class_retrieval = dict(count=256, k=10, batch_size=32, encoder="")
         config.task.guidance_scale = 3.0
     for data in (config.data, config.requires.vqvae.data):
-        data.symmetries = False
-    config.data.update(art_words=False, vocab_size=2048, crop_scale=(1.0, 1.0))
+        data.transform.symmetries = False
+    config.data.transform.update(name="crops", crop_scale=(1.0, 1.0))
+    config.data.vocab_size = 2048
     if config.task.text_encoder.name == "compact":
         config.task.text_encoder.vocab_size = 2048
 

@@ -62,7 +62,8 @@ def get_config(arg=None):
     if config.task.objective.name == "adversarial":
         # One of 1 leaves a discriminator so flat that the probe alone is heard.
         config.task.objective.r1_weight = 0.1
-    config.data.update(face_words=True, max_length=_LENGTH, vocab_size=512)
+    config.data.transform = common.transform("face_captions")
+    config.data.update(max_length=_LENGTH, vocab_size=512)
     config.evaluators.faces.update(per_value=64)
     if arg.debug:
         config.task.text_encoder.update(hidden_size=16, num_layers=1, num_heads=2)

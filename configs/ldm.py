@@ -108,7 +108,7 @@ def get_config(arg=None):
 
 def _shapes(config):
     # Captions say left and right; a scene is whole only uncropped.
-    config.data.update(flip=False, crop_scale=(1.0, 1.0))
+    config.data.transform.update(flip=False, crop_scale=(1.0, 1.0))
     # Flat scenes show their layout through almost any noise: what the text decides is decided
     # at times that are seldom drawn otherwise.
     config.task.process.update(timestep_sampling="stratified", shift=2.0)

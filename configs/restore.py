@@ -74,7 +74,10 @@ def get_config(arg=None):
         config.evaluators = dict(
             restored_crops=dict(split="val", count=128, batch_size=32, shown=8)
         )
-    config.data.update(image_size=96, degradation=arg.degradation, gray=arg.gray)
+    config.data.image_size = 96
+    config.data.transform = common.transform(
+        "restoration", degradation=arg.degradation, gray=arg.gray
+    )
     config.training.update(
         num_steps=3000,
         batch_size=8,

@@ -50,7 +50,10 @@ def get_config(arg=None):
         raise UserError(f"places={arg.places}: expected one of {', '.join(places)}")
     config.task.network.update(text=ways[arg.text], text_places=places[arg.places], gate=arg.gate)
     config.training.num_steps = 3600
-    config.data.update(instructions=0.35, max_length=24, vocab_size=512)
+    config.data.transform = common.transform(
+        "instructed_restoration", degradation=arg.degradation, gray=arg.gray
+    )
+    config.data.update(max_length=24, vocab_size=512)
     with config.unlocked():
         config.task.text_encoder = common.text_encoder(
             arg.encoder, 24, hidden_size=128, minilm=_MINILM
@@ -69,9 +72,9 @@ def get_config(arg=None):
 def _finish(config):
     config.training.num_steps = 2000
     config.optimizer.model.update(learning_rate=1e-3, warmup_steps=30)
-    if config.data.degradation == "photograph":
+    if config.data.transform.degradation == "photograph":
         # Or the camera's faint noise would be kept with the texture.
-        config.data.degradation = "photograph_camera"
+        config.data.transform.degradation = "photograph_camera"
     config.task.update(
         perceptual="lpips",
         perceptual_encoder="lpips-st-alex",

@@ -1,5 +1,6 @@
 """Every config builds, every module imports, every door answers quickly."""
 
+import dataclasses
 import importlib
 import pathlib
 import pkgutil
@@ -74,7 +75,10 @@ def test_config_builds(module, arg):
     assert config_lib.to_json(config_lib.from_json(text)) == text, "plain values only"
     build(loop.Schedule, config.training.to_dict(), "config.training").check_numbers()
     checks._check_numbers(config.to_dict())
-    DataConfig.of(config.data.to_dict())
+    named = DataConfig.of(config.data.to_dict()).transform
+    fields = {"name", *(field.name for field in dataclasses.fields(named))}
+    assert set(config.data.transform) == fields, "each can be set from the command line"
+    assert all(named.build(config.data.image_size, train=train) for train in (True, False))
     build_evaluators(config.evaluators.to_dict(), config.task.name)
     for group in config.optimizer.values():
         optim.make_optimizer(group.to_dict(), 10)
@@ -84,6 +88,7 @@ def test_config_builds(module, arg):
     task = build_task(config.task.to_dict(), tasks)
     assert set(task.losses()) == set(config.optimizer)
     assert set(config.training.ema_groups) <= set(task.losses())
+    checks.check_inputs(task, config.data.to_dict())
     # A config read back from a run directory builds the same task.
     assert build_task(config_lib.from_json(text).task.to_dict(), tasks) == task
 
@@ -109,6 +114,14 @@ def test_arguments_are_checked():
         with pytest.raises(UserError, match=word):
             common.parse_arg(arg, a=1, c=False)
     assert isinstance(common.base(), ml_collections.ConfigDict)
+
+
+def test_a_transform_has_all_of_its_fields_and_no_others():
+    assert common.transform("features") == {"name": "features", "flip": True}
+    with pytest.raises(UserError, match=r"^transform: unknown name 'crop'; known are crops, "):
+        common.transform("crop")
+    with pytest.raises(UserError, match=r"^transform 'features': unknown key 'gray'; it takes fl"):
+        common.transform("features", gray=True)
 
 
 def test_a_value_with_a_comma_stands_in_quotes():
