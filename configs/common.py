@@ -5,8 +5,8 @@ from typing import Any
 
 import ml_collections
 
-from gen_jax.common.build import defaults_of
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import defaults_of
 from gen_jax.data.load.transforms import TRANSFORMS
 
 

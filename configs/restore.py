@@ -26,8 +26,9 @@ pixels, 800,000 steps of 24; one H200. Not yet measured. `:variant=ffdnet` (arXi
 `:variant=dncnn` (arXiv:1608.03981) are smaller.
 """
 
-from gen_jax.common.build import class_of, defaults_of
+from gen_jax.common.build import class_of
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import defaults_of
 from gen_jax.configs import common
 
 # The contract tests train this task by configs/restore_text.py.

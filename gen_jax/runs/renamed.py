@@ -8,7 +8,7 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gen_jax.common.build import defaults_of
+from gen_jax.common.fields import defaults_of
 from gen_jax.data.load.transforms import TRANSFORMS
 
 Config = dict[str, Any]

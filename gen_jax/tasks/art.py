@@ -5,7 +5,7 @@ With `decoder_weight` the decoder is fine-tuned along and hears the text, too.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ import optax
 
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.diffusion import tokens as sampling
 from gen_jax.models.layers.conditioning import masked_mean
 from gen_jax.models.token_transformer import TokenTransformer
@@ -48,6 +49,11 @@ class ArtTask(CodePrior):
     decoder_weight: float = 0.0
     detail: DetailTask | None = None
 
+    parts: ClassVar = {
+        "prior": Part(TokenTransformer, derived=("num_codes", "grid")),
+        "text_encoder": Part(text.CONFIGS),
+        "style": Part(Style),
+    }
     rng_streams = ("hide", "drop_text", "dropout", "sample", "window", "style")
 
     @classmethod

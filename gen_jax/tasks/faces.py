@@ -7,7 +7,7 @@ real images of which the same is true guide what is made of it.
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from gen_jax.common.build import build, by_name
 from gen_jax.common.color import BT601_LUMA
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.data.text import face_words
 from gen_jax.models.progressive_generator import ProgressiveGenerator
 from gen_jax.tasks import first_stage, text, towers
@@ -57,6 +58,12 @@ class FacesTask(Task):
     text_encoder: nn.Module | text.FrozenText | None = None
     drop_text: float = 0.1
 
+    parts: ClassVar = {
+        "generator": Part(ProgressiveGenerator),
+        "features": Part(FeatureSpace),
+        "objective": Part(OBJECTIVES),
+        "text_encoder": Part(text.CONFIGS),
+    }
     rng_streams = ("z", "noise", "drop_text", "reading")
     pipeline = "faces"
 

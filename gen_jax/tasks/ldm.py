@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import einops
 import flax.linen as nn
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.diffusion import guidance, samplers
 from gen_jax.diffusion.schedules import Process, make_process
 from gen_jax.models.unet_2d_condition import UNet2DConditionModel
@@ -65,6 +66,17 @@ class LDMTask(Task):
     coordinates: bool = False
     patch_size: int = 1
 
+    parts: ClassVar = {
+        "unet": Part(
+            UNet2DConditionModel,
+            derived=(
+                *("sample_size", "in_channels", "out_channels", "cross_attention_dim"),
+                "projection_class_embeddings_input_dim",
+            ),
+        ),
+        "text_encoder": Part(text.CONFIGS),
+        "process": Part(make_process),
+    }
     rng_streams = ("latent", "t", "noise", "drop_text", "dropout")
     pipeline = "text_to_image"
 

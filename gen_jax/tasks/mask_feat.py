@@ -9,7 +9,7 @@ teacher, so that a step costs a forward and a backward pass of one view: what tw
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.data.load.views import Views
 from gen_jax.encoders.dinov2 import DINOv2
 from gen_jax.losses import surroundings
@@ -51,6 +52,7 @@ class MaskFeatTask(Task):
     color_weight: float = 1.0
     layout_weight: float = 0.5
 
+    parts: ClassVar = {name: Part(kind) for name, kind in _PARTS.items()}
     rng_streams = ("views", "mask")
 
     @classmethod

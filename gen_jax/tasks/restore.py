@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -10,15 +10,16 @@ import jax.numpy as jnp
 
 from gen_jax.common.build import build, by_name
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.data.degradations import PARAMETERS
 from gen_jax.data.degradations.base import SCALES
 from gen_jax.losses import adversarial, frequency, reconstruction
 from gen_jax.metrics.ssim import ssim
 from gen_jax.models.degradation_estimator import DegradationEstimator
-from gen_jax.models.patch_discriminator import PatchDiscriminator
 from gen_jax.models.restoration import RestorationNetwork, RestorationOutput
 from gen_jax.tasks import text
 from gen_jax.tasks.base import Task
+from gen_jax.tasks.image_terms import DISCRIMINATORS
 from gen_jax.tasks.perceptual import PerceptualTerm, make_term
 
 NETWORKS = {
@@ -94,6 +95,12 @@ class RestoreTask(Task):
     gate_weight: float = 0.0
     told_share: float = 0.25
 
+    parts: ClassVar = {
+        "network": Part(NETWORKS),
+        "estimator": Part(DegradationEstimator, derived=("outputs",)),
+        "text_encoder": Part(text.CONFIGS),
+        "discriminator": Part(DISCRIMINATORS),
+    }
     rng_streams = ("dropout", "told")
     pipeline = "restoration"
 
@@ -123,7 +130,7 @@ class RestoreTask(Task):
             )
         if values.get("discriminator"):
             values["discriminator"] = by_name(
-                {"patch": PatchDiscriminator}, values["discriminator"], "config.task.discriminator"
+                DISCRIMINATORS, values["discriminator"], "config.task.discriminator"
             )
         else:
             values.pop("discriminator", None)

@@ -2,18 +2,19 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from gen_jax.common.build import build, by_name
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.models.quantizers import QUANTIZERS
 from gen_jax.models.vqvae import VQVAE
 from gen_jax.tasks import first_stage
 from gen_jax.tasks.base import Task
-from gen_jax.tasks.image_terms import ImageTerms, with_terms
+from gen_jax.tasks.image_terms import DISCRIMINATORS, ImageTerms, with_terms
 
 ENCODER = "patch_in|encoder_|downs_"
 """Pattern of the parameters before the codes: how their names begin."""
@@ -36,6 +37,11 @@ class VQVAETask(ImageTerms, Task):
     beta: float = 0.25
     keep_codes: bool = False
 
+    parts: ClassVar = {
+        "autoencoder": Part(VQVAE, derived=("dim",)),
+        "quantizer": Part(QUANTIZERS),
+        "discriminator": Part(DISCRIMINATORS),
+    }
     inherited = ("codebook",)
     rng_streams = ("codebook", "window")
 
