@@ -77,7 +77,7 @@ def get_config(arg=None):
             prior=_prior(arg),
             text_encoder=common.text_encoder(arg.encoder, _LENGTH, hidden_size=128, minilm=_MINILM),
             style=_style() if arg.style else None,
-            drop_text=0.1,
+            text_dropout_prob=0.1,
             label_smoothing=0.0,
             decoder_weight=1.0 if arg.joint else 0.0,
             guidance_scale=2.0,
@@ -153,7 +153,7 @@ def _style():
         encoder=dict(dim=16, hidden=64),
         flow=dict(hidden=256, num_layers=3),
         noise=0.5,
-        drop=0.1,
+        dropout_prob=0.1,
     )
 
 

@@ -62,14 +62,14 @@ def get_config(arg=None):
             perceptual="",
             perceptual_encoder="",
             perceptual_weight=0.0,
-            perceptual_where=dict(),
+            perceptual_ranges=dict(),
             perceptual_every=1,
             discriminator=None,
             adversarial_weight=0.0,
             adversarial_start=0,
             estimate_weight=0.1,
             gate_weight=0.01,
-            told_share=0.25,
+            teacher_forcing_prob=0.25,
         )
         config.evaluators = dict(
             restored_crops=dict(split="val", count=128, batch_size=32, shown=8)
@@ -115,7 +115,7 @@ def _swin(channels):
         residual_scale=1.0,
         embed_dim=128,
         text=(),
-        text_places=("body", "decoder"),
+        text_stages=("body", "decoder"),
         gate="block",
         remat=False,
         dtype="float32",

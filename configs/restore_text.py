@@ -16,9 +16,9 @@ card has the steps. `--config.task.perceptual_encoder=lpips-st-alex:FILE` (docs/
 `:encoder=distilbert` and `:encoder=minilm` are frozen, `--config.task.text_encoder.weights=FILE`.
 
 Ablations (`python -m benchmarks.restore_ablations` runs them): `:text=film`, `:text=cross`;
-`:places=body`, `:places=decoder`; `:gate=none`, `:gate=global`; `--config.data.max_length=8` with
-`--config.task.text_encoder.max_length=8` for the length of prompts. The other arguments are those
-of configs/restore.py.
+`:text_stages=body`, `:text_stages=decoder`; `:gate=none`, `:gate=global`;
+`--config.data.max_length=8` with `--config.task.text_encoder.max_length=8` for the length of
+prompts. The other arguments are those of configs/restore.py.
 """
 
 from gen_jax.common.errors import UserError
@@ -33,7 +33,7 @@ def get_config(arg=None):
         encoder="compact",
         text="both",
         gate="block",
-        places="both",
+        text_stages="both",
         data="photos",
         degradation="photograph",
         gray=False,
@@ -46,9 +46,11 @@ def get_config(arg=None):
     if arg.text not in ways:
         raise UserError(f"text={arg.text}: expected one of {', '.join(ways)}")
     places = {"both": ("body", "decoder"), "body": ("body",), "decoder": ("decoder",)}
-    if arg.places not in places:
-        raise UserError(f"places={arg.places}: expected one of {', '.join(places)}")
-    config.task.network.update(text=ways[arg.text], text_places=places[arg.places], gate=arg.gate)
+    if arg.text_stages not in places:
+        raise UserError(f"text_stages={arg.text_stages}: expected one of {', '.join(places)}")
+    config.task.network.update(
+        text=ways[arg.text], text_stages=places[arg.text_stages], gate=arg.gate
+    )
     config.training.num_steps = 3600
     config.data.transform = common.transform(
         "instructed_restoration", degradation=arg.degradation, gray=arg.gray
@@ -82,4 +84,4 @@ def _finish(config):
         perceptual_every=4,
     )
     with config.unlocked():
-        config.task.perceptual_where = dict(sigma=(0.0, 1.0), shot=(0.0, 1.0), jpeg=(55.0, 100.0))
+        config.task.perceptual_ranges = dict(sigma=(0.0, 1.0), shot=(0.0, 1.0), jpeg=(55.0, 100.0))

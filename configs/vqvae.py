@@ -63,7 +63,7 @@ def get_config(arg=None):
             discriminator=dict(name="patch", channels=64, num_layers=3) if arg.disc else None,
             image_size=arg.res,
             beta=0.25,
-            keep_codes=bool(arg.decoder_of),
+            freeze_codes=bool(arg.decoder_of),
             l1_weight=0.5,
             l2_weight=2.0,
             gradient_weight=0.0,

@@ -167,7 +167,7 @@ def test_mistakes_with_prompts_cost_one_line(text_run, tmp_path):
 def test_a_run_by_text_may_begin_with_one_without_and_notes_unknown_faces(run, tmp_path):
     result = call(
         "main",
-        "--config=configs/faces_text.py:debug,hears=cross",
+        "--config=configs/faces_text.py:debug,text=cross",
         f"--config.init_from={run}",
         f"--workdir={tmp_path / 'run'}",
     )

@@ -49,6 +49,27 @@ def _name_transform(config: Config) -> None:
 
 RENAMED: tuple[tuple[str, str | Callable[[Config], None]], ...] = (
     ("data.crop_scale", _name_transform),
+    ("task.told_share", "task.teacher_forcing_prob"),
+    ("task.perceptual_where", "task.perceptual_ranges"),
+    ("task.cond_dropout", "task.text_dropout_prob"),
+    ("task.drop_text", "task.text_dropout_prob"),
+    ("task.sample_latent", "task.sample_posterior"),
+    ("task.coordinates", "task.use_coordinates"),
+    ("task.keep_codes", "task.freeze_codes"),
+    ("task.masked_views", "task.mask_prob"),
+    ("task.network.text_places", "task.network.text_stages"),
+    ("task.style.drop", "task.style.dropout_prob"),
+    ("task.objective.reading_weight", "task.objective.classifier_weight"),
+    ("task.objective.clusters", "task.objective.num_clusters"),
+    ("task.objective.bank", "task.objective.memory_bank_size"),
+    ("task.objective.places_weight", "task.objective.local_weight"),
+    ("task.objective.whole_weight", "task.objective.global_weight"),
+    ("task.objective.per_prompt", "task.objective.samples_per_prompt"),
+    ("task.objective.pixel_side", "task.objective.pixel_size"),
+    ("task.objective.samples", "task.objective.samples_per_image"),
+    ("task.objective.hidden", "task.objective.hidden_size"),
+    ("task.objective.flow_hidden", "task.objective.flow_hidden_size"),
+    ("evaluators.image_quality.of", "evaluators.image_quality.predict_fn"),
 )
 """Old path -> new path, or a function that changes the config in place. Applied in order to each
 config that has the old path."""

@@ -28,14 +28,14 @@ class VQVAETask(ImageTerms, Task):
       autoencoder: from images to latents and back.
       quantizer: from latents to codes and back; a `models.quantizers.Quantizer`.
       beta: weight of the commitment: how near latents are to stay to their codes.
-      keep_codes: whether only the decoder learns: encoder and codebook stay, and with them the
+      freeze_codes: whether only the decoder learns: encoder and codebook stay, and with them the
         codes of every image, so that a prior over them stays true.
     """
 
     autoencoder: VQVAE
     quantizer: Any
     beta: float = 0.25
-    keep_codes: bool = False
+    freeze_codes: bool = False
 
     parts: ClassVar = {
         "autoencoder": Part(VQVAE, derived=("dim",)),
@@ -73,7 +73,7 @@ class VQVAETask(ImageTerms, Task):
     @property
     def required(self) -> str:
         """Encoder and codebook, where they are not trained."""
-        return rf"^(model/({ENCODER})|codebook$)" if self.keep_codes else "^$"
+        return rf"^(model/({ENCODER})|codebook$)" if self.freeze_codes else "^$"
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -105,7 +105,7 @@ class VQVAETask(ImageTerms, Task):
 
     def _model_loss(self, params, everything, extra, batch, rngs, frozen):
         x = first_stage.to_signed(batch["image"])
-        if self.keep_codes:
+        if self.freeze_codes:
             return self._decoder_loss(x, params, everything, extra, rngs, frozen)
         z = self.autoencoder.apply({"params": params}, x, method="encode")
         start, later = jax.random.split(rngs["codebook"])

@@ -65,5 +65,5 @@ def test_a_channel_of_zeros_stays_zero():
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(UserError, match="--weights=int4: expected one of float32, bfloat16, int8"):
+    with pytest.raises(UserError, match="weights=int4: expected one of float32, bfloat16, int8"):
         weight_storage.stored({}, "int4")

@@ -65,7 +65,11 @@ def test_mistakes_in_a_config(tmp_path, key, value, line):
 @pytest.mark.parametrize(
     "key,value,line",
     [
-        ("task.cond_dropout", 1.5, "config.task.cond_dropout=1.5: expected at least 0 and at most"),
+        (
+            "task.text_dropout_prob",
+            1.5,
+            "config.task.text_dropout_prob=1.5: expected at least 0 and at most",
+        ),
         ("task.num_inference_steps", 0, "config.task.num_inference_steps=0: expected at least 1"),
         ("task.process.shift", float("nan"), "config.task.process.shift=nan: expected a finite"),
         ("requires.vae.optimizer.model.eps", -1.0, "config.optimizer.model.eps=-1.0"),

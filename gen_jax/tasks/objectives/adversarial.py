@@ -37,7 +37,7 @@ class Adversarial(Objective):
         the strength of a picture is nothing, and without this it grows without bounds.
       drifting_weight: of the fields of `Drifting` beside the discriminator, 0 for none.
       drifting: Its settings.
-      reading_weight: of what `reading.reading` says of generated images, where there are
+      classifier_weight: of what `reading.reading` says of generated images, where there are
         sentences.
     """
 
@@ -48,7 +48,7 @@ class Adversarial(Objective):
     range_weight: float = 1.0
     drifting_weight: float = 0.0
     drifting: Drifting = _EACH_REAL
-    reading_weight: float = 0.0
+    classifier_weight: float = 0.0
 
     groups = ("disc",)
     parts: ClassVar = {"drifting": Part(Drifting)}
@@ -70,7 +70,7 @@ class Adversarial(Objective):
         x = scene.real
         if self.discriminator == "projected":
             x = scene.features.stored(scene.batch)
-        told = reading.init(scene, rng, self.reading_weight)
+        told = reading.init(scene, rng, self.classifier_weight)
         return told, {"disc": self._module().init(rng, _told(scene, x))["params"]}, {}
 
     def loss(self, scene, params):
@@ -85,7 +85,7 @@ class Adversarial(Objective):
         loss += self.range_weight * outside
         if self.drifting_weight or "reader" in params:
             features = scene.features.computed(scene.frozen, images)
-            error, read = reading.reading(scene, params, features, prompts, self.reading_weight)
+            error, read = reading.reading(scene, params, features, prompts, self.classifier_weight)
             loss, metrics = loss + error, metrics | read
         if self.drifting_weight:
             fields, forces, _ = self.drifting.of_images(scene, images, features, prompts)
