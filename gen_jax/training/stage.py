@@ -12,8 +12,8 @@ import jax
 import ml_collections
 
 from gen_jax import encoders
+from gen_jax.common import app, files, pictures
 from gen_jax.common import config as config_lib
-from gen_jax.common import files, pictures
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.common.progress import BatchProgress, in_words, say
@@ -23,6 +23,7 @@ from gen_jax.evaluation import (
     Result,
     build_evaluators,
     html_report,
+    next_commands,
     run_all,
 )
 from gen_jax.parallel import distributed
@@ -137,7 +138,10 @@ def _run(config, workdir: pathlib.Path, began: float) -> None:
         latest[0] = dataclasses.replace(
             latest[0], warnings=(*_about_data(data), *warnings, *latest[0].warnings)
         )
-        _report(workdir, trained, latest[0], config, time.monotonic() - began)
+        commands = next_commands.of_run(
+            config.to_dict(), task.predict_fns(), workdir, latest[0].prompts
+        )
+        _report(workdir, trained, latest[0], config, time.monotonic() - began, commands)
 
 
 def _knows_words(init) -> bool:
@@ -269,7 +273,12 @@ def _about_data(data: run_data.RunData) -> tuple[str, ...]:
 
 
 def _report(
-    workdir: pathlib.Path, trained: loop.Trained, result: Result, config, seconds: float
+    workdir: pathlib.Path,
+    trained: loop.Trained,
+    result: Result,
+    config,
+    seconds: float,
+    commands: Mapping[str, str],
 ) -> None:
     """Writes report.json, report.html, done.json and the plots, and prints the table."""
     lines = logging.read_metrics(workdir)
@@ -303,6 +312,11 @@ def _report(
             "minutes": f"{seconds / 60:.1f}",
             "data": config.data.dir or config.data.source,
         },
+        meanings=result.meanings,
+        prompts=result.prompts,
+        commands=commands,
+        trained_by=app.command_line(),
+        config=config_lib.to_json(config),
     )
     for text in result.warnings:
         say(f"warning: {text}")
