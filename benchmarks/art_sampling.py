@@ -65,7 +65,9 @@ def opened(run: str):
     model = reader.load(run)
     config = model.config
     tokenizer = text_tower.tokenizer(config.task.to_dict(), model.path)
-    data = run_data.open_data(config.data.to_dict(), model.path, config.training.seed, tokenizer)
+    data = run_data.open_data(
+        config.data.to_dict(), model.path, config.training.seed, model.task.batch_spec(), tokenizer
+    )
     return model, data
 
 
@@ -74,8 +76,7 @@ def predictor(model, changes, weights, guide=None, detail=None):
     from gen_jax.evaluation import Predictor
     from gen_jax.models import weight_storage
     from gen_jax.parallel.mesh import make_mesh
-    from gen_jax.pipelines.autoguidance import guided_by
-    from gen_jax.pipelines.detail import with_detail
+    from gen_jax.pipelines.model_changes import guided_by, with_refiner
 
     changes = dict(changes)
     scale = changes.pop("guide_scale", None)
@@ -83,7 +84,7 @@ def predictor(model, changes, weights, guide=None, detail=None):
         model = guided_by(model, guide, scale)
     steps = changes.pop("detail_steps", None)
     if steps is not None:
-        model = with_detail(model, detail)
+        model = with_refiner(model, detail)
         changes["detail"] = dataclasses.replace(detail.task, num_inference_steps=steps)
     task = dataclasses.replace(model.task, **changes)
     kept = [weight_storage.stored(dict(v), weights) for v in (model.variables, model.frozen)]
@@ -98,7 +99,7 @@ class _Reading:
     def __init__(self, task):
         from gen_jax.models import weight_storage
 
-        self.rng_streams, self.features = task.rng_streams, None
+        self.rng_streams, self.feature_space = task.rng_streams, None
         self._found = {k: weight_storage.reading(f) for k, f in task.predict_fns().items()}
 
     def predict_fns(self):

@@ -76,11 +76,13 @@ def table(found: dict[str, list[dict[str, float]]]) -> str:
 
 def sheet(runs: dict[str, pathlib.Path]) -> np.ndarray:
     """The first samples of each run, a row a run, uint8 [h, w, 3]."""
+    from gen_jax import pipelines
     from gen_jax.common import pictures
-    from gen_jax.pipelines.seeds import SeedsToImages
+    from gen_jax.pipelines.sampling import Request
     from gen_jax.runs import reader
 
-    rows = [SeedsToImages(reader.load(str(run), "last"))(range(_SHOWN)) for run in runs.values()]
+    request = Request(range(_SHOWN))
+    rows = [pipelines.load(reader.load(str(run), "last"))(request) for run in runs.values()]
     below = [name if i == 0 else "" for name in runs for i in range(_SHOWN)]
     return pictures.grid(np.concatenate(rows), below, columns=_SHOWN)
 

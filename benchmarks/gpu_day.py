@@ -57,7 +57,7 @@ def _faces(res: int, data: str, before: int, seconds: float) -> Entry:
     )
 
 
-# The first is the most important. Seconds are estimates, goals those of docs/results.md.
+# The first is the most important. Seconds are estimates; goals are for one H200.
 ENTRIES = (
     Entry(
         "train_step",

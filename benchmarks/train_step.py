@@ -90,19 +90,18 @@ def torch_device() -> str:
 
 
 def task_of(loss):
-    """A task with one group, of `loss(params, batch)`."""
+    """Returns a task with one group, whose loss is `loss(params, batch)`."""
+    from gen_jax.tasks.base import Task
 
     @dataclasses.dataclass(frozen=True)
-    class Task:
-        rng_streams = ()
-
+    class OneLoss(Task):
         def losses(self):
             return {"model": self.loss}
 
         def loss(self, params, everything, extra, batch, keys, frozen):
             return loss(params, batch), ({}, extra)
 
-    return Task()
+    return OneLoss()
 
 
 def our_step(loss, params, batch, **optimizer):

@@ -19,14 +19,14 @@ tells one after the other, and learns fastest from a masked one (`--config.init_
 never had.
 `:style` first draws what a picture is like as a whole, a few numbers that all codes are then given:
 samples come nearer to the details' colours and unrest (at 64 pixels 1.13 times the KID of their
-codes' reconstructions; at 128 1.6, and 1.8 with none), and `generate --like=PICTURE` takes a
+codes' reconstructions; at 128 1.6, and 1.8 with none), and `generate --style_image=FILE` takes a
 picture's.
 `:captions=own` keeps to the data's own captions, and asks whether samples look like pictures of
 their prompt's class. `:joint` trains the decoder along, which then hears the text, too.
 `size=small` (default) is for CPUs, `size=base` for an accelerator. The arguments of
 configs/vqvae.py decide the VQ-VAE.
 
-Measured (docs/results.md#text-to-art): the third command with minilm, a batch of 16 and 1,000
+Measured (docs/results/art.md#priors): the third command with minilm, a batch of 16 and 1,000
 steps, half an hour on 2 CPU cores with its evaluation: 19 of 28 adjectives heard in at least 80% of
 samples; 4,500 steps, an hour more: 21. `captions=own,res=64,codes=1024` on 2,059 cutouts
 of 142 classes, 4,500 steps of 16: the class is among the ten nearest for 0.44 of samples (chance
@@ -40,6 +40,9 @@ from gen_jax.configs import common, vqvae
 
 _LENGTH = 24  # tokens of a caption
 _MINILM = ("distilbert", "all-MiniLM-L6-v2")
+
+# What the contract tests train.
+CONTRACT_ARGS = ("debug,joint,style",)
 
 
 def get_config(arg=None):
@@ -93,7 +96,8 @@ def get_config(arg=None):
             memorisation=dict(count=256, split="val", batch_size=32, encoder="", prompts=True),
         )
     config.data = config.requires.vqvae.data.copy_and_resolve_references()
-    config.data.update(art_words=True, max_length=_LENGTH, vocab_size=512)
+    config.data.transform.name = "art_captions"  # the crops of the VQ-VAE, captioned
+    config.data.update(max_length=_LENGTH, vocab_size=512)
     config.training.update(
         num_steps=2000,
         batch_size=32,
@@ -128,8 +132,9 @@ def _own_captions(config):
         config.evaluators.class_retrieval = dict(count=256, k=10, batch_size=32, encoder="")
         config.task.guidance_scale = 3.0
     for data in (config.data, config.requires.vqvae.data):
-        data.symmetries = False
-    config.data.update(art_words=False, vocab_size=2048, crop_scale=(1.0, 1.0))
+        data.transform.symmetries = False
+    config.data.transform.update(name="crops", crop_scale=(1.0, 1.0))
+    config.data.vocab_size = 2048
     if config.task.text_encoder.name == "compact":
         config.task.text_encoder.vocab_size = 2048
 

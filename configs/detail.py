@@ -2,17 +2,17 @@ r"""Fine detail for what a VQ-VAE gives back, and for samples of a prior over it
 
     python -m gen_jax.main --config=configs/detail.py:data=data/art,res=128 \
         --config.frozen.vqvae=runs/vqvae --workdir=runs/detail
-    python -m gen_jax.generate --run=runs/art --detail=runs/detail --prompt="dark, fine" --out=out
+    python -m gen_jax.generate --run=runs/art --refiner=runs/detail --prompt="dark, fine" --out=out
 
 A decoder that learns by distances blurs what its codes leave open; a flow draws it instead, given
 what the decoder says (gen_jax/tasks/detail.py). It learns on windows of 64 pixels and draws whole
-pictures in `--config.task.num_inference_steps` steps. `gen_jax.evaluate` takes `--detail`, too.
+pictures in `--config.task.num_inference_steps` steps. `gen_jax.evaluate` takes `--refiner`, too.
 
 `configs/detail.py` alone is the laptop's recipe on the embedded photographs; it trains a VQ-VAE
 first. `size=small` (default) is for CPUs, `size=base` for an accelerator. The arguments of
 configs/vqvae.py decide a VQ-VAE that is not given.
 
-Measured (docs/results.md#the-prior): 1,700 steps, 17 minutes on 2 CPU cores, for decoder f there:
+Measured (docs/results/art.md#residual-refiner): 1,700 steps, 17 minutes on 2 CPU cores:
 nets are gone and edges are sharp, at 0.4 dB less; KID stays where it was. The whole recipe of 5,000
 steps, some 40 minutes, is not yet measured, nor is `size=base`.
 """

@@ -118,6 +118,7 @@ def get_config(arg=None):
         config.evaluators.memorisation = dict(count=256, train=2000, batch_size=64, encoder="")
         config.evaluators.interpolation = dict(pairs=4, frames=32, distance="", detector="")
     config.data.update(image_size=arg.res, cache=True)
+    config.data.transform = common.transform("features")
     many = config.task.objective.get("real_per_generated", 1)
     config.training.update(
         num_steps=3000, batch_size=64 * many, ema=0.998, eval_every=1000, checkpoint_every=250

@@ -18,7 +18,7 @@ pixels attend to it. `:encoder=compact` (default) is a small transformer trained
 configs/faces.py. It may begin with a run of it (`--config.init_from=RUN`).
 
 The command above took 33 minutes on 2 CPU cores beside other trainings: at least 94% of samples
-were named as asked (docs/results.md#faces).
+were named as asked (docs/results/faces.md#by-text).
 """
 
 from gen_jax.common.errors import UserError
@@ -28,6 +28,9 @@ _LENGTH = 24  # tokens of a sentence
 # Fields are some thirty times as strong as a discriminator.
 _READING = {"drifting": 10.0, "adversarial": 0.1, "guided": 0.2}
 _MINILM = ("distilbert", "all-MiniLM-L6-v2")
+
+# The contract tests train this task by configs/faces.py.
+CONTRACT_ARGS = ()
 
 
 def get_config(arg=None):
@@ -59,7 +62,8 @@ def get_config(arg=None):
     if config.task.objective.name == "adversarial":
         # One of 1 leaves a discriminator so flat that the probe alone is heard.
         config.task.objective.r1_weight = 0.1
-    config.data.update(face_words=True, max_length=_LENGTH, vocab_size=512)
+    config.data.transform = common.transform("face_captions")
+    config.data.update(max_length=_LENGTH, vocab_size=512)
     config.evaluators.faces.update(per_value=64)
     if arg.debug:
         config.task.text_encoder.update(hidden_size=16, num_layers=1, num_heads=2)

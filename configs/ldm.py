@@ -3,10 +3,10 @@
     python -m gen_jax.main --config=configs/ldm.py --workdir=runs/ldm
 
 Laptop recipe (default): a 2.7M-parameter UNet with rectified flow on 16x16 latents of the
-embedded photographs, 2 CPU cores, under 10 minutes, behind the packaged autoencoder; score in
-docs/results.md. `:vae=train` trains the autoencoder first, `:vae=DIR` takes another run's or a
-diffusers folder. `:data=shapes` learns the procedural world behind its own packaged autoencoder,
-20 to 30 minutes; it draws the colour that it is told always and the shape nine times in ten.
+embedded photographs, 2 CPU cores, under 10 minutes, behind the packaged autoencoder; the score is
+in docs/results/latent-diffusion.md. `:vae=train` trains the autoencoder first, `:vae=DIR` takes
+another run's or a diffusers folder. `:data=shapes` learns the procedural world behind its own
+packaged autoencoder in 20 to 30 minutes; the color is as prompted in all samples, the shape in 89%.
 `:data=DIR` takes your own captioned shards and trains an autoencoder of them first.
 
 `:text=clip` reads the captions with CLIP ViT-L/14 (123,650,304 parameters), `:text=distilbert`
@@ -22,6 +22,9 @@ first, which wants LPIPS's weights (configs/vae.py):
 
 from gen_jax.common.errors import UserError
 from gen_jax.configs import common, vae
+
+# What the contract tests train.
+CONTRACT_ARGS = ("debug,vae=train",)
 
 
 def get_config(arg=None):
@@ -105,7 +108,7 @@ def get_config(arg=None):
 
 def _shapes(config):
     # Captions say left and right; a scene is whole only uncropped.
-    config.data.update(flip=False, crop_scale=(1.0, 1.0))
+    config.data.transform.update(flip=False, crop_scale=(1.0, 1.0))
     # Flat scenes show their layout through almost any noise: what the text decides is decided
     # at times that are seldom drawn otherwise.
     config.task.process.update(timestep_sampling="stratified", shift=2.0)

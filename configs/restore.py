@@ -26,8 +26,13 @@ pixels, 800,000 steps of 24; one H200. Not yet measured. `:variant=ffdnet` (arXi
 `:variant=dncnn` (arXiv:1608.03981) are smaller.
 """
 
+from gen_jax.common.build import class_of
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import defaults_of
 from gen_jax.configs import common
+
+# The contract tests train this task by configs/restore_text.py.
+CONTRACT_ARGS = ()
 
 
 def get_config(arg=None):
@@ -45,26 +50,7 @@ def get_config(arg=None):
     with config.unlocked():
         config.task = dict(
             name="restore",
-            network=dict(
-                name="swin_unet",
-                in_channels=channels,
-                out_channels=channels,
-                block_out_channels=(48, 96, 160),
-                depths=(2, 2, 3, 2, 2),
-                attention_levels=(1, 2),
-                head_dim=32,
-                window_size=4,
-                mlp_ratio=2,
-                skip="add",
-                residual=True,
-                residual_scale=1.0,
-                embed_dim=128,
-                text=(),
-                text_places=("body", "decoder"),
-                gate="block",
-                remat=False,
-                dtype="float32",
-            ),
+            network=_swin(channels),
             estimator=dict(widths=(32, 64, 96), dtype="float32"),
             image_size=96,
             channels=channels,
@@ -88,7 +74,10 @@ def get_config(arg=None):
         config.evaluators = dict(
             restored_crops=dict(split="val", count=128, batch_size=32, shown=8)
         )
-    config.data.update(image_size=96, degradation=arg.degradation, gray=arg.gray)
+    config.data.image_size = 96
+    config.data.transform = common.transform(
+        "restoration", degradation=arg.degradation, gray=arg.gray
+    )
     config.training.update(
         num_steps=3000,
         batch_size=8,
@@ -99,14 +88,10 @@ def get_config(arg=None):
     )
     config.optimizer.model.update(name="muon", learning_rate=1.5e-3, ns_steps=3, warmup_steps=100)
     common.set_data(config, arg.data)
-    if arg.variant == "ffdnet":
-        _ffdnet(config, channels)
-    elif arg.variant in ("scunet", "dncnn"):
-        _published(config, arg.variant, channels)
-    elif arg.variant == "large":
-        _large(config)
-    elif arg.variant != "swin":
-        raise UserError(f"variant={arg.variant}: expected swin, large, ffdnet, scunet or dncnn")
+    if arg.variant in VARIANTS:
+        VARIANTS[arg.variant](config, channels)
+    else:
+        _other_network(config, arg.variant, channels)
     if arg.adversarial:
         _adversarial(config)
     if arg.debug:
@@ -114,31 +99,55 @@ def get_config(arg=None):
     return config.lock()
 
 
+def _swin(channels):
+    return dict(
+        name="swin_unet",
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=(48, 96, 160),
+        depths=(2, 2, 3, 2, 2),
+        attention_levels=(1, 2),
+        head_dim=32,
+        window_size=4,
+        mlp_ratio=2,
+        skip="add",
+        residual=True,
+        residual_scale=1.0,
+        embed_dim=128,
+        text=(),
+        text_places=("body", "decoder"),
+        gate="block",
+        remat=False,
+        dtype="float32",
+    )
+
+
 def _ffdnet(config, channels):
     depth, width = (15, 64) if channels == 1 else (12, 96)
     config.task.image_size = config.data.image_size = 64
     config.training.batch_size = 16
-    with config.unlocked():
-        del config.task.estimator
-        config.task.network = dict(
-            name="ffdnet",
-            depth=depth,
-            width=width,
-            channels=channels,
-            residual=True,
-            dtype="float32",
-        )
+    _set_network(
+        config,
+        name="ffdnet",
+        depth=depth,
+        width=width,
+        channels=channels,
+        residual=True,
+        dtype="float32",
+    )
+    _remove_estimator(config)
 
 
-def _large(config):
+def _large(config, channels):
     config.task.network.update(block_out_channels=(96, 192, 320), window_size=8, dtype="bfloat16")
     config.task.image_size = config.data.image_size = 128
     config.training.update(num_steps=20_000, batch_size=64, eval_every=2000, checkpoint_every=2000)
     config.optimizer.model.warmup_steps = 200
 
 
-def _published(config, variant, channels):
-    scunet = dict(
+def _scunet(config, channels):
+    _set_network(
+        config,
         name="scunet",
         in_channels=channels,
         out_channels=channels,
@@ -150,11 +159,43 @@ def _published(config, variant, channels):
         remat=True,
         dtype="bfloat16",
     )
+    _remove_estimator(config)
+    _published_schedule(config)
+
+
+def _dncnn(config, channels):
     depth = 17 if channels == 1 else 20
-    dncnn = dict(name="dncnn", depth=depth, width=64, channels=channels, dtype="float32")
+    _set_network(config, name="dncnn", depth=depth, width=64, channels=channels, dtype="float32")
+    _remove_estimator(config)
+    _published_schedule(config)
+
+
+def _other_network(config, name, channels):
+    """Takes a network of `tasks.restore.NETWORKS` without a recipe of its own, at its defaults."""
+    from gen_jax.tasks.restore import NETWORKS
+
+    if name not in NETWORKS:
+        known = ", ".join([*VARIANTS, *(n for n in NETWORKS if n not in VARIANTS)])
+        raise UserError(f"variant={name}: expected one of {known}")
+    kind = class_of(NETWORKS, name, "variant")
+    network = defaults_of(kind) | {"name": name}
+    channel_fields = {"channels", "in_channels", "out_channels"} & network.keys()
+    _set_network(config, **network | dict.fromkeys(channel_fields, channels))
+    if "degradation" not in kind().conditions:
+        _remove_estimator(config)
+
+
+def _set_network(config, **network):
+    with config.unlocked():
+        config.task.network = network
+
+
+def _remove_estimator(config):
     with config.unlocked():
         del config.task.estimator
-        config.task.network = scunet if variant == "scunet" else dncnn
+
+
+def _published_schedule(config):
     config.task.image_size = config.data.image_size = 128
     config.data.cache = False
     config.training.update(
@@ -188,10 +229,20 @@ def _debug(config):
             embed_dim=8,
         )
         config.task.estimator.widths = (4, 8)
-    else:
+    elif network.name in VARIANTS:
         network.update(depth=3, width=16)
     config.task.image_size = config.data.image_size = 16
     config.data.num = 256
     config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2)
     config.optimizer.model.warmup_steps = 1
     config.evaluators.restored_crops.update(count=16, batch_size=8)
+
+
+VARIANTS = {
+    "swin": lambda config, channels: None,
+    "large": _large,
+    "ffdnet": _ffdnet,
+    "scunet": _scunet,
+    "dncnn": _dncnn,
+}
+"""Value of `:variant=` -> what it changes. Any other network is taken at its defaults."""

@@ -5,7 +5,7 @@
 The Swin-UNet of configs/restore.py hears a text by FiLM in body and decoder and by cross-attention
 at the bottleneck and the last level, as strongly as its gates let it. Without a prompt it restores
 in full. On 414 photographs of BSDS500 (data=DIR) and 2 CPU cores 3,600 steps took 49 min: CBSD68 at
-sigma 25 30.44 dB, blind; matching instructions 1.9 dB above none (docs/results.md).
+sigma 25 30.44 dB, blind; matching instructions 1.9 dB above none (docs/results/restoration.md).
 
 `:finish` goes on from such a run (`--config.init_from=RUN`) with a little LPIPS where compression
 is heavy, where the pixel error alone smooths textures away, and with half of the crops from a
@@ -57,7 +57,10 @@ def get_config(arg=None):
     config.task.network.update(text=ways[arg.text], text_places=places[arg.places], gate=arg.gate)
     if arg.variant == "swin":
         config.training.num_steps = 3600
-    config.data.update(instructions=0.35, max_length=24, vocab_size=512)
+    config.data.transform = common.transform(
+        "instructed_restoration", degradation=arg.degradation, gray=arg.gray
+    )
+    config.data.update(max_length=24, vocab_size=512)
     with config.unlocked():
         config.task.text_encoder = common.text_encoder(
             arg.encoder, 24, hidden_size=128, minilm=_MINILM
@@ -76,9 +79,9 @@ def get_config(arg=None):
 def _finish(config):
     config.training.num_steps = 2000
     config.optimizer.model.update(learning_rate=1e-3, warmup_steps=30)
-    if config.data.degradation == "photograph":
+    if config.data.transform.degradation == "photograph":
         # Or the camera's faint noise would be kept with the texture.
-        config.data.degradation = "photograph_camera"
+        config.data.transform.degradation = "photograph_camera"
     config.task.update(
         perceptual="lpips",
         perceptual_encoder="lpips-st-alex",

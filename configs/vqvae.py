@@ -21,7 +21,7 @@ with `--config.task.perceptual_crop=64` at a quarter of its time. `disc` adds a 
 `decoder_of=RUN` trains the decoder of such a run on, and nothing else: its codes stay what they
 are, and a prior over them can be sampled by either.
 
-Measured (docs/results.md#text-to-art) on held-out pictures at 128 pixels, all codes in use, 2 CPU
+Measured (docs/results/art.md#codes) on held-out images at 128 pixels, all codes in use, 2 CPU
 cores: this recipe with LPIPS (weight 0.12) in a window, 41 minutes, 28.66 dB; by AdamW, batches of
 16, the decoder trained on alone at the end, 3,900 steps, 28.05. An H200, `size=base` with codes of
 8 channels and LPIPS, 2,200 steps in 3 minutes beside two others: 27.83 dB, with 1,024 codes 29.01
@@ -36,6 +36,9 @@ _LEVELS = {
     256: (8, 6, 5), 512: (8, 8, 8), 1024: (8, 5, 5, 5), 4096: (7, 5, 5, 5, 5),
     16384: (8, 8, 8, 6, 5), 65536: (8, 8, 8, 5, 5, 5),
 }  # fmt: skip
+
+# What the contract tests train.
+CONTRACT_ARGS = ("debug,disc",)
 
 
 def get_config(arg=None):
@@ -76,7 +79,8 @@ def get_config(arg=None):
         )
         if arg.disc:
             config.optimizer.disc = common.optimizer(learning_rate=2e-4, b1=0.5, b2=0.9)
-    config.data.update(image_size=arg.res, crop_scale=(0.7, 1.0), symmetries=True)
+    config.data.image_size = arg.res
+    config.data.transform.update(crop_scale=(0.7, 1.0), symmetries=True)
     config.training.update(
         num_steps=2400,
         batch_size=8,
@@ -86,13 +90,13 @@ def get_config(arg=None):
         best_metric="vqvae/psnr",
         best_mode="max",
     )
-    # By Muon 600 steps of 8 are ahead of 800 of 16 by AdamW (docs/results.md).
+    # By Muon 600 steps of 8 are ahead of 800 of 16 by AdamW (docs/results/art.md).
     config.optimizer.model.update(
         name="muon", learning_rate=3e-3, ns_steps=3, schedule="linear", warmup_steps=30
     )
     common.set_data(config, arg.data)
     if arg.data == "photos":  # people and things have a right way up
-        config.data.symmetries = False
+        config.data.transform.symmetries = False
     if arg.size == "base":
         config.training.update(
             num_steps=10_000, batch_size=64, eval_every=2500, checkpoint_every=500

@@ -67,29 +67,38 @@ _WEIGHTS = paths.DEFINE_path("weights", "", "Of the restorer: .safetensors or FI
 _SIGMA = flags.DEFINE_list("sigma", None, "Deviation of the noise in steps of 8 bits; 25.")
 _SCALE = flags.DEFINE_list("scale", None, "Factor of super-resolution; 4.")
 _QUALITY = flags.DEFINE_list("quality", None, "Of the JPEG; 10.")
-_GUIDE = paths.DEFINE_path(
-    "guide", None, "With --run, of art: a weaker prior over the same codes, to keep away from."
+_GUIDING_RUN = paths.DEFINE_path(
+    "guiding_run",
+    None,
+    "With --run: run of a weaker prior over the same codes, for autoguidance "
+    "(arXiv:2406.02507; art).",
 )
-_GUIDE_SCALE = numbers.define_float(
-    "guide_scale", 2.0, "How far from --guide, 1 for not at all.", 0, 50
+_GUIDING_SCALE = numbers.define_float(
+    "guiding_scale", 2.0, "Scale of the guidance by --guiding_run, 1 for none.", 0, 50
 )
-_DETAIL = paths.DEFINE_path(
-    "detail", None, "With --run, of art: a run of configs/detail.py that draws what is blurred."
+_REFINER = paths.DEFINE_path(
+    "refiner", None, "With --run: run of configs/detail.py that adds fine detail (art)."
 )
 _GUIDANCE = numbers.define_float(
-    "guidance",
-    None,
-    "With --run: how far from no text, 1 for none; the run's own by default.",
-    0,
-    50,
+    "guidance", None, "With --run: guidance scale, 1 for none; the run's own by default.", 0, 50
 )
 _STEPS = numbers.define_int(
     "steps", None, "With --run: sampling steps; the run's own by default.", 1, 10_000
 )
 _TEMPERATURE = numbers.define_float(
-    "temperature", None, "With --run, of art: of codes drawn; the run's own by default.", 0, 10
+    "temperature",
+    None,
+    "With --run: temperature of the codes; the run's own by default (art).",
+    0,
+    10,
 )
-_SAMPLING = (_GUIDANCE, _STEPS, _TEMPERATURE)
+# A flag and the setting of sampling that it changes.
+_SETTINGS = (
+    (_GUIDANCE, "guidance_scale"),
+    (_STEPS, "num_inference_steps"),
+    (_TEMPERATURE, "temperature"),
+)
+_SAMPLING = tuple(flag for flag, _ in _SETTINGS)
 _OUT = paths.DEFINE_path("out", None, "JSON file to write.")
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")
 _SEED = numbers.define_seed("seed", 0, "Seed of what is sampled.")
@@ -110,11 +119,11 @@ def main(_) -> None:
             raise UserError(f"--{flag.name} goes with --benchmark: name one, or leave it out")
     if not _RUN.value and not (_REAL.value and _FAKE.value):
         raise UserError("--real and --fake belong together: name both folders")
-    for flag in (_GUIDE, _DETAIL, *_SAMPLING):
+    for flag in (_GUIDING_RUN, _REFINER, *_SAMPLING):
         if flag.present and not _RUN.value:
             raise UserError(f"--{flag.name} goes with --run: name a run, or leave it out")
-    if _GUIDE_SCALE.present and not _GUIDE.value:
-        raise UserError("--guide_scale goes with --guide: name a run, or leave it out")
+    if _GUIDING_SCALE.present and not _GUIDING_RUN.value:
+        raise UserError("--guiding_scale goes with --guiding_run: name a run, or leave it out")
     if _ENCODER.value and not _METRICS.value:
         raise UserError("--encoder goes with --metrics: name what to measure, such as --metrics=fd")
     from gen_jax.parallel import compilation
@@ -150,8 +159,9 @@ def _evaluate_restorer() -> None:
     if not (_IMAGES.value and _RESTORER.value):
         raise UserError("--benchmark needs --images=FOLDER_OR_ZIP[:PREFIX] and --restorer=NAME")
     for flag in (
-        _METRICS, _SIZE, _COUNT, _STEP, _SEED, _GUIDE, _GUIDE_SCALE, _DETAIL, *_SAMPLING
-    ):  # fmt: skip
+        *(_METRICS, _SIZE, _COUNT, _STEP, _SEED, _GUIDING_RUN, _GUIDING_SCALE, _REFINER),
+        *_SAMPLING,
+    ):
         if flag.present:
             raise UserError(f"--{flag.name} does not go with --benchmark: leave it out")
     from gen_jax.parallel import compilation
@@ -197,19 +207,17 @@ def _evaluate_run() -> tuple[dict[str, float], dict[str, str]]:
         run_all,
     )
     from gen_jax.parallel.mesh import make_mesh
-    from gen_jax.pipelines.autoguidance import guided_by
-    from gen_jax.pipelines.detail import with_detail
-    from gen_jax.pipelines.resampled import resampled
+    from gen_jax.pipelines.model_changes import guided_by, resampled, with_refiner
     from gen_jax.runs import data as run_data
     from gen_jax.runs import reader, text_tower
 
     image_metrics.check_names(_METRICS.value)
     model = reader.load(_RUN.value, _STEP.value)
-    if _GUIDE.value:
-        model = guided_by(model, reader.load(_GUIDE.value), _GUIDE_SCALE.value)
-    if _DETAIL.value:
-        model = with_detail(model, reader.load(_DETAIL.value))
-    model = resampled(model, **{flag.name: flag.value for flag in _SAMPLING})
+    if _GUIDING_RUN.value:
+        model = guided_by(model, reader.load(_GUIDING_RUN.value), _GUIDING_SCALE.value)
+    if _REFINER.value:
+        model = with_refiner(model, reader.load(_REFINER.value))
+    model = resampled(model, **{name: flag.value for flag, name in _SETTINGS})
     config = model.config
     named = config.get("evaluators", {})
     named = named.to_dict() if named else {}
@@ -219,7 +227,9 @@ def _evaluate_run() -> tuple[dict[str, float], dict[str, str]]:
     if not named:
         raise UserError(f"{model.path}: its config names no evaluators; name --metrics")
     tokenizer = text_tower.tokenizer(config.task.to_dict(), model.path)
-    data = run_data.open_data(config.data.to_dict(), model.path, config.training.seed, tokenizer)
+    data = run_data.open_data(
+        config.data.to_dict(), model.path, config.training.seed, model.task.batch_spec(), tokenizer
+    )
     evaluators = build_evaluators(named, config.task.name)
     for note in check_data(evaluators, data):
         print(f"note: {note}", flush=True)

@@ -5,7 +5,7 @@
     python -m gen_jax.export --run=runs/encoder --format=huggingface --out=release/encoder
     python -m gen_jax.export --run=runs/second --average=runs/first --out=release/mean
 
-`safetensors` gives a folder that every door takes as --run: config.json, model.safetensors and
+`safetensors` gives a folder that every command takes as --run: config.json, model.safetensors and
 the tokenizer. `diffusers` gives folders `vae` and `unet` as diffusers reads them, for the
 architectures that it has. `huggingface` gives an encoder as transformers reads it, which
 gen_jax.encoders.load and every stage that takes an encoder read too.

@@ -1,25 +1,22 @@
-r"""Generates images with a trained run: from prompts, or from seeds alone.
+r"""Generates images with a trained run, from prompts or from seeds alone.
 
     python -m gen_jax.generate --run=runs/ldm --prompt="a cat" --num=8 --seed=0 --out=out/cat
     python -m gen_jax.generate --run=runs/ldm --prompt="a cat" --interpolate=1,2 --frames=16 \
         --out=out/walk
-
     python -m gen_jax.generate --run=runs/faces --num=64 --seed=0 --out=out/faces
-    python -m gen_jax.generate --run=runs/faces --interpolate=1,2 --frames=32 --out=out/morph
-    python -m gen_jax.generate --run=runs/art --prompt="calm, deep blue, swirling" --out=out/calm
-    python -m gen_jax.generate --run=runs/art --guide=runs/art_small --prompt="dark" --out=out/dark
-    python -m gen_jax.generate --run=runs/art --detail=runs/detail --prompt="dark" --out=out/sharp
-    python -m gen_jax.generate --run=runs/art --like=picture.jpg --prompt="dark" --out=out/like
-    python -m gen_jax.generate --run=runs/art --rows=dark,bright --columns=calm,lively --out=out/all
     python -m gen_jax.generate --run=runs/faces_text --prompt="a man with glasses" --out=out/man
+    python -m gen_jax.generate --run=runs/art --prompt="calm, deep blue, swirling" --out=out/calm
+    python -m gen_jax.generate --run=runs/art --rows=dark,bright --columns=calm,lively --out=out/all
+    python -m gen_jax.generate --run=runs/art --style_image=photo.jpg --prompt=dark --out=out/style
+    python -m gen_jax.generate --run=runs/art --guiding_run=runs/art_small --prompt=dark --out=out/b
+    python -m gen_jax.generate --run=runs/art --refiner=runs/detail --prompt=dark --out=out/sharp
 
-Writes a PNG and a manifest (JSON) for each picture, and grid.png; an interpolation as
-frames.gif, too. A picture depends on its
-seed, its prompt and the settings alone, however many are made at once. A folder that holds earlier
-results is refused; with --overwrite they are replaced, and nothing else in it is touched.
+Writes a PNG and a manifest (JSON) for each image, a grid.png, and for an interpolation frames.gif.
+An image depends on its seed, its prompt and the settings alone, however many are generated at once.
+A flag that the run does not use is refused. So is a folder that holds earlier results; with
+--overwrite they are replaced, and nothing else in the folder changes.
 """
 
-import hashlib
 import pathlib
 
 from absl import flags
@@ -29,92 +26,127 @@ from gen_jax.common.errors import UserError
 
 _MAX_IMAGES = 100_000  # names have five digits
 
-_RUN = paths.DEFINE_path("run", None, "Run directory of a text-to-image model.")
-_PROMPT = flags.DEFINE_multi_string("prompt", [], "Text; may be given several times.")
-_NEGATIVE = flags.DEFINE_string("negative", "", "Text to keep away from (needs guidance).")
-_NUM = numbers.define_int("num", 4, "Pictures a prompt.", 1, _MAX_IMAGES)
-_SEED = numbers.define_seed("seed", 0, "Seed of the first picture; the next ones count up.")
+_RUN = paths.DEFINE_path("run", None, "Run directory of a model that generates images.")
+_PROMPT = flags.DEFINE_multi_string("prompt", [], "Prompt; may be given several times.")
+_NEGATIVE = flags.DEFINE_string(
+    "negative", "", "Negative prompt: what guidance leads away from (latent diffusion)."
+)
+_NUM = numbers.define_int("num", 4, "Images per prompt.", 1, _MAX_IMAGES)
+_SEED = numbers.define_seed("seed", 0, "Seed of the first image; the next ones count up.")
 _OUT = paths.DEFINE_path("out", None, "Folder to write to.")
 _OVERWRITE = flags.DEFINE_boolean(
     "overwrite", False, "Replace the results of an earlier generation in --out."
 )
 _SAMPLER = flags.DEFINE_string(
-    "sampler", None, "ddpm, ddim, euler, heun, dpmpp_2m or unipc; the run's own by default."
+    "sampler",
+    None,
+    "ddpm, ddim, euler, heun, dpmpp_2m or unipc; the run's own by default (latent diffusion).",
 )
 _STEPS = numbers.define_int("steps", None, "Sampling steps; the run's own by default.", 1, 10_000)
-_GUIDANCE = numbers.define_float("guidance", None, "Guidance scale, 1 for none.", 0, 50)
+_GUIDANCE = numbers.define_float(
+    "guidance", None, "Guidance scale, 1 for none; the run's own by default.", 0, 50
+)
 _INTERVAL = flags.DEFINE_string(
     "guidance_interval",
     None,
-    "LOW,HIGH: the part of the time range that is guided, from 0 (no noise) to 1.",
+    "LOW,HIGH: the part of the time range that is guided, from 0 (no noise) to 1 "
+    "(latent diffusion).",
 )
-_RESCALE = numbers.define_float("rescale", None, "CFG rescale factor phi (arXiv:2305.08891).", 0, 1)
-_BATCH = numbers.define_int("batch", 16, "Pictures at once.", 1)
+_RESCALE = numbers.define_float(
+    "guidance_rescale", None, "CFG rescale factor phi (arXiv:2305.08891; latent diffusion).", 0, 1
+)
+_BATCH = numbers.define_int("batch", 16, "Images per batch.", 1)
 _INTERPOLATE = flags.DEFINE_string(
-    "interpolate", None, "SEED_A,SEED_B: a row from one to another; more seeds: a walk through all."
+    "interpolate",
+    None,
+    "SEED_A,SEED_B: a path from the latent of one seed to that of another; more seeds: a path "
+    "through all (latent diffusion, faces).",
 )
-_PATH = flags.DEFINE_string("path", "slerp", "Of the interpolation of faces: slerp or lerp.")
+_PATH = flags.DEFINE_enum("path", "slerp", ["slerp", "lerp"], "Path of the interpolation (faces).")
+_FRAMES = numbers.define_int("frames", 16, "Images of the interpolation.", 1, _MAX_IMAGES)
 _TRUNCATION = numbers.define_float(
-    "truncation",
-    1.0,
-    "StyleGAN truncation psi (faces only): 1 is off, 0 is the mean image.",
-    0,
-    2,
+    "truncation", None, "StyleGAN truncation psi (faces only): 1 = off, 0 = mean image.", 0, 2
 )
 _TEMPERATURE = numbers.define_float(
     "temperature",
     None,
-    "Of codes drawn by a prior, 0 for the likeliest; the run's own by default.",
+    "Temperature of the codes (art), 0 for the most likely ones; the run's own by default.",
     0,
     10,
 )
-_WEIGHTS = flags.DEFINE_string(
-    "weights", None, "Of an art run in memory: float32 (default), bfloat16 or int8."
-)
-_GUIDE = paths.DEFINE_path(
-    "guide",
+_WEIGHTS = flags.DEFINE_enum(
+    "weights",
     None,
-    "Of an art run: the run of a weaker prior over the same codes, to keep away from.",
+    ["float32", "bfloat16", "int8"],
+    "Type of the weights in memory, float32 by default (art).",
 )
-_GUIDE_SCALE = numbers.define_float(
-    "guide_scale", 2.0, "How far from --guide, 1 for not at all.", 0, 50
-)
-_DETAIL = paths.DEFINE_path(
-    "detail", None, "Of an art run: a run of configs/detail.py that draws what the decoder blurs."
-)
-_LIKE = paths.DEFINE_path(
-    "like",
+_GUIDING_RUN = paths.DEFINE_path(
+    "guiding_run",
     None,
-    "Of an art run with styles: a picture whose style all shall have, the prompt's words besides.",
+    "Run of a weaker prior over the same codes, for autoguidance (arXiv:2406.02507; art).",
 )
-_ROWS = flags.DEFINE_list("rows", [], "Adjectives of a grid, one a row; with --columns.")
-_COLUMNS = flags.DEFINE_list("columns", [], "Adjectives of a grid, one a column.")
-_FRAMES = numbers.define_int("frames", 16, "Pictures of the interpolation.", 1, _MAX_IMAGES)
-_STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")
+_GUIDING_SCALE = numbers.define_float(
+    "guiding_scale", 2.0, "Scale of the guidance by --guiding_run, 1 for none.", 0, 50
+)
+_REFINER = paths.DEFINE_path(
+    "refiner", None, "Run of configs/detail.py that adds the detail which the decoder blurs (art)."
+)
+_STYLE_IMAGE = paths.DEFINE_path(
+    "style_image", None, "Reference image for the global style latent (art trained with :style)."
+)
+_ROWS = flags.DEFINE_list("rows", [], "Adjectives of a grid's rows, with --columns (art).")
+_COLUMNS = flags.DEFINE_list("columns", [], "Adjectives of a grid's columns (art).")
+_STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number of steps.")
 
-# Flags that some kinds of runs alone read; elsewhere they are refused.
-_OF_SEEDS = (_GUIDANCE, _TRUNCATION, _INTERPOLATE, _PATH, _NEGATIVE)
-_OF_ADJECTIVES = (
-    *(_GUIDANCE, _STEPS, _TEMPERATURE, _WEIGHTS, _GUIDE, _GUIDE_SCALE, _DETAIL, _LIKE),
-    *(_ROWS, _COLUMNS, _INTERPOLATE, _NEGATIVE),
+# A flag and the option of a pipeline that it sets; a flag that is not here suits every run.
+_OPTIONS = (
+    (_PROMPT, "prompts"),
+    (_NEGATIVE, "negative_prompt"),
+    (_SAMPLER, "sampler"),
+    (_STEPS, "num_inference_steps"),
+    (_GUIDANCE, "guidance_scale"),
+    (_INTERVAL, "guidance_interval"),
+    (_RESCALE, "guidance_rescale"),
+    (_INTERPOLATE, "latents"),
+    (_FRAMES, "latents"),
+    (_PATH, "path"),
+    (_TRUNCATION, "truncation"),
+    (_TEMPERATURE, "temperature"),
+    (_WEIGHTS, "weights"),
+    (_GUIDING_RUN, "guiding_run"),
+    (_GUIDING_SCALE, "guiding_scale"),
+    (_REFINER, "refiner"),
+    (_STYLE_IMAGE, "style_image"),
+    (_ROWS, "rows"),
+    (_COLUMNS, "columns"),
 )
-_OF_PROMPTS = (_GUIDANCE, _STEPS, _SAMPLER, _INTERVAL, _RESCALE, _NEGATIVE, _INTERPOLATE)
+# Options that are settings of the pipeline itself.
+_SETTINGS = (
+    *("sampler", "num_inference_steps", "guidance_scale", "guidance_rescale"),
+    *("truncation", "temperature", "weights"),
+)
 
 
 def _check() -> None:
     for name, holder in (("run", _RUN), ("out", _OUT)):
         if not holder.value:
             raise UserError(f"--{name} is missing; see --help")
-    if _GUIDE_SCALE.present and not _GUIDE.value:
-        raise UserError("--guide_scale goes with --guide: name a run, or leave it out")
-    for flag in (_FRAMES, _PATH):
-        if flag.present and _INTERPOLATE.value is None:
-            raise UserError(f"--{flag.name} goes with --interpolate: name seeds, or leave it out")
-    for flag, other in ((_NUM, _INTERPOLATE), (_SEED, _INTERPOLATE), (_NUM, _ROWS)):
+    for flag, other in (
+        (_GUIDING_SCALE, _GUIDING_RUN),
+        (_FRAMES, _INTERPOLATE),
+        (_PATH, _INTERPOLATE),
+        (_ROWS, _COLUMNS),
+        (_COLUMNS, _ROWS),
+    ):
+        if flag.present and not other.value:
+            raise UserError(f"--{flag.name} goes with --{other.name}: name both, or leave it out")
+    for flag, other in (
+        *((_NUM, _INTERPOLATE), (_SEED, _INTERPOLATE), (_NUM, _ROWS), (_PROMPT, _ROWS)),
+    ):
         if flag.present and other.value:
             raise UserError(f"--{flag.name} does not go with --{other.name}: leave it out")
     if (count := _number_of_images()) > _MAX_IMAGES:
-        raise UserError(f"{count:,} pictures are asked for: expected at most {_MAX_IMAGES:,}")
+        raise UserError(f"{count:,} images are asked for: expected at most {_MAX_IMAGES:,}")
     # Each prompt of a text-to-image run has seeds of its own.
     last = _NUM.value * max(1, len(_PROMPT.value)) if _INTERPOLATE.value is None else 1
     numbers.check_seed(_SEED.value, "--seed", last)
@@ -140,8 +172,8 @@ def _interval() -> tuple[float, float] | None:
     return low, high
 
 
-def _seeds_on_the_way():
-    """Seeds of the interpolation, None where there is none."""
+def _interpolated_seeds() -> tuple[int, ...] | None:
+    """Returns the seeds that the interpolation passes, None if there is no interpolation."""
     if _INTERPOLATE.value is None:
         return None
     texts = _INTERPOLATE.value.split(",")
@@ -159,180 +191,116 @@ def _seeds_on_the_way():
 def main(_) -> None:
     """Reads the run, samples and writes."""
     _check()
-    interval, ends = _interval(), _seeds_on_the_way()
-    from gen_jax.pipelines import generated
-
-    place = generated.check(_OUT.value, _OVERWRITE.value)
+    interval, ends = _interval(), _interpolated_seeds()
+    from gen_jax import pipelines
     from gen_jax.parallel import compilation
-    from gen_jax.pipelines.adjectives import AdjectivesToImages
-    from gen_jax.pipelines.seeds import SeedsToImages
+    from gen_jax.pipelines import generated
     from gen_jax.runs import reader
 
+    place = generated.check(_OUT.value, _OVERWRITE.value)
     compilation.set_up()
     model = reader.load(_RUN.value, _STEP.value)
-    if SeedsToImages.fits(model):
-        _refuse_others(model, _OF_SEEDS)
-        results = _from_seeds(model, ends)
-    elif AdjectivesToImages.fits(model):
-        _refuse_others(model, _OF_ADJECTIVES)
-        results = _from_adjectives(model, ends)
-    else:
-        _refuse_others(model, _OF_PROMPTS)
-        results = _from_prompts(model, ends, interval)
-    _write(place, model, ends, *results)
+    kind = pipelines.kind_of(model)
+    _refuse_unused(model, kind.options(model.task))
+    model, additions = _with_additions(model)
+    settings = {o: f.value for f, o in _OPTIONS if o in _SETTINGS and f.value is not None}
+    if interval:
+        settings["guidance_interval"] = interval
+    pipe = kind(model, **settings)
+    request, facts = _request(pipe, ends, kind.options(model.task))
+    images = pipe(request, _BATCH.value)
+    _write(place, model, ends, images, request, {**pipe.settings, **additions, **facts})
 
 
-def _refuse_others(model, flags_read) -> None:
-    """Raises UserError for a flag that is given and that this kind of run does not read."""
-    names_read = {flag.name for flag in flags_read}
-    stage = model.config.get("task", {}).get("name", "another model")
-    for flag in (*_OF_SEEDS, *_OF_ADJECTIVES, *_OF_PROMPTS):
-        if flag.present and flag.name not in names_read:
+def _refuse_unused(model, options) -> None:
+    """Raises UserError for a flag that is given and that this run does not use."""
+    stage = model.config.get("task", {}).get("name", "another library")
+    for flag, option in _OPTIONS:
+        if flag.present and option not in options:
+            value = ",".join(flag.value) if isinstance(flag.value, list) else flag.value
             raise UserError(
-                f"--{flag.name}={flag.value}: {model.path} is a run of {stage}, which does not "
-                "read it; leave it out"
+                f"--{flag.name}={value}: {model.path} is a run of {stage}, which does not "
+                "use it; leave it out"
             )
 
 
-def _from_seeds(model, ends):
-    """Pictures, their prompts, seeds, and the settings."""
-    import numpy as np
-
-    from gen_jax.pipelines.seeds import SeedsToImages
-
-    pipe = SeedsToImages(
-        model, _TRUNCATION.value, 1.0 if _GUIDANCE.value is None else _GUIDANCE.value
-    )
-    if _NEGATIVE.value or (_PROMPT.value and not pipe.hears_text):
-        raise UserError(
-            f"--run={_RUN.value}: this {model.config.task.name} run "
-            + ("takes no --negative" if pipe.hears_text else "hears no text; leave --prompt out")
-        )
-    if pipe.hears_text:
-        _note_texts(pipe, _PROMPT.value)
-    prompts = _PROMPT.value or [""]
-    z, seeds = None, [_SEED.value + i for i in range(_NUM.value)]
-    if ends:
-        z = np.concatenate([pipe.between(ends, _FRAMES.value, _PATH.value)] * len(prompts))
-        # One noise for all frames: the latent alone changes.
-        seeds = [ends[0]] * _FRAMES.value
-    texts = [text for text in prompts for _ in seeds]
-    seeds = seeds * len(prompts)
-    images = pipe(seeds, z, _BATCH.value, texts)
-    path = {"path": _PATH.value} if ends else {}
-    return images, texts, seeds, {**pipe.settings, **path}
-
-
-def _from_adjectives(model, ends):
-    """Pictures, their prompts, seeds, and the settings."""
-    from gen_jax.pipelines.adjectives import AdjectivesToImages, remarks
-    from gen_jax.pipelines.autoguidance import guided_by
-    from gen_jax.pipelines.detail import with_detail
+def _with_additions(model):
+    """Returns the model with its guiding model and refiner, and what a manifest says of them."""
+    from gen_jax.pipelines.model_changes import guided_by, with_refiner
     from gen_jax.runs import reader
 
-    if ends or _NEGATIVE.value:
-        raise UserError(
-            f"--run={_RUN.value}: an art run takes neither --interpolate nor --negative: there is "
-            "nothing between two codes"
-        )
-    if bool(_ROWS.value) != bool(_COLUMNS.value) or (_ROWS.value and _PROMPT.value):
-        raise UserError("--rows and --columns go together, and take the place of --prompt")
-    settings = {}
-    if _GUIDE.value:
-        guide = reader.load(_GUIDE.value)
-        model = guided_by(model, guide, _GUIDE_SCALE.value)
-        settings = {
-            "guide": str(guide.path),
-            "guide_sha256": guide.digest,
-            "guide_scale": _GUIDE_SCALE.value,
+    facts = {}
+    if _GUIDING_RUN.value:
+        guiding = reader.load(_GUIDING_RUN.value)
+        model = guided_by(model, guiding, _GUIDING_SCALE.value)
+        facts |= {
+            "guiding_run": str(guiding.path),
+            "guiding_sha256": guiding.digest,
+            "guiding_scale": _GUIDING_SCALE.value,
         }
-    if _DETAIL.value:
-        detail = reader.load(_DETAIL.value)
-        model = with_detail(model, detail)
-        settings |= {"detail": str(detail.path), "detail_sha256": detail.digest}
-    pipe = AdjectivesToImages(
-        model, _GUIDANCE.value, _STEPS.value, _TEMPERATURE.value, _WEIGHTS.value or "float32"
-    )
-    like = None
-    if _LIKE.value:
-        like = pipe.picture(_LIKE.value)
-        digest = hashlib.sha256(pathlib.Path(_LIKE.value).read_bytes()).hexdigest()
-        settings |= {"like": _LIKE.value, "like_sha256": digest}
+    if _REFINER.value:
+        refiner = reader.load(_REFINER.value)
+        model = with_refiner(model, refiner)
+        facts |= {"refiner": str(refiner.path), "refiner_sha256": refiner.digest}
+    return model, facts
+
+
+def _request(pipe, ends, options):
+    """Returns what to generate, and what a manifest says of it beside the settings."""
+    from gen_jax.common import checksum
+    from gen_jax.pipelines.sampling import Request
+
+    if pipe.needs_prompt and not _PROMPT.value:
+        raise UserError('--prompt is missing: say what to generate, such as --prompt="a cat"')
     prompts = _PROMPT.value or [""]
     if _ROWS.value:
         prompts = [f"{row}, {column}" for row in _ROWS.value for column in _COLUMNS.value]
-    for text in [*_ROWS.value, *_COLUMNS.value] if _ROWS.value else prompts:
-        for line in remarks(text):
-            print(f"note: the prompt {line}")
-    _note_length(pipe, prompts)
-    number = 1 if _ROWS.value else _NUM.value
-    texts = [text for text in prompts for _ in range(number)]
-    # One seed for all cells of a grid: the adjectives alone change.
-    seeds = [_SEED.value + i for i in range(number)] * len(prompts)
-    images = pipe(texts, seeds, _BATCH.value, like)
-    return images, texts, seeds, {**pipe.settings, **settings}
+    _print_notes(pipe, [*_ROWS.value, *_COLUMNS.value] if _ROWS.value else prompts)
+    latents, facts = None, {}
+    if ends:
+        frames = pipe.walk(ends, _FRAMES.value, _PATH.value)
+        latents = _tiled(frames, len(prompts))
+        # One noise for all frames: the latent alone changes.
+        seeds = [ends[0]] * (_FRAMES.value * len(prompts))
+        if "path" in options:
+            facts["path"] = _PATH.value
+    else:
+        seeds = _seeds(pipe, len(prompts))
+    texts = [text for text in prompts for _ in range(len(seeds) // len(prompts))]
+    style = None
+    if _STYLE_IMAGE.value:
+        style = pipe.style_image(_STYLE_IMAGE.value)
+        digest = checksum.of_file(pathlib.Path(_STYLE_IMAGE.value))
+        facts |= {"style_image": _STYLE_IMAGE.value, "style_image_sha256": digest}
+    if "negative_prompt" in options:
+        facts["negative_prompt"] = _NEGATIVE.value
+    return Request(seeds, texts, _NEGATIVE.value, latents, style), facts
 
 
-def _note_texts(pipe, texts) -> None:
-    """Prints which texts the model cannot read as they stand, each in a line."""
-    for text in dict.fromkeys(texts):
-        if words := pipe.unknown_words(text):
-            listed = ", ".join(map(repr, words[:5])) + (", ..." if len(words) > 5 else "")
-            print(
-                f"note: the prompt {_short(text)}: {listed}: not among the words that the run "
-                "learned from its captions; it may not know them"
-            )
-    _note_length(pipe, texts)
-
-
-def _short(text: str) -> str:
-    return repr(text) if len(text) <= 40 else f"{text[:40]!r}..."
-
-
-def _note_length(pipe, texts) -> None:
-    """Prints which texts are longer than the model reads."""
-    for text in pipe.truncated(list(texts)):
-        print(
-            f"note: the prompt {_short(text)} is longer than the "
-            f"{pipe.task.text_encoder.max_length} tokens that the model reads; the rest is ignored"
-        )
-
-
-def _from_prompts(model, ends, interval):
-    """Pictures, their prompts, seeds, and the settings."""
+def _tiled(frames, count: int):
     import numpy as np
 
-    from gen_jax.pipelines import generation
+    return np.concatenate([frames] * count)
 
-    pipe = generation.TextToImage(
-        model,
-        sampler=_SAMPLER.value,
-        num_inference_steps=_STEPS.value,
-        guidance_scale=_GUIDANCE.value,
-        guidance_rescale=_RESCALE.value,
-        guidance_interval=interval,
-    )
-    if not _PROMPT.value:
-        raise UserError('--prompt is missing: say what to generate, such as --prompt="a cat"')
-    _note_texts(pipe, [*_PROMPT.value, _NEGATIVE.value])
-    if pipe.settings["guidance_scale"] == 1.0:
+
+def _seeds(pipe, num_prompts: int) -> list[int]:
+    """Returns the seed of each image: its own for each prompt, or the same for all prompts."""
+    number = 1 if _ROWS.value else _NUM.value
+    if pipe.has_own_seeds:
+        return [_SEED.value + i for i in range(number * num_prompts)]
+    return [_SEED.value + i for i in range(number)] * num_prompts
+
+
+def _print_notes(pipe, prompts) -> None:
+    for line in pipe.notes([*prompts, _NEGATIVE.value]):
+        print(f"note: {line}")
+    if pipe.settings.get("guidance_scale") == 1.0:
         for flag in (_NEGATIVE, _INTERVAL, _RESCALE):
             if flag.value:
                 print(f"note: --{flag.name} has no effect at a guidance of 1; raise --guidance")
-    x_T = None
-    if ends:
-        prompts = [p for p in _PROMPT.value for _ in range(_FRAMES.value)]
-        path = generation.walk(pipe.noise(ends), _FRAMES.value)
-        x_T = np.concatenate([path] * len(_PROMPT.value))
-        seeds = [ends[0]] * len(prompts)
-    else:
-        prompts = [p for p in _PROMPT.value for _ in range(_NUM.value)]
-        seeds = [_SEED.value + i for i in range(len(prompts))]
-    images = pipe(generation.Request(prompts, seeds, _NEGATIVE.value, x_T), _BATCH.value)
-    return images, prompts, seeds, {"negative_prompt": _NEGATIVE.value, **pipe.settings}
 
 
-def _write(place, model, ends, images, prompts, seeds, settings) -> None:
+def _write(place, model, ends, images, request, facts) -> None:
     from gen_jax.common import pictures
     from gen_jax.pipelines import generated
     from gen_jax.runs import manifest
@@ -341,22 +309,22 @@ def _write(place, model, ends, images, prompts, seeds, settings) -> None:
         "run": str(model.path),
         "checkpoint_step": model.step,
         "weights_sha256": model.digest,
-        **settings,
+        **facts,
         "environment": manifest.environment(),
     }
     manifests = []
-    for index, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
+    for index, (prompt, seed) in enumerate(zip(request.prompts, request.seeds, strict=True)):
         extra = {"prompt": prompt, "seed": seed}
         if ends:
             extra |= {"interpolate": list(ends), "frame": index % _FRAMES.value}
         manifests.append(extra | facts)
     columns = _FRAMES.value if ends else (_NUM.value if len(_PROMPT.value) > 1 else None)
     columns = len(_COLUMNS.value) or columns
-    below = [text or f"seed {seed}" for text, seed in zip(prompts, seeds)]
+    below = [text or f"seed {seed}" for text, seed in zip(request.prompts, request.seeds)]
     grid = pictures.grid(images, below, columns=columns)
     out, earlier = place
     generated.write(out, earlier, images, manifests, grid, animated=bool(ends))
-    print(f"wrote {len(images)} pictures with manifests to {out}")
+    print(f"wrote {len(images)} images with manifests to {out}")
     print(f"grid  {out / generated.GRID}")
 
 

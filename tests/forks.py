@@ -15,7 +15,7 @@ import traceback
 
 from tests.processes import ROOT, environment
 
-_SHARED = ("jax", "gen_jax.runs.reader", "gen_jax.pipelines.adjectives", "gen_jax.pipelines.seeds")
+_SHARED = ("jax", "gen_jax.runs.reader", "gen_jax.pipelines.code_prior", "gen_jax.pipelines.faces")
 
 
 def call_each(command: str, *arguments) -> list[subprocess.CompletedProcess]:

@@ -170,11 +170,14 @@ MUTATIONS = (
         (f"{GENERATION}::test_guidance_and_the_negative_prompt_are_the_formula",),
     ),
     Mutation(
-        "the pipeline ignores guidance",
-        "gen_jax/pipelines/generation.py",
-        '"guidance_scale": guidance_scale,',
-        '"guidance_scale": None,',
-        (f"{GENERATION}::test_guidance_and_the_negative_prompt_are_the_formula",),
+        "the pipeline ignores its settings",
+        "gen_jax/pipelines/model_changes.py",
+        "task=dataclasses.replace(model.task, **changes))",
+        "task=model.task)",
+        (
+            f"{GENERATION}::test_guidance_and_the_negative_prompt_are_the_formula",
+            f"{GENERATION}::test_a_guidance_interval_bounds_the_times_that_are_guided",
+        ),
     ),
     Mutation(
         "the task ignores the negative prompt",
@@ -185,16 +188,16 @@ MUTATIONS = (
     ),
     Mutation(
         "the pipeline ignores the negative prompt",
-        "gen_jax/pipelines/generation.py",
-        "if request.negative:",
+        "gen_jax/pipelines/text_to_image.py",
+        "if request.negative_prompt:",
         "if False:",
         (f"{GENERATION}::test_guidance_and_the_negative_prompt_are_the_formula",),
     ),
     Mutation(
-        "the pipeline ignores the guidance interval",
-        "gen_jax/pipelines/generation.py",
-        '"guidance_interval": guidance_interval,',
-        '"guidance_interval": None,',
+        "the pipeline drops the guidance interval",
+        "gen_jax/pipelines/model_changes.py",
+        'changes["guidance_interval"] = interval',
+        'del changes["guidance_interval"]',
         (f"{GENERATION}::test_a_guidance_interval_bounds_the_times_that_are_guided",),
     ),
     # Text of the other stages.

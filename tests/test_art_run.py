@@ -66,18 +66,18 @@ def test_pictures_are_made_of_words_and_odd_ones_are_named(run, tmp_path):
     assert call("generate", f"--run={folder}", *grid, f"--out={tmp_path}/c").returncode == 0
     assert len(list((tmp_path / "c").glob("0*.png"))) == 6
     # The run follows its text at guidance 2, and guides itself at guidance 1.
-    guide = [f"--guide={folder}", "--guide_scale=20", f"--out={tmp_path}/e"]
+    guide = [f"--guiding_run={folder}", "--guiding_scale=20", f"--out={tmp_path}/e"]
     away = call("generate", *flags[:-1], *guide)
     assert away.returncode == 0, away.stderr[-2000:]
     manifest = json.loads((tmp_path / "e" / "00001.json").read_text())
-    assert manifest["guide"] == str(folder) and manifest["guide_scale"] == 20.0
+    assert manifest["guiding_run"] == str(folder) and manifest["guiding_scale"] == 20.0
     assert manifest["guide_sha256"] == manifest["weights_sha256"]
     pictures = [(tmp_path / name / "00001.png").read_bytes() for name in "ae"]
     assert pictures[0] != pictures[1]
     # The style of an image of the folder, which so few steps have not taught the prior to follow.
     like = folder.parent / "pictures" / "3.png"
     styled = call(
-        "generate", *flags[:-1], "--weights=int8", f"--like={like}", f"--out={tmp_path}/f"
+        "generate", *flags[:-1], "--weights=int8", f"--style_image={like}", f"--out={tmp_path}/f"
     )
     assert styled.returncode == 0, styled.stderr[-2000:]
     manifest = json.loads((tmp_path / "f" / "00001.json").read_text())
@@ -87,7 +87,7 @@ def test_pictures_are_made_of_words_and_odd_ones_are_named(run, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_is_measured_with_a_guide(run, tmp_path):
-    flags = [f"--run={run[0]}", f"--guide={run[0]}", "--guide_scale=20"]
+    flags = [f"--run={run[0]}", f"--guiding_run={run[0]}", "--guiding_scale=20"]
     done = call("evaluate", *flags, f"--out={tmp_path}/guided.json")
     assert done.returncode == 0, done.stderr[-2000:]
     guided = json.loads((tmp_path / "guided.json").read_text())
@@ -117,17 +117,17 @@ def test_detail_is_trained_and_added(run, detail, tmp_path):
     assert {"detail/psnr", "detail/psnr_decoded", "detail/contrast"} <= set(report)
     assert list((detail / "samples").glob("*_detail.png"))
     flags = [f"--run={run[0]}", "--prompt=dark", "--num=2"]
-    for name, more in (("a", []), ("b", [f"--detail={detail}"])):
+    for name, more in (("a", []), ("b", [f"--refiner={detail}"])):
         done = call("generate", *flags, *more, f"--out={tmp_path}/{name}")
         assert done.returncode == 0, done.stderr[-2000:]
     pictures = [(tmp_path / name / "00001.png").read_bytes() for name in "ab"]
     assert pictures[0] != pictures[1]
     manifest = json.loads((tmp_path / "b" / "00001.json").read_text())
     assert manifest["detail"] == str(detail) and len(manifest["detail_sha256"]) == 64
-    wrong = call("generate", *flags, f"--detail={run[0]}", f"--out={tmp_path}/c")
+    wrong = call("generate", *flags, f"--refiner={run[0]}", f"--out={tmp_path}/c")
     assert "expected a run of configs/detail.py" in one_line_error(wrong)
     assert not (tmp_path / "c").exists()
-    done = call("evaluate", f"--run={run[0]}", f"--detail={detail}", f"--out={tmp_path}/d.json")
+    done = call("evaluate", f"--run={run[0]}", f"--refiner={detail}", f"--out={tmp_path}/d.json")
     assert done.returncode == 0, done.stderr[-2000:]
     fine, own = (json.loads(p.read_text()) for p in (tmp_path / "d.json", run[0] / "report.json"))
     assert fine.keys() == own.keys() and any(fine[k] != own[k] for k in own)
@@ -159,14 +159,14 @@ def test_settings_of_sampling_are_compared(run, detail, tmp_path):
 @pytest.mark.slow
 def test_wrong_flags_are_refused_in_a_line(run, tmp_path):
     flags, words = zip(
-        (["--rows=dark"], "--rows and --columns"), (["--prompt=x", "--steps=0"], "--steps=0"),
+        (["--rows=dark"], "--rows goes with --columns"), (["--prompt=x", "--steps=0"], "--steps=0"),
         (["--prompt=x", "--interpolate=1,2"], "--interpolate"),
         (["--prompt=x", "--guidance=99"], "--guidance=99"),
         (["--prompt=x", "--temperature=-1"], "--temperature=-1"),
         (["--prompt=x", "--weights=int4"], "--weights=int4"),
-        (["--prompt=x", "--guide_scale=3"], "--guide_scale goes with --guide"),
-        (["--prompt=x", "--guide=package:restore"], "needs runs of configs/art.py"),
-        (["--prompt=x", "--like=none.png"], "--like=none.png: No such file"),
+        (["--prompt=x", "--guiding_scale=3"], "--guiding_scale goes with --guiding_run"),
+        (["--prompt=x", "--guiding_run=package:restore"], "needs runs of configs/art.py"),
+        (["--prompt=x", "--style_image=none.png"], "none.png: No such file"),
     )  # fmt: skip
     commands = [[f"--run={run[0]}", *given, f"--out={tmp_path}/out"] for given in flags]
     for done, expected in zip(call_each("generate", *commands), words, strict=True):

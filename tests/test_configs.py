@@ -1,5 +1,6 @@
 """Every config builds, every module imports, every door answers quickly."""
 
+import dataclasses
 import importlib
 import pathlib
 import pkgutil
@@ -30,36 +31,40 @@ from gen_jax.common import config as config_lib
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.evaluation import build_evaluators
+from gen_jax.runs import reader
 from gen_jax.runs.data import DataConfig
 from gen_jax.tasks import build_task
 from gen_jax.training import checks, loop, optim
+from tests import recipes
 from tests.processes import ROOT, call, environment, one_line_error
 from tests.tiny_text import unloaded
 
 DOORS = sorted(p.stem for p in (ROOT / "gen_jax").glob("*.py") if p.stem != "__init__")
-VARIANTS = [
-    (vae, ""), (vae, "data=shapes"), (vae, "variant=sd"), (vae, "debug"),
-    (ldm, ""), (ldm, "data=shapes"), (ldm, "vae=train"), (ldm, "data=shapes,vae=train"),
-    (ldm, "variant=sd15"), (ldm, "variant=sd2"), (ldm, "debug"), (ldm, "debug,data=shapes"),
+# Every recipe as it stands and as ":debug", and what else is worth building.
+VARIANTS = [(module, arg) for module in recipes.modules() for arg in ("", "debug")]
+VARIANTS += [
+    (vae, "data=shapes"), (vae, "variant=sd"),
+    (ldm, "data=shapes"), (ldm, "vae=train"), (ldm, "data=shapes,vae=train"),
+    (ldm, "variant=sd15"), (ldm, "variant=sd2"), (ldm, "debug,data=shapes"),
     (ldm, "variant=sd2,data=x,debug"),
     (ldm, "text=clip"), (ldm, "text=distilbert,data=shapes,debug"),
-    (encoder, ""), (encoder, "variant=small"), (encoder, "debug"),
-    (restore, ""), (restore, "variant=scunet"), (restore, "variant=ffdnet,gray"),
+    (encoder, "variant=small"),
+    (restore, "variant=scunet"), (restore, "variant=ffdnet,gray"),
     (restore, "variant=dncnn,degradation=dejpeg"), (restore, "debug,adversarial"),
-    (restore_text, ""), (restore_text, "debug"), (restore_text, "encoder=clip"),
+    (restore_text, "encoder=clip"),
     (restore_text, "encoder=distilbert,text=film,gate=global"),
     (restore_text, "text=cross,gate=none"), (restore_text, "finish,places=body"),
     (restore_text, "variant=large"), (restore_text, "variant=large,debug"),
-    (faces, ""), (faces, "size=small,res=16,objective=imle,gray"), (faces, "objective=projected"),
+    (faces, "size=small,res=16,objective=imle,gray"), (faces, "objective=projected"),
     (faces, "size=huge,res=256,objective=paired"), (faces, "size=large,objective=adversarial"),
-    (faces_text, ""), (faces_text, "objective=adversarial,encoder=clip"),
+    (faces_text, "objective=adversarial,encoder=clip"),
     (faces_text, "objective=guided,hears=cross,encoder=distilbert,size=large,res=32"),
-    (vqvae, ""), (vqvae, "data=x,res=128,codes=1024,size=base,disc"),
+    (vqvae, "data=x,res=128,codes=1024,size=base,disc"),
     (vqvae, "quantizer=fsq,codes=1024"), (vqvae, "quantizer=residual,debug"),
-    (art, ""), (art, "data=x,res=128,size=base,prior=ordered,encoder=minilm"),
-    (art, "joint,encoder=distilbert,quantizer=fsq,codes=256"), (art, "debug"),
+    (art, "data=x,res=128,size=base,prior=ordered,encoder=minilm"),
+    (art, "joint,encoder=distilbert,quantizer=fsq,codes=256"),
     (art, "captions=own,style"), (art, "captions=own,size=base,debug"),
-    (detail, ""), (detail, "data=x,res=128,size=base,quantizer=fsq"), (detail, "debug"),
+    (detail, "data=x,res=128,size=base,quantizer=fsq"),
 ]  # fmt: skip
 
 
@@ -71,18 +76,20 @@ def test_config_builds(module, arg):
     assert config_lib.to_json(config_lib.from_json(text)) == text, "plain values only"
     build(loop.Schedule, config.training.to_dict(), "config.training").check_numbers()
     checks._check_numbers(config.to_dict())
-    DataConfig.of(config.data.to_dict())
+    named = DataConfig.of(config.data.to_dict()).transform
+    fields = {"name", *(field.name for field in dataclasses.fields(named))}
+    assert set(config.data.transform) == fields, "each can be set from the command line"
+    assert all(named.build(config.data.image_size, train=train) for train in (True, False))
     build_evaluators(config.evaluators.to_dict(), config.task.name)
     for group in config.optimizer.values():
         optim.make_optimizer(group.to_dict(), 10)
-    stage = vae.get_config("").task.to_dict()
-    tasks = {"vae": build_task(stage)} if config.task.name == "ldm" else {}
-    if config.task.name in ("art", "detail"):
-        tasks = {"vqvae": build_task(config.requires.vqvae.task.to_dict())}
+    tasks = {k: build_task(c.task.to_dict()) for k, c in config.requires.items()}
+    tasks |= {k: reader.load(source).task for k, source in config.frozen.items() if source}
     tasks |= unloaded(config)
     task = build_task(config.task.to_dict(), tasks)
     assert set(task.losses()) == set(config.optimizer)
     assert set(config.training.ema_groups) <= set(task.losses())
+    checks.check_inputs(task, config.data.to_dict())
     # A config read back from a run directory builds the same task.
     assert build_task(config_lib.from_json(text).task.to_dict(), tasks) == task
 
@@ -108,6 +115,14 @@ def test_arguments_are_checked():
         with pytest.raises(UserError, match=word):
             common.parse_arg(arg, a=1, c=False)
     assert isinstance(common.base(), ml_collections.ConfigDict)
+
+
+def test_a_transform_has_all_of_its_fields_and_no_others():
+    assert common.transform("features") == {"name": "features", "flip": True}
+    with pytest.raises(UserError, match=r"^transform: unknown name 'crop'; known are crops, "):
+        common.transform("crop")
+    with pytest.raises(UserError, match=r"^transform 'features': unknown key 'gray'; it takes fl"):
+        common.transform("features", gray=True)
 
 
 def test_a_value_with_a_comma_stands_in_quotes():

@@ -208,24 +208,30 @@ MISTAKES = [
     ("evaluate", ("--benchmark=jpeg", "--out=o.json"), "needs --images="),
     (
         "evaluate",
-        ("--real=a", "--fake=b", "--guide=c", "--out=o.json"),
-        "--guide goes with --run",
+        ("--real=a", "--fake=b", "--guiding_run=c", "--out=o.json"),
+        "--guiding_run goes with --run",
     ),
     (
         "evaluate",
-        ("--real=a", "--fake=b", "--detail=c", "--out=o.json"),
-        "--detail goes with --run",
+        ("--real=a", "--fake=b", "--refiner=c", "--out=o.json"),
+        "--refiner goes with --run",
     ),
     (
         "evaluate",
         ("--real=a", "--fake=b", "--steps=4", "--out=o.json"),
         "--steps goes with --run",
     ),
-    ("evaluate", ("--run=x", "--guide_scale=3", "--out=o.json"), "goes with --guide"),
+    ("evaluate", ("--run=x", "--guiding_scale=3", "--out=o.json"), "goes with --guiding_run"),
     (
         "evaluate",
-        ("--benchmark=jpeg", "--images=x", "--restorer=identity", "--guide=c", "--out=o.json"),
-        "--guide does not go with --benchmark",
+        (
+            "--benchmark=jpeg",
+            "--images=x",
+            "--restorer=identity",
+            "--guiding_run=c",
+            "--out=o.json",
+        ),
+        "--guiding_run does not go with --benchmark",
     ),
     ("export", ("--run=/nowhere", "--out=o"), "no such folder"),
 ]

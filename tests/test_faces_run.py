@@ -82,11 +82,11 @@ def test_mistakes_cost_one_line(run, tmp_path):
     refused(
         run,
         tmp_path / "x",
-        (("--prompt=a man",), "hears no text"),
+        (("--prompt=a man",), "--prompt=a man: "),
         (("--truncation=5",), "--truncation=5"),
         (("--interpolate=1,2", "--path=round"), "--path=round"),
         (("--interpolate=-1,2",), "--interpolate"),
-        (("--sampler=ddim",), "is a run of faces, which does not read it"),
+        (("--sampler=ddim",), "is a run of faces, which does not use it"),
         (("--interpolate=1,2,3", "--frames=2"), "at least the 3 seeds"),
     )
 
@@ -159,18 +159,12 @@ def test_mistakes_with_prompts_cost_one_line(text_run, tmp_path):
     refused(
         text_run,
         tmp_path / "x",
-        (("--negative=a woman",), "takes no --negative"),
+        (("--negative=a woman",), "which does not use it"),
         (("--guidance=-1",), "--guidance=-1"),
     )
 
 
-def test_faces_of_whom_nothing_is_known_are_noted(run, tmp_path):
-    result = call("main", "--config=configs/faces_text.py:debug", f"--workdir={tmp_path / 'run'}")
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert "none of its first 500 records has an attribute" in result.stdout
-
-
-def test_a_run_by_text_may_begin_with_one_without(run, tmp_path):
+def test_a_run_by_text_may_begin_with_one_without_and_notes_unknown_faces(run, tmp_path):
     result = call(
         "main",
         "--config=configs/faces_text.py:debug,hears=cross",
@@ -179,3 +173,4 @@ def test_a_run_by_text_may_begin_with_one_without(run, tmp_path):
     )
     assert result.returncode == 0, result.stderr[-3000:]
     assert f"parameters from {run}" in result.stdout
+    assert "none of its first 500 records has an attribute" in result.stdout

@@ -1,6 +1,7 @@
 """Dataclasses (linen modules among them) from plain config values, checked."""
 
 import dataclasses
+import importlib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ _LINEN = {"parent", "name"}
 
 
 def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
-    """`cls(**values)`, with `dtype` given by name.
+    """Returns `cls(**values)`, with `dtype` given by name and lists as tuples, which can be hashed.
 
     Args:
       cls: a dataclass.
@@ -35,20 +36,53 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     ]
     if missing := sorted(set(needed) - set(values)):
         raise UserError(f"{where}: {missing[0]!r} has no value; {cls.__name__} needs it")
-    return cls(**{k: _dtype(v) if k == "dtype" else v for k, v in values.items()})
+    values = {k: _nested(cls, k, v, where) for k, v in values.items()}
+    return cls(**{k: _dtype(v) if k == "dtype" else as_tuples(v) for k, v in values.items()})
 
 
-def by_name(table: Mapping[str, type], config: Mapping[str, Any], where: str) -> Any:
+def _nested(cls: type, name: str, value: Any, where: str) -> Any:
+    """Builds a nested config of a class that names it in `parts` (see `fields.Part`)."""
+    part = getattr(cls, "parts", {}).get(name)
+    if part is None or not isinstance(value, Mapping):
+        return value
+    build_part = by_name if isinstance(part.kind, Mapping) else build
+    return build_part(part.kind, value, f"{where}.{name}")
+
+
+def as_tuples(value: Any) -> Any:
+    """Returns the value with every list in it as a tuple: JSON has lists alone."""
+    if type(value) is dict:
+        return {k: as_tuples(v) for k, v in value.items()}
+    if type(value) in (list, tuple):
+        return tuple(as_tuples(v) for v in value)
+    return value
+
+
+def by_name(table: Mapping[str, type | str], config: Mapping[str, Any], where: str) -> Any:
     """Builds the class that `config["name"]` names in `table` from the other keys.
 
+    Args:
+      table: Name -> class, or its "module:class", which is imported when it is named.
+      config: Plain values.
+      where: The config key they stand under, for the error message.
+
     Raises:
-      UserError: no such name, or a key that does not fit.
+      UserError: There is no such name, or a key does not fit.
     """
-    rest = dict(config)
-    name = rest.pop("name", None)
+    values = dict(config)
+    cls = class_of(table, values.pop("name", None), where)
+    return build(cls, values, where)
+
+
+def class_of(table: Mapping[str, type | str], name: Any, where: str) -> Any:
+    """Returns the class of a name in a table, see `by_name`; raises UserError if there is none."""
     if name not in table:
         raise UserError(f"{where}.name={name!r}: expected one of {', '.join(sorted(table))}")
-    return build(table[name], rest, where)
+    entry = table[name]
+    if isinstance(entry, str):
+        module, attribute = entry.split(":")
+        return getattr(importlib.import_module(module), attribute)
+    return entry
 
 
 def _dtype(value: Any) -> Any:
@@ -60,3 +94,10 @@ def _dtype(value: Any) -> Any:
     if value not in known:
         raise UserError(f"dtype={value!r}: expected one of {', '.join(known)}")
     return known[value]
+
+
+def dtype_name(dtype: Any) -> str:
+    """Returns the name of a dtype, as `build` takes it."""
+    import jax.numpy as jnp
+
+    return jnp.dtype(dtype).name

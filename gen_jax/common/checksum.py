@@ -1,4 +1,4 @@
-"""The checksum of exported weights, in the manifest.json beside them."""
+"""SHA-256 of files, and the checksum of exported weights in the manifest.json beside them."""
 
 import hashlib
 import json
@@ -10,10 +10,15 @@ MANIFEST = "manifest.json"
 _KEY = "file_sha256"
 
 
-def of_file(path: pathlib.Path) -> dict[str, str]:
-    """Returns the entry of a manifest that proves a file of weights."""
+def of_file(path: pathlib.Path) -> str:
+    """Returns the SHA-256 of a file."""
     with path.open("rb") as file:
-        return {_KEY: hashlib.file_digest(file, "sha256").hexdigest()}
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def entry(path: pathlib.Path) -> dict[str, str]:
+    """Returns the entry of a manifest that proves a file of weights."""
+    return {_KEY: of_file(path)}
 
 
 def check(path: pathlib.Path) -> None:
@@ -36,7 +41,7 @@ def check(path: pathlib.Path) -> None:
         raise UserError(
             f"{manifest}: damaged, not JSON ({error}); export the model again"
         ) from error
-    if recorded is not None and of_file(path) != recorded:
+    if recorded is not None and entry(path) != recorded:
         raise UserError(
             f"{path}: damaged, its SHA-256 is not the {_KEY} in {manifest.name}; export or "
             "download it again"

@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import ml_collections
@@ -9,31 +10,40 @@ from absl import flags
 from ml_collections import config_flags
 
 from gen_jax.common import overrides, paths, recipes, strict_json
+from gen_jax.common.build import as_tuples
 from gen_jax.common.errors import UserError
 
 
-def define(help_text: str) -> flags.FlagHolder:
+def define(
+    help_text: str,
+    complete: Callable[[ml_collections.ConfigDict], ml_collections.ConfigDict],
+) -> flags.FlagHolder:
     """Declares `--config=FILE[:ARG]` together with its overrides `--config.key.sub=value`.
+
+    Args:
+      help_text: Text of `--help`.
+      complete: Adds the keys to a recipe that it leaves out and that overrides may set.
 
     Parsing the flag raises UserError where the file cannot be read or gives no ConfigDict, or
     an override does not fit.
     """
     holder = config_flags.DEFINE_config_file("config", None, help_text, lock_config=True)
     flag = flags.FLAGS["config"]
-    flag.parser = _CheckedParser(flag.parser)
+    flag.parser = _CheckedParser(flag.parser, complete)
     return holder
 
 
 class _CheckedParser(flags.ArgumentParser):
     """The config of a file, once it is known that the overrides fit it."""
 
-    def __init__(self, parser: flags.ArgumentParser):
-        self._parser = parser
+    def __init__(self, parser: flags.ArgumentParser, complete):
+        self._parser, self._complete = parser, complete
 
     def parse(self, argument: str) -> ml_collections.ConfigDict:
         config = self._parser.parse(recipes.resolve(argument))
         if not isinstance(config, ml_collections.ConfigDict):
             raise UserError(f"--config={argument}: {_fault(config)}")
+        config = self._complete(config)
         arguments = flags.FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
         overrides.check(config, arguments)
         return config
@@ -45,7 +55,7 @@ class _CheckedParser(flags.ArgumentParser):
 def _fault(found: Any) -> str:
     """Why there is no config in a file."""
     try:
-        getattr(found, "task", None)  # config_flags defers what went wrong to the first access
+        getattr(found, "data", None)  # config_flags defers what went wrong to the first access
     except OSError as error:
         return f"{type(error).__name__}: {error}"
     return f"its get_config gives a {type(found).__name__}, expected a ConfigDict"
@@ -83,7 +93,7 @@ def to_json(config: ml_collections.ConfigDict | dict[str, Any]) -> str:
 
 def from_json(text: str) -> ml_collections.ConfigDict:
     """Reads a config back; every list becomes a tuple, so that it hashes."""
-    config = ml_collections.ConfigDict(_tuples(strict_json.loads(text)))
+    config = ml_collections.ConfigDict(as_tuples(strict_json.loads(text)))
     config.lock()
     return config
 
@@ -91,11 +101,3 @@ def from_json(text: str) -> ml_collections.ConfigDict:
 def digest(config: ml_collections.ConfigDict | dict[str, Any]) -> str:
     """SHA-256 of the config's JSON."""
     return hashlib.sha256(to_json(config).encode()).hexdigest()
-
-
-def _tuples(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {k: _tuples(v) for k, v in tree.items()}
-    if isinstance(tree, list):
-        return tuple(_tuples(v) for v in tree)
-    return tree

@@ -2,7 +2,7 @@
 
 XLA's CPU backend allocates its buffers anew for each call. glibc gives large ones back to the
 system at once, which then hands out and zeroes the same pages again: hundreds of MB of page faults
-a step, a third of the time of a laptop recipe (docs/results.md).
+a step, a third of the time of a laptop recipe (docs/results/performance.md).
 
 Threads keep a pool each, as glibc has it: in a common one the pieces that compilation leaves lie in
 long lists, which every matrix product's workspace is then searched in, twice the time of a step.

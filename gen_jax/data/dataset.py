@@ -6,7 +6,7 @@ import os
 import pathlib
 from typing import Any
 
-from gen_jax.common import files, strict_json
+from gen_jax.common import checksum, files, strict_json
 from gen_jax.common.errors import UserError
 from gen_jax.data import schema, shards
 
@@ -144,7 +144,7 @@ def check_shard(path: pathlib.Path, shard: Shard, verify: str) -> None:
     if size != shard.bytes:
         state = "truncated" if size < shard.bytes else "altered"
         raise UserError(f"{path}: {state}, {size} bytes where {shard.bytes} were written; {mend}")
-    if verify == "digest" and shards.digest(path) != shard.sha256:
+    if verify == "digest" and checksum.of_file(path) != shard.sha256:
         raise UserError(f"{path}: its SHA-256 is not the one in {FILE}, it was altered; {mend}")
 
 

@@ -7,7 +7,6 @@ microseconds.
 """
 
 import bisect
-import hashlib
 import itertools
 import os
 import pathlib
@@ -18,7 +17,7 @@ from typing import NamedTuple
 
 from array_record.python import array_record_module
 
-from gen_jax.common import files
+from gen_jax.common import checksum, files
 from gen_jax.common.errors import UserError
 
 OPTIONS = "group_size:1,uncompressed"
@@ -51,12 +50,6 @@ def shard_name(split: str, index: int, count: int) -> str:
     return f"{split}-{index:05d}-of-{count:05d}.arrayrecord"
 
 
-def digest(path: str | os.PathLike) -> str:
-    """Hex SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def write_shard(
     path: pathlib.Path, records: Iterable[bytes], temporary: pathlib.Path | None = None
 ) -> Written:
@@ -82,7 +75,7 @@ def write_shard(
             finally:
                 # On failure as well: the file is open, and close() is where late errors show.
                 writer.close()
-            return Written(count, growing.stat().st_size, digest(growing))
+            return Written(count, growing.stat().st_size, checksum.of_file(growing))
     except (RuntimeError, OSError) as error:
         # The writer reports the operating system's errors as RuntimeError with its words.
         reason = str(error).split(";")[0]

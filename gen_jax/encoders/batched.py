@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from gen_jax.common.batching import pad_rows
 from gen_jax.parallel import sharding
 from gen_jax.parallel.mesh import make_mesh
 
@@ -44,8 +45,7 @@ class Batched:
             count = len(batch[0])
             if prepare is not None:
                 batch = [prepare(a) for a in batch]
-            # A short last batch is filled up: one shape compiles once.
-            batch = [np.concatenate([a, a[:1].repeat(self._rows - count, 0)]) for a in batch]
+            batch = [pad_rows(a, self._rows) for a in batch]
             out = self._forward(params, *jax.device_put(batch, split))[:count]
             # One batch computes while the next is read; more would pile up on the devices.
             if running is not None:

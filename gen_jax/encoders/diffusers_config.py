@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 
 from gen_jax.common import strict_json
+from gen_jax.common.build import as_tuples
 from gen_jax.common.errors import UserError
 from gen_jax.models.autoencoder_kl import AutoencoderKL
 from gen_jax.models.autoencoder_tiny import AutoencoderTiny
@@ -90,7 +91,7 @@ def module_from_config(config: Mapping[str, Any], where: str, **options: Any) ->
     cls = CLASSES[name]
     known, values = fields_of(cls), {}
     for key, value in config.items():
-        value = _tuples(value)
+        value = as_tuples(value)
         if key in known or (key == "use_midblock_gn" and cls is AutoencoderTiny):
             values[key] = value
         if key in _ONLY[name] or not (key in values or key.startswith("_")):
@@ -132,7 +133,9 @@ def same_model(module: nn.Module, config: Mapping[str, Any]) -> bool:
         return False
     other = module_from_config(config, "config.json")
     keys = {*fields_of(type(module)), "use_midblock_gn"}
-    return all(_tuples(getattr(module, k, None)) == _tuples(getattr(other, k, None)) for k in keys)
+    return all(
+        as_tuples(getattr(module, k, None)) == as_tuples(getattr(other, k, None)) for k in keys
+    )
 
 
 def to_json(config: Mapping[str, Any]) -> bytes:
@@ -143,8 +146,3 @@ def to_json(config: Mapping[str, Any]) -> bytes:
 def _block_types(key: str, levels: int) -> tuple[str, ...]:
     kind = "DownEncoderBlock2D" if key == "down_block_types" else "UpDecoderBlock2D"
     return (kind,) * levels
-
-
-def _tuples(value: Any) -> Any:
-    """Lists, which JSON gives and a hashable module cannot hold, as tuples."""
-    return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value

@@ -3,12 +3,11 @@
 A new one is a line here, and a table of what its metrics mean in `meanings`.
 """
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
 from gen_jax.common import ranges
-from gen_jax.common.build import build
+from gen_jax.common.build import build, class_of
 from gen_jax.common.errors import UserError
 from gen_jax.common.numbers import MAX_SEED
 from gen_jax.evaluation import meanings as meanings_lib
@@ -83,8 +82,7 @@ def build_evaluators(config: Mapping[str, Mapping[str, Any]], stage: str) -> dic
             )
         values = dict(given)
         prefix = values.pop("prefix", stage)
-        module, cls = EVALUATORS[name].split(":")
-        cls = getattr(importlib.import_module(module), cls)
+        cls = class_of(EVALUATORS, name, "config.evaluators")
         where = f"config.evaluators.{name}"
         evaluator = build(cls, values, where)
         ranges.check_fields(evaluator, _RANGES, where)

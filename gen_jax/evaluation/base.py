@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from gen_jax.common import batching
 from gen_jax.common.errors import NoSplit, UserError
 from gen_jax.evaluation.meanings import Meaning
 from gen_jax.parallel import distributed, sharding
@@ -89,9 +90,8 @@ class Predictor:
           Key -> NumPy array `[b, ...]`.
         """
         self._check()
-        count = len(next(iter(batch.values())))
-        missing = -count % self.rows
-        padded = {k: np.concatenate([v, v[:1].repeat(missing, 0)]) for k, v in batch.items()}
+        count = batching.count_rows(batch)
+        padded = {k: batching.pad_rows(v, count + -count % self.rows) for k, v in batch.items()}
         arrays = {
             k: jax.make_array_from_callback(v.shape, self._sharding, lambda i, v=v: v[i])
             for k, v in padded.items()
@@ -113,17 +113,13 @@ class Predictor:
 
     def batched(self, name: str, batch: Mapping[str, np.ndarray], batch_size: int):
         """`__call__` over parts of at most `batch_size` rows, joined again."""
-        count = len(next(iter(batch.values())))
-        parts, starts = [], range(0, count, batch_size)
-        self._show(self.title, 0, len(starts))
-        for index, start in enumerate(starts):
-            part = {k: v[start : start + batch_size] for k, v in batch.items()}
-            # One shape compiles once: a short last part is filled up.
-            short = batch_size - len(next(iter(part.values()))) if start else 0
-            full = {k: np.concatenate([v, v[:1].repeat(short, 0)]) for k, v in part.items()}
-            out = self(name, full, call=index)
-            parts.append({k: v[: batch_size - short] if start else v for k, v in out.items()})
-            self._show(self.title, len(parts), len(starts))
+        total = -(-batching.count_rows(batch) // batch_size)
+        parts = []
+        self._show(self.title, 0, total)
+        for padded, count in batching.split(batch, batch_size):
+            out = self(name, padded, call=len(parts))
+            parts.append({k: v[:count] for k, v in out.items()})
+            self._show(self.title, len(parts), total)
         return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
 
 
@@ -217,6 +213,32 @@ class Evaluator:
 
     def check(self, data: SplitData) -> None:
         """Raises UserError if the call could not work on this data."""
+
+
+def generated(
+    predict: Predictor, data: Data, split: str, batch: Mapping[str, np.ndarray], batch_size: int
+) -> tuple[np.ndarray, list[str]]:
+    """Generates an image for each example of a split.
+
+    Args:
+      predict: Of a task with "generate".
+      data: Data of the run.
+      split: Name of the split.
+      batch: Examples as `data.read` gave them.
+      batch_size: Images at once.
+
+    Returns:
+      Images uint8 [n, h, w, 3], and what each was made from: the first caption of its example, or
+      its seed if the task is unconditional.
+    """
+    if predict.task.text_encoder is None:
+        seeds = np.arange(len(batch["index"]), dtype=np.uint32)
+        names, inputs = [f"seed {seed}" for seed in seeds], {"seed": seeds}
+    else:
+        records = data.records(split, batch["index"])
+        names = [(record.captions or ("",))[0] for record in records]
+        inputs = data.tokenize(names)
+    return predict.batched("generate", inputs, batch_size)["image"], names
 
 
 def held_out(

@@ -4,7 +4,15 @@ import dataclasses
 
 from gen_jax.common.errors import UserError
 from gen_jax.evaluation import image_metrics
-from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result, SplitData
+from gen_jax.evaluation.base import (
+    Data,
+    Evaluator,
+    Predictor,
+    Reads,
+    Result,
+    SplitData,
+    generated,
+)
 from gen_jax.evaluation.comparison import Comparison, Encoders
 from gen_jax.evaluation.image_sets import ArrayImages
 
@@ -52,8 +60,7 @@ class ImageQuality(Evaluator):
         batch = data.read(self.split, self.count)
         images, texts = batch["image"], None
         if of == "generate":
-            texts = [(r.captions or ("",))[0] for r in data.records(self.split, batch["index"])]
-            made = predict.batched(of, data.tokenize(texts), self.batch_size)["image"]
+            made, texts = generated(predict, data, self.split, batch, self.batch_size)
         else:
             made = predict.batched(of, {"image": images}, self.batch_size)["image"]
         what = Comparison(

@@ -9,7 +9,7 @@ from gen_jax.encoders.face_detector import FaceDetector, enlarged
 from gen_jax.encoders.image_distance import open_distance
 from gen_jax.evaluation.base import Data, Evaluator, Predictor, Result, SplitData
 from gen_jax.evaluation.untrained import random_features
-from gen_jax.pipelines.generation import between, walk
+from gen_jax.pipelines.interpolation import slerp, walk
 
 _SHOWN = 8  # frames of a way in the picture
 _STEP = 0.01  # of the way
@@ -86,7 +86,7 @@ class Interpolation(Evaluator):
         seeds = np.arange(2 * self.samples, dtype=np.uint32)
         ends = np.asarray(predict.task.latents(seeds)).reshape(self.samples, 2, -1)
         where = np.random.default_rng(0).random(self.samples) * (1.0 - _STEP)
-        z = np.stack([between(a, b, np.array([t, t + _STEP])) for (a, b), t in zip(ends, where)])
+        z = np.stack([slerp(a, b, np.array([t, t + _STEP])) for (a, b), t in zip(ends, where)])
         batch = {"z": z.reshape(2 * self.samples, -1), "seed": seeds[::2].repeat(2)}
         made = predict.batched("synthesize", batch, self.batch_size)["image"]
         made = made.reshape(self.samples, 2, *made.shape[1:])

@@ -30,8 +30,8 @@ def features_by(
     Raises:
       UserError: it is the tower that the training was guided by.
     """
-    guide = getattr(getattr(predict.task, "features", None), "encoder", None)
-    if encoder and encoder == guide:
+    space = predict.task.feature_space
+    if encoder and space is not None and encoder == space.encoder:
         raise UserError(
             f"config.evaluators: encoder={encoder} guides the training, and what is trained on a "
             "distance cannot be judged by it; name another tower"

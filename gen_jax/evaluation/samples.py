@@ -1,11 +1,11 @@
-"""Samples from the captions of held-out images, and how far they are from those images."""
+"""Samples from the captions of held-out images or from seeds, and their distance to the data."""
 
 import dataclasses
 
 import numpy as np
 
 from gen_jax.common import pictures
-from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result
+from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result, generated
 from gen_jax.evaluation.untrained import random_features
 from gen_jax.metrics import frechet, kid
 
@@ -16,6 +16,8 @@ _LEAST_ROWS = 4
 @dataclasses.dataclass(frozen=True)
 class Samples(Evaluator):
     """For data without classes: generates from the first caption of each held-out image.
+
+    An unconditional model generates from as many seeds.
 
     Attributes:
       split: the split to read.
@@ -35,8 +37,7 @@ class Samples(Evaluator):
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """Returns `fd_untrained` and `kid_untrained`, and the picture `samples`."""
         batch = data.read(self.split, self.count)
-        texts = [(r.captions or ("",))[0] for r in data.records(self.split, batch["index"])]
-        out = predict.batched("generate", data.tokenize(texts), self.batch_size)["image"]
+        out, texts = generated(predict, data, self.split, batch, self.batch_size)
         metrics = {}
         if len(out) >= _LEAST_ROWS:
             real, fake = (

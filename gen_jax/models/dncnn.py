@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gen_jax.models.layers.conv import Conv
+from gen_jax.models.restoration import RestorationNetwork
 
 
-class DnCNN(nn.Module):
+class DnCNN(RestorationNetwork):
     """3x3 convolutions and ReLU; what they give is taken off the input.
 
     The paper's batch normalisation is an affine map once it is trained: it lies in the kernels and

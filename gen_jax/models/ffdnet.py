@@ -8,12 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gen_jax.models.dncnn import stack
+from gen_jax.models.restoration import RestorationNetwork, RestorationOutput
 
 # Places of a block in the order of their channels, (row, column).
 _PLACES = ((0, 0), (1, 0), (0, 1), (1, 1))
 
 
-class FFDNet(nn.Module):
+class FFDNet(RestorationNetwork):
     """3x3 convolutions over blocks of 2x2 pixels and a plane of the noise's deviation.
 
     Attributes:
@@ -30,6 +31,8 @@ class FFDNet(nn.Module):
     channels: int = 1
     residual: bool = False
     dtype: Any = jnp.float32
+
+    conditions = ("sigma",)
 
     @property
     def reach(self) -> int:
@@ -57,6 +60,9 @@ class FFDNet(nn.Module):
         told = jnp.concatenate([blocks, plane], axis=-1)
         y = stack(told, self.depth, self.width, 4 * self.channels, self.dtype)
         return depth_to_space(blocks + y if self.residual else y)[:, :h, :w]
+
+    def restore(self, x, conditions, deterministic=True):
+        return RestorationOutput(self(x, conditions["sigma"]))
 
     def example_inputs(self, batch_size: int = 1) -> tuple[jax.Array, ...]:
         """Zeros of the smallest shapes that `init` takes."""

@@ -18,6 +18,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.models.layers.conv import Conv
 from gen_jax.models.layers.patch_conv import TORCH_INIT, DownConv, UpConv
 from gen_jax.models.layers.swin_block import SwinBlock
+from gen_jax.models.restoration import RestorationNetwork, RestorationOutput
 
 
 class ConvTransBlock(nn.Module):
@@ -47,7 +48,7 @@ class ConvTransBlock(nn.Module):
         return x + conv(width, (1, 1), name="conv1_2")(jnp.concatenate([y + local, wide], axis=-1))
 
 
-class SCUNet(nn.Module):
+class SCUNet(RestorationNetwork):
     """SCUNet, NHWC; `input_resolution` and `depths` (there `config`) are the authors' names.
 
     Attributes:
@@ -122,6 +123,9 @@ class SCUNet(nn.Module):
             x = stage(x, name, depth, level, first=1)
         x = conv(self.out_channels, (3, 3), name="m_tail_0")(x + skips.pop())
         return x[:, :height, :width].astype(jnp.float32)
+
+    def restore(self, x, conditions, deterministic=True):
+        return RestorationOutput(self(x, deterministic))
 
     def _check(self) -> None:
         if len(self.depths) != 7:

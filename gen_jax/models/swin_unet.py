@@ -19,6 +19,7 @@ from gen_jax.models.layers.conditioning import FiLM, TextCrossAttention, masked_
 from gen_jax.models.layers.conv import Conv
 from gen_jax.models.layers.patch_conv import TORCH_INIT, DownConv, UpConv
 from gen_jax.models.layers.swin_block import SwinBlock
+from gen_jax.models.restoration import RestorationNetwork, RestorationOutput
 
 SKIPS = ("add", "concat", "none")
 GATES = ("none", "global", "block")
@@ -48,7 +49,7 @@ class ConvBlock(nn.Module):
         return x + self.residual_scale * y
 
 
-class SwinUNet(nn.Module):
+class SwinUNet(RestorationNetwork):
     """Images and their degradation's strengths to restored images of the same size.
 
     Super-resolution is this network on the enlarged picture, told the factor: one head serves all.
@@ -91,6 +92,15 @@ class SwinUNet(nn.Module):
     gate: str = "block"
     remat: bool = False
     dtype: Any = jnp.float32
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The degradation and, if it is conditioned on text, "text"."""
+        return ("degradation", "text") if self.text else ("degradation",)
+
+    def restore(self, x, conditions, deterministic=True):
+        text = (conditions["text"], conditions["text_mask"]) if self.text else ()
+        return RestorationOutput(*self(x, conditions["degradation"], *text))
 
     @nn.compact
     def __call__(

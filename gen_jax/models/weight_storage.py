@@ -41,7 +41,7 @@ def stored(params: Any, kind: str) -> Any:
       UserError: none of them.
     """
     if kind not in KINDS:
-        raise UserError(f"--weights={kind}: expected one of {', '.join(KINDS)}")
+        raise UserError(f"weights={kind}: expected one of {', '.join(KINDS)}")
 
     def leaf(path, value):
         value = jnp.asarray(value)

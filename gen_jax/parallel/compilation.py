@@ -12,7 +12,7 @@ from gen_jax.common import paths
 from gen_jax.common.errors import UserError
 
 # jaxlib 0.10 hands matrix products and convolutions of the CPU to YNNPACK, which runs a UNet's
-# step a quarter slower than XLA's own (docs/results.md); its reductions are the faster ones.
+# step a quarter slower than XLA's own (docs/results/performance.md); its reductions are faster.
 # A flag that a jaxlib does not know aborts the process, so it is for the version measured.
 _CPU_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 _CPU_VALUE = "LIBRARY_FUSION_TYPE_REDUCE"

@@ -1,6 +1,5 @@
 """Folders of generated images: a PNG and a manifest per image, a grid, perhaps an animation."""
 
-import hashlib
 import json
 import os
 import pathlib
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gen_jax.common import files, outputs, pictures, results, strict_json
+from gen_jax.common import checksum, files, outputs, pictures, results, strict_json
 from gen_jax.common.errors import UserError
 
 GRID, ANIMATION = results.GRID, results.FRAMES
@@ -72,13 +71,12 @@ def write(
         pictures.save(temporary / GRID, grid)
         if animated:
             pictures.save_gif(temporary / ANIMATION, images)
-        sheets = {p.name: _digest(p) for p in sorted(temporary.iterdir())}
+        sheets = {p.name: checksum.of_file(p) for p in sorted(temporary.iterdir())}
         for index, (image, manifest) in enumerate(zip(images, manifests, strict=True)):
             path = temporary / f"{index:05d}.png"
             pictures.save(path, image)
-            text = strict_json.dumps(
-                {**manifest, "index": index, "sha256": _digest(path), "sheets": sheets}, indent=2
-            )
+            own = {"index": index, "sha256": checksum.of_file(path), "sheets": sheets}
+            text = strict_json.dumps({**manifest, **own}, indent=2)
             path.with_suffix(".json").write_text(text, encoding="utf-8")
 
 
@@ -91,7 +89,7 @@ def _earlier(folder: pathlib.Path, names: Sequence[str]) -> set[str]:
             known.add(name)
             for file, digest in manifest.items():
                 digests.setdefault(file, set()).add(digest)
-    return known | {n for n in names if n in digests and _digest(folder / n) in digests[n]}
+    return known | {n for n in names if n in digests and checksum.of_file(folder / n) in digests[n]}
 
 
 def _manifest(path: pathlib.Path) -> dict[str, str] | None:
@@ -101,7 +99,3 @@ def _manifest(path: pathlib.Path) -> dict[str, str] | None:
         return {path.with_suffix(".png").name: manifest["sha256"], **manifest["sheets"]}
     except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError):
         return None
-
-
-def _digest(path: pathlib.Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

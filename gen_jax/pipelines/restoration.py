@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Float
 
 from gen_jax.common import numbers
+from gen_jax.common.color import BT601_LUMA
 from gen_jax.common.errors import UserError
 from gen_jax.data.degradations import PARAMETERS, as_vector
 from gen_jax.data.degradations.base import SCALES
 from gen_jax.data.degradations.bicubic import imresize
 from gen_jax.data.photographs.reading import Pixels
 from gen_jax.data.text import tokenizer_file
-from gen_jax.models.ffdnet import FFDNet
 from gen_jax.pipelines import tiles
 from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
@@ -27,7 +27,7 @@ _LOOK, _LOOKS = 192, 3
 _MARGIN = 4
 TILE = 512
 """Side of the tiles of a picture that is larger, in pixels."""
-_CHROMA = np.float32([0.299, 0.587, 0.114])  # BT.601
+_LUMA = np.float32(BT601_LUMA)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Restorer:
                 "a run of configs/restore.py"
             )
         self.channels: int = self._task.channels
-        self.reads = getattr(self._task, "text_encoder", None) is not None
+        self.reads = self._task.text_encoder is not None
         self.estimates = "estimate" in known
         self._rngs = {n: jax.random.key(0) for n in self._task.rng_streams}
         self._compiled = {k: jax.jit(f) for k, f in known.items()}
@@ -112,7 +112,7 @@ class Restorer:
         """
         if not self.estimates:
             found = dict(known)
-            if isinstance(self._task.network, FFDNet) and "sigma" not in found:
+            if "sigma" in self._task.network.conditions and "sigma" not in found:
                 found["sigma"] = _noise_of(source(0, min(size[0], 1024), 0, min(size[1], 1024)))
             return found
         side = [min(_LOOK, s) for s in size]
@@ -232,7 +232,7 @@ class Restorer:
             x = picture(t, b, l, r)
             if channels == self.channels:
                 return x
-            return x.repeat(3, -1) if channels == 1 else x @ _CHROMA[:, None]
+            return x.repeat(3, -1) if channels == 1 else x @ _LUMA[:, None]
 
         def sink(first, rows):
             x = picture(first, first + len(rows), 0, size[1])
@@ -241,7 +241,7 @@ class Restorer:
             elif channels == 1:
                 y = rows.mean(-1, keepdims=True)
             else:
-                y = x + (rows - x @ _CHROMA[:, None])
+                y = x + (rows - x @ _LUMA[:, None])
             y = x + np.float32(strength) * (y - x)
             out[first : first + len(rows)] = np.round(np.clip(y, 0.0, 1.0) * top)
 

@@ -12,8 +12,6 @@ from gen_jax.common import checksum, files
 from gen_jax.common import config as config_lib
 from gen_jax.common.errors import UserError
 from gen_jax.encoders.safetensors_io import load_safetensors
-from gen_jax.models.autoencoder_kl import AutoencoderKL
-from gen_jax.models.autoencoder_tiny import AutoencoderTiny
 from gen_jax.runs import layout, reader, text_tower, weights
 from gen_jax.runs.reader import TrainedModel
 
@@ -75,13 +73,14 @@ def to_huggingface(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
     from gen_jax.encoders.dinov2 import to_hf_config
     from gen_jax.encoders.weights import torch_from_flax
 
-    module = getattr(model.task, "encoder", None)
-    if module is None:
+    components = model.task.components(model.variables, model.frozen)
+    if "encoder" not in components:
         raise UserError(
             f"{model.path}: trained no encoder, and --format=huggingface is for encoders; "
             "use --format=safetensors"
         )
-    state = torch_from_flax(model.task.as_frozen(model.variables), module.port)
+    module, params = components["encoder"]
+    state = torch_from_flax(params, module.port)
     save(out / layout.WEIGHTS, cast(state, dtype, model.path), {"format": "pt"})
     layout.write_json(out / layout.CONFIG, {**to_hf_config(module), "torch_dtype": dtype})
     _write_manifest(model, out)
@@ -93,7 +92,7 @@ def _write_manifest(model: TrainedModel, out: pathlib.Path) -> None:
     values = layout.read_json(path, "manifest") if path.is_file() else {}
     if model.mean_of:
         values["mean_of_sha256"] = list(model.mean_of)
-    values |= checksum.of_file(out / layout.WEIGHTS)
+    values |= checksum.entry(out / layout.WEIGHTS)
     layout.write_json(out / layout.MANIFEST, values)
 
 
@@ -103,24 +102,16 @@ def to_diffusers(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
     Raises:
       UserError: an architecture that diffusers does not have.
     """
+    from gen_jax.encoders.diffusers_config import CLASSES
     from gen_jax.encoders.diffusers_folder import load_diffusers, save_diffusers
 
-    task, params = model.task, model.variables["params"]["model"]
-    parts = {}
-    if hasattr(task, "unet"):
-        parts["unet"] = (task.unet, params["unet"])
-        stage = model.frozen["vae"]
-    else:
-        stage = task.as_frozen(model.variables)
-    if not isinstance(task.autoencoder, AutoencoderKL | AutoencoderTiny):
-        if not parts:
-            raise UserError(
-                f"{model.path}: diffusers has no {type(task.autoencoder).__name__}; "
-                "use --format=safetensors"
-            )
-    else:
-        parts["vae"] = (task.autoencoder, stage["params"])
-    for name, (module, tree) in parts.items():
+    components = model.task.components(model.variables, model.frozen)
+    kinds = {name: type(module) for name, (module, _) in components.items()}
+    if not (known := [name for name, kind in kinds.items() if kind in CLASSES.values()]):
+        names = ", ".join(kind.__name__ for kind in kinds.values()) or "format for this stage"
+        raise UserError(f"{model.path}: diffusers has no {names}; use --format=safetensors")
+    for name in known:
+        module, tree = components[name]
         tree = cast(tree, dtype, model.path)
         save_diffusers(out / name, module, tree, dtype)
         _, read = load_diffusers(out / name)

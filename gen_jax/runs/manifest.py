@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import gen_jax
+from gen_jax.common import checksum
 from gen_jax.common.errors import UserError
 from gen_jax.data.text import tokenizer_file
 from gen_jax.runs import layout
@@ -60,7 +61,7 @@ def check(path: pathlib.Path) -> None:
     want = (recorded.get("data") or {}).get("tokenizer_sha256")
     tokenizer = path / layout.TOKENIZER
     if want and tokenizer.is_file():
-        have = hashlib.sha256(tokenizer.read_bytes()).hexdigest()
+        have = checksum.of_file(tokenizer)
         # The library may have written the same tokenizer differently since.
         if want not in (have, tokenizer_file.load(tokenizer).digest):
             raise UserError(

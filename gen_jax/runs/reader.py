@@ -9,9 +9,9 @@ import ml_collections
 import numpy as np
 
 from gen_jax.common import config as config_lib
-from gen_jax.common import files
 from gen_jax.common.errors import UserError
-from gen_jax.runs import layout, manifest, text_tower, weights
+from gen_jax.data.text.tokenizer import Tokenizer
+from gen_jax.runs import layout, manifest, renamed, text_tower, weights
 from gen_jax.tasks import build_task
 
 PACKAGED = pathlib.Path(__file__).resolve().parent.parent / "weights"
@@ -40,6 +40,34 @@ class TrainedModel:
     step: int
     digest: str
     mean_of: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenModels:
+    """All trained models that a run works on.
+
+    Attributes:
+      models: Name in `config.frozen` -> the model; "text" is a frozen text encoder.
+      tokenizer: Tokenizer of that text encoder, or None.
+    """
+
+    models: Mapping[str, TrainedModel]
+    tokenizer: Tokenizer | None = None
+
+    @property
+    def tasks(self) -> dict[str, Any]:
+        """Name -> task, as `tasks.build_task` takes them."""
+        return {name: model.task for name, model in self.models.items()}
+
+    @property
+    def trees(self) -> dict[str, Any]:
+        """Name -> parameters, as losses and predict functions take them."""
+        return {name: m.task.as_frozen(m.variables) for name, m in self.models.items()}
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Name -> SHA-256 of the parameters."""
+        return {name: model.digest for name, model in self.models.items()}
 
 
 def resolve(source: str) -> pathlib.Path:
@@ -83,44 +111,40 @@ def load(source: str, step: str = "best") -> TrainedModel:
             f"{path}: is an encoder in Hugging Face's layout, no run; name it where an encoder is "
             "asked for"
         )
-    config = config_lib.from_json(files.read_text(path / layout.CONFIG))
+    config = config_lib.from_json(config_lib.to_json(renamed.current(found)))
     manifest.check(path)
-    frozen_models = load_all_frozen(config, path)
-    task = build_task(config.task.to_dict(), {k: m.task for k, m in frozen_models.items()})
+    frozen = load_all_frozen(config, path)
+    task = build_task(config.task.to_dict(), frozen.tasks)
     if (path / layout.WEIGHTS).is_file():
         variables, at = weights.load(path / layout.WEIGHTS), -1
         variables.setdefault("extra", {})
     else:
         variables, at = _from_checkpoint(path, step)
-        digests = {name: model.digest for name, model in frozen_models.items()}
-        for name in manifest.changed_weights(path, digests):
+        for name in manifest.changed_weights(path, frozen.digests):
             manifest.note(f"{path}: was trained on other weights of {name!r} than those read now")
     return TrainedModel(
         path=path,
         config=config,
         task=task,
         variables=variables,
-        frozen={k: m.task.as_frozen(m.variables) for k, m in frozen_models.items()},
+        frozen=frozen.trees,
         step=at,
         digest=weights.digest(variables),
     )
 
 
-def load_all_frozen(config: ml_collections.ConfigDict, base: pathlib.Path):
-    """All that a run works on: the models of `config.frozen`, and a frozen text tower as "text".
+def load_all_frozen(config: ml_collections.ConfigDict, base: pathlib.Path) -> FrozenModels:
+    """Reads all that a run works on: the models of `config.frozen` and a frozen text encoder.
 
     Args:
-      config: of the run.
-      base: the run directory.
-
-    Returns:
-      Name -> `TrainedModel`.
+      config: Config of the run.
+      base: The run directory, which relative paths count from.
     """
     models = load_frozen(config.frozen.to_dict(), base)
-    if text_tower.is_frozen(config.task):
-        task, params = text_tower.load(config.task.to_dict(), base)
-        models["text"] = _trained(base, task, params)
-    return models
+    if not text_tower.is_frozen(config.task):
+        return FrozenModels(models)
+    task, params, tokenizer = text_tower.load(config.task.to_dict(), base)
+    return FrozenModels({**models, "text": _trained(base, task, params)}, tokenizer)
 
 
 def load_frozen(sources: Mapping[str, str], base: pathlib.Path) -> dict[str, TrainedModel]:

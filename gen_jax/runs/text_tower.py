@@ -24,8 +24,10 @@ def is_frozen(task: Mapping[str, Any] | ConfigDict) -> bool:
     return (task.get("text_encoder") or {}).get("name") in FROZEN
 
 
-def load(task: Mapping[str, Any], base: pathlib.Path) -> tuple[FrozenText, dict[str, Any]]:
-    """The tower that `config.task` names, and its parameters.
+def load(
+    task: Mapping[str, Any], base: pathlib.Path
+) -> tuple[FrozenText, dict[str, Any], Tokenizer]:
+    """Returns the text encoder that `config.task` names, its parameters and its tokenizer.
 
     Args:
       task: `config.task`, for which `is_frozen` holds.
@@ -41,7 +43,8 @@ def load(task: Mapping[str, Any], base: pathlib.Path) -> tuple[FrozenText, dict[
         )
     except UserError as error:
         raise UserError(f"{_WHERE}.weights: {error}") from None
-    return FrozenText.make(tower, config, tokenizer(task, base)), params
+    known = tokenizer(task, base)
+    return FrozenText.make(tower, config, known), params, known
 
 
 def tokenizer(task: Mapping[str, Any], base: pathlib.Path) -> Tokenizer | None:

@@ -1,12 +1,12 @@
-"""Stages: what each one trains, as pure functions. A new one is a line in `TASKS`."""
+"""Stages: what each one trains, as pure functions. A new stage is a line in `TASKS`."""
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
-from gen_jax.common.errors import UserError
+from gen_jax.common.build import class_of
+from gen_jax.tasks.base import Task
 
-# name -> "module:class"; loaded when asked for, so that a door starts quickly.
+# Name -> "module:class", imported when it is built, so that commands start quickly.
 TASKS = {
     "vae": "gen_jax.tasks.vae:VAETask",
     "ldm": "gen_jax.tasks.ldm:LDMTask",
@@ -20,22 +20,16 @@ TASKS = {
 }
 
 
-def build_task(config: Mapping[str, Any], frozen_tasks: Mapping[str, Any] | None = None) -> Any:
+def build_task(config: Mapping[str, Any], frozen_tasks: Mapping[str, Any] | None = None) -> Task:
     """Builds the task that `config["name"]` names.
 
     Args:
       config: `config.task`, plain values.
-      frozen_tasks: tasks of the trained models this one works on, by name (`vae`).
+      frozen_tasks: Name in `config.frozen` -> task of that trained model.
 
     Raises:
-      UserError: no such task, or a key that does not fit it.
+      UserError: There is no such task, or a key does not fit it.
     """
-    rest = dict(config)
-    name = rest.pop("name", None)
-    if name not in TASKS:
-        raise UserError(f"config.task.name={name!r}: expected one of {', '.join(sorted(TASKS))}")
-    module, cls = TASKS[name].split(":")
-    task_class = getattr(importlib.import_module(module), cls)
-    if frozen_tasks:
-        return task_class.from_config(rest, frozen_tasks)
-    return task_class.from_config(rest)
+    values = dict(config)
+    kind = class_of(TASKS, values.pop("name", None), "config.task")
+    return kind.from_config(values, frozen_tasks or {})

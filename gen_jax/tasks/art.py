@@ -5,7 +5,7 @@ With `decoder_weight` the decoder is fine-tuned along and hears the text, too.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +13,13 @@ import optax
 
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.diffusion import tokens as sampling
 from gen_jax.models.layers.conditioning import masked_mean
 from gen_jax.models.token_transformer import TokenTransformer
 from gen_jax.models.vqvae import VQVAE
 from gen_jax.tasks import first_stage, text
+from gen_jax.tasks.base import SEED, upstream
 from gen_jax.tasks.code_prior import CodePrior
 from gen_jax.tasks.detail import DetailTask
 from gen_jax.tasks.style import Style
@@ -47,6 +49,11 @@ class ArtTask(CodePrior):
     decoder_weight: float = 0.0
     detail: DetailTask | None = None
 
+    parts: ClassVar = {
+        "prior": Part(TokenTransformer, derived=("num_codes", "grid")),
+        "text_encoder": Part(text.CONFIGS),
+        "style": Part(Style),
+    }
     rng_streams = ("hide", "drop_text", "dropout", "sample", "window", "style")
 
     @classmethod
@@ -63,12 +70,8 @@ class ArtTask(CodePrior):
           UserError: a key that does not exist or does not fit, or no VQ-VAE.
         """
         values, found = dict(config), frozen_tasks or {}
-        vqvae = found.get("vqvae")
-        if not isinstance(vqvae, VQVAETask):
-            raise UserError(
-                "config.frozen.vqvae: a prior needs the codes of a VQ-VAE; name a run of "
-                "configs/vqvae.py"
-            )
+        advice = "a prior needs the codes of a VQ-VAE; name a run of configs/vqvae.py"
+        vqvae = upstream(found, "vqvae", VQVAETask, advice)
         for name in ("prior", "text_encoder"):
             if name not in values:
                 raise UserError(f"config.task.{name} is missing; see configs/art.py")
@@ -139,14 +142,24 @@ class ArtTask(CodePrior):
             "look": self._look,
         }
 
+    def predict_spec(self):
+        spec = self.batch_spec()
+        prompted = {"seed": SEED, "tokens": spec["tokens"], "token_mask": spec["token_mask"]}
+        return {
+            "generate": prompted,
+            "reconstruct": spec,
+            "random": {"seed": SEED},
+            "score": spec,
+            "look": prompted,
+        }
+
     @property
     def _first(self) -> VQVAETask:
         """The VQ-VAE's stage without a discriminator, which its run has kept to itself."""
         return dataclasses.replace(self.vqvae, discriminator=None)
 
-    def towers(self) -> dict[str, str]:
-        """Frozen encoders that the decoder's loss reads; see `ImageTerms.towers`."""
-        return self._first.towers() if self.decoder_weight else {}
+    def frozen_encoders(self):
+        return self._first.frozen_encoders() if self.decoder_weight else {}
 
     @property
     def _decoder(self) -> VQVAE:

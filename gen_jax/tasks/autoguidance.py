@@ -22,14 +22,20 @@ class AutoguidedArtTask(ArtTask):
     guide: ArtTask
     guide_scale: float = 2.0
 
+    @classmethod
+    def of(cls, task: ArtTask, guide: ArtTask, scale: float | int) -> "AutoguidedArtTask":
+        """Returns the task with a guide."""
+        own = {f.name: vars(task)[f.name] for f in dataclasses.fields(ArtTask)}
+        return cls(**own, guide=guide, guide_scale=scale)
+
     def logits_fn(self, params, batch, frozen):
         mine = super().logits_fn(params, batch, frozen)
-        theirs = self._guides("logits_fn", batch, frozen)
+        theirs = self._guide().logits_fn(*_theirs(batch, frozen))
         return lambda ids: sampling.guided(mine(ids), theirs(ids), self.guide_scale)
 
     def step_fn(self, params, batch, frozen):
         mine, cache = super().step_fn(params, batch, frozen)
-        theirs, other = self._guides("step_fn", batch, frozen)
+        theirs, other = self._guide().step_fn(*_theirs(batch, frozen))
 
         def step_fn(ids, index, caches):
             logits, cache = mine(ids, index, caches[0])
@@ -38,10 +44,12 @@ class AutoguidedArtTask(ArtTask):
 
         return step_fn, (cache, other)
 
-    def _guides(self, name, batch, frozen):
-        """The guide's own function: it hears the texts, and is not taken away from none. Of styles
-        it is told nothing: its own would be others.
-        """
-        guide = dataclasses.replace(self.guide, guidance_scale=1.0)
-        batch = {k: v for k, v in batch.items() if k not in _MINE}
-        return getattr(guide, name)(frozen["guide"]["params"], batch, frozen["guide"]["frozen"])
+    def _guide(self) -> ArtTask:
+        """The guide as it is conditioned on the text, itself without guidance."""
+        return dataclasses.replace(self.guide, guidance_scale=1.0)
+
+
+def _theirs(batch, frozen):
+    """Parameters, batch and frozen models of the guide, whose styles would be others."""
+    batch = {k: v for k, v in batch.items() if k not in _MINE}
+    return frozen["guide"]["params"], batch, frozen["guide"]["frozen"]

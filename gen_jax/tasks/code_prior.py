@@ -10,6 +10,7 @@ from gen_jax.diffusion import tokens as sampling
 from gen_jax.models.layers.conditioning import masked_mean
 from gen_jax.models.token_transformer import TokenTransformer
 from gen_jax.tasks import first_stage, text
+from gen_jax.tasks.base import Task
 from gen_jax.tasks.style import Style
 from gen_jax.tasks.vqvae import VQVAETask
 
@@ -17,7 +18,7 @@ _OF_STYLE = 2**32 - 2  # folded into a picture's key, its codes being drawn by o
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CodePrior:
+class CodePrior(Task):
     """Draws codes for texts, all at once in few steps or one after the other.
 
     Attributes:
@@ -33,12 +34,21 @@ class CodePrior:
 
     vqvae: VQVAETask
     prior: TokenTransformer
-    text_encoder: nn.Module | text.FrozenText
+    # `field()`: without it the default of `Task` would count as this field's.
+    text_encoder: nn.Module | text.FrozenText = dataclasses.field()
     style: Style | None = None
     guidance_scale: float = 2.0
     num_inference_steps: int = 16
     temperature: float = 1.0
     choice_temperature: float = 2.0
+
+    pipeline = "code_prior"
+
+    def sampling_settings(self):
+        names = ("guidance_scale", "temperature")
+        if not self.prior.is_causal:  # an ordered prior draws one code after the other
+            names += ("num_inference_steps", "choice_temperature")
+        return {name: getattr(self, name) for name in names}
 
     def draw(self, params, batch, frozen, keys):
         """Codes [b, n] for the batch's texts by a key each."""

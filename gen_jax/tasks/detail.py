@@ -8,23 +8,25 @@ its reconstruction, given that reconstruction. Colours stay the decoder's.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from gen_jax.common.build import build
+from gen_jax.common.color import BT601_LUMA
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.diffusion import samplers
 from gen_jax.diffusion.schedules import expand, make_process
 from gen_jax.models.layers.embeddings import timestep_embedding
 from gen_jax.models.local_scale import LocalScale, gaussian_nll
 from gen_jax.models.swin_unet import SwinUNet
 from gen_jax.tasks import first_stage
+from gen_jax.tasks.base import Task, upstream
 from gen_jax.tasks.vqvae import VQVAETask
 
-_LUMA = (0.299, 0.587, 0.114)  # BT.601
 _TIME = 16  # numbers that tell the network the time: waves of it,
 _FASTEST = 64.0  # the fastest of which turns by so many radians on the way
 _LEAST_TIME = 0.1  # below which an error weighs no more
@@ -32,7 +34,7 @@ _PROCESS = make_process("flow", "sample", timestep_sampling="stratified")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DetailTask:
+class DetailTask(Task):
     """Trains a network that tells the detail at any time of the way from noise to it, and one that
     tells how much detail there is at each place, which it is divided by: flat parts stay flat.
 
@@ -55,7 +57,12 @@ class DetailTask:
     num_inference_steps: int = 4
     noise: float = 1.0
 
+    parts: ClassVar = {
+        "network": Part(SwinUNet, derived=("in_channels", "out_channels", "residual", "text")),
+        "scale": Part(LocalScale),
+    }
     rng_streams = ("t", "noise", "window")
+    is_refiner = True
 
     @classmethod
     def from_config(
@@ -70,16 +77,14 @@ class DetailTask:
         Raises:
           UserError: a key that does not exist or does not fit, or no VQ-VAE.
         """
-        vqvae = (frozen_tasks or {}).get("vqvae")
-        if not isinstance(vqvae, VQVAETask):
-            raise UserError(
-                "config.frozen.vqvae: detail is what a VQ-VAE leaves out; name a run of "
-                "configs/vqvae.py"
-            )
+        advice = "a refiner adds what a VQ-VAE leaves out; name a run of configs/vqvae.py"
+        vqvae = upstream(frozen_tasks, "vqvae", VQVAETask, advice)
         if "network" not in config:
             raise UserError("config.task.network is missing; see configs/detail.py")
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in config["network"].items()}
-        fields |= {"in_channels": 5, "out_channels": 1, "residual": False, "text": ()}
+        fields = {
+            **config["network"],
+            **{"in_channels": 5, "out_channels": 1, "residual": False, "text": ()},
+        }
         values = {
             **config,
             "network": build(SwinUNet, fields, "config.task.network"),
@@ -122,9 +127,8 @@ class DetailTask:
     def predict_fns(self):
         return {"reconstruct": self._reconstruct, "decode": self._decode}
 
-    def as_frozen(self, variables) -> dict[str, Any]:
-        """What `add` takes of a trained one."""
-        return {"params": variables["params"]["model"]}
+    def predict_spec(self):
+        return {"reconstruct": self.batch_spec(), "decode": self.vqvae.predict_spec()["decode"]}
 
     def add(
         self, frozen: Mapping[str, Any], y: Float[Array, "b h w 3"], keys: jax.Array
@@ -161,7 +165,7 @@ class DetailTask:
         x = first_stage.to_signed(batch["image"])
         y = self.vqvae.images(frozen["vqvae"], self.vqvae.codes(frozen["vqvae"], x))
         x, y = self._window(x, jax.lax.stop_gradient(y), rngs["window"])
-        missing = ((x - y) * jnp.asarray(_LUMA)[None, None, None]).sum(-1, keepdims=True)
+        missing = ((x - y) * jnp.asarray(BT601_LUMA)[None, None, None]).sum(-1, keepdims=True)
         log_std = self.scale.apply({"params": params["scale"]}, y)
         nll = gaussian_nll(missing, log_std).mean()
         log_std = jax.lax.stop_gradient(log_std)

@@ -7,18 +7,20 @@ of the student, lies in `extra` and is what is shipped.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.data.load.views import Views
 from gen_jax.encoders.dinov2 import DINOv2
 from gen_jax.losses import self_distillation as terms
 from gen_jax.models.projection_head import ProjectionHead
 from gen_jax.tasks import towers
+from gen_jax.tasks.base import Task
 
 _PARTS = {
     "encoder": DINOv2,
@@ -29,7 +31,7 @@ _PARTS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class DINOTask:
+class DINOTask(Task):
     """Trains a DINOv2 tower.
 
     Attributes:
@@ -64,18 +66,24 @@ class DINOTask:
     momentum: float = 0.99
     momentum_steps: int = 1000
 
+    parts: ClassVar = {name: Part(kind) for name, kind in _PARTS.items()}
     rng_streams = ("views", "mask")
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "DINOTask":
+    def from_config(
+        cls, config: Mapping[str, Any], frozen_tasks: Mapping[str, Any] | None = None
+    ) -> "DINOTask":
         """Builds it from `config.task`.
 
         Raises:
           UserError: a key that does not exist or does not fit.
         """
         task = build(cls, towers.build_parts(config, _PARTS), "config.task")
-        for name in ("global_views", "local_views"):
-            if (size := getattr(task, name).size) % task.encoder.patch_size:
+        for name, views in (
+            ("global_views", task.global_views),
+            ("local_views", task.local_views),
+        ):
+            if (size := views.size) % task.encoder.patch_size:
                 raise UserError(
                     f"config.task.{name}.size={size} must be a multiple of "
                     f"config.task.encoder.patch_size={task.encoder.patch_size}"
@@ -112,6 +120,9 @@ class DINOTask:
 
     def predict_fns(self):
         return {"features": self._features}
+
+    def components(self, variables, frozen):
+        return {"encoder": (self.encoder, self.as_frozen(variables))}
 
     def as_frozen(self, variables) -> dict[str, Any]:
         """Parameters of the teacher's tower, as `encoders.load` gives them."""

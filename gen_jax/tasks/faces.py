@@ -7,28 +7,31 @@ real images of which the same is true guide what is made of it.
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from gen_jax.common.build import build, by_name
+from gen_jax.common.color import BT601_LUMA
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.data.text import face_words
 from gen_jax.models.progressive_generator import ProgressiveGenerator
 from gen_jax.tasks import first_stage, text, towers
+from gen_jax.tasks.base import SEED, Task
 from gen_jax.tasks.feature_space import FeatureSpace
 from gen_jax.tasks.objectives import OBJECTIVES
+from gen_jax.tasks.objectives.base import Objective
 from gen_jax.tasks.perceptual import PerceptualTerm, make_term
 
-_LUMA = (0.299, 0.587, 0.114)  # BT.601
 _MANY = 1024  # latents whose mean a truncated one is brought near to
 _MANY_HEARD = 128  # the same for each text
 
 
 @dataclasses.dataclass(frozen=True)
-class FacesTask:
+class FacesTask(Task):
     """Trains a generator by one of `objectives.OBJECTIVES`.
 
     Attributes:
@@ -47,7 +50,7 @@ class FacesTask:
 
     generator: ProgressiveGenerator
     features: FeatureSpace
-    objective: Any
+    objective: Objective
     image_size: int = 64
     fade_steps: int = 0
     perceptual: PerceptualTerm | None = None
@@ -55,7 +58,14 @@ class FacesTask:
     text_encoder: nn.Module | text.FrozenText | None = None
     drop_text: float = 0.1
 
+    parts: ClassVar = {
+        "generator": Part(ProgressiveGenerator),
+        "features": Part(FeatureSpace),
+        "objective": Part(OBJECTIVES),
+        "text_encoder": Part(text.CONFIGS),
+    }
     rng_streams = ("z", "noise", "drop_text", "reading")
+    pipeline = "faces"
 
     @classmethod
     def from_config(
@@ -74,8 +84,7 @@ class FacesTask:
         values = towers.build_parts(config, parts)
         if "objective" not in values:
             raise UserError(f"config.task.objective is missing: {', '.join(OBJECTIVES)}")
-        how = {k: tuple(v) if isinstance(v, list) else v for k, v in values["objective"].items()}
-        values["objective"] = by_name(OBJECTIVES, how, "config.task.objective")
+        values["objective"] = by_name(OBJECTIVES, values["objective"], "config.task.objective")
         term, encoder = values.pop("perceptual", ""), values.pop("perceptual_encoder", "")
         if values.get("perceptual_weight"):
             values["perceptual"] = make_term(term, encoder)
@@ -95,7 +104,7 @@ class FacesTask:
                 f"{self.generator.resolution} pixels; give one number of block_out_channels more "
                 "for twice the size"
             )
-        if self.perceptual_weight and not getattr(self.objective, "has_pairs", False):
+        if self.perceptual_weight and not self.objective.has_pairs:
             raise UserError(
                 f"config.task.perceptual_weight={self.perceptual_weight}: only paired and imle "
                 "make a picture for a real one that it can be compared with; set it to 0"
@@ -105,16 +114,20 @@ class FacesTask:
                 "config.task.text_encoder goes with generator.text of latent or cross: give both "
                 "or none"
             )
-        if self.text_encoder is not None and not getattr(self.objective, "hears_text", False):
+        if self.text_encoder is not None and not self.objective.takes_text:
             raise UserError(
                 "config.task.objective: with a text_encoder expected drifting, or adversarial with "
                 "discriminator=patch"
             )
 
-    def towers(self) -> dict[str, str]:
-        """Frozen encoders that the losses read: place in `frozen` -> "NAME:WEIGHTS"."""
-        of_term = self.perceptual.towers() if self.perceptual_weight else {}
-        return {**self.features.towers(), **of_term}
+    def frozen_encoders(self):
+        perceptual = self.perceptual.frozen_encoders() if self.perceptual_weight else {}
+        return {**self.features.frozen_encoders(), **perceptual}
+
+    @property
+    def feature_space(self) -> FeatureSpace:
+        """Features of real images that the generator is trained against."""
+        return self.features
 
     def batch_spec(self):
         side = self.image_size
@@ -148,9 +161,16 @@ class FacesTask:
 
     def predict_fns(self):
         found = {"generate": self._generate, "synthesize": self._synthesize}
-        if hasattr(self.objective, "encode"):
+        if self.objective.has_encoder:
             found["reconstruct"] = self._reconstruct
         return found
+
+    def predict_spec(self):
+        spec = self.batch_spec()
+        seeded = {"seed": SEED, **{k: spec[k] for k in ("tokens", "token_mask") if k in spec}}
+        latent = {"z": jax.ShapeDtypeStruct((self.generator.z_dim,), jnp.float32)}
+        specs = {"generate": seeded, "synthesize": {**seeded, **latent}, "reconstruct": spec}
+        return {name: specs[name] for name in self.predict_fns()}
 
     def _model_loss(self, params, everything, extra, batch, rngs, frozen):
         scene = self._scene(batch, everything, extra, rngs, frozen)
@@ -166,7 +186,7 @@ class FacesTask:
     def _scene(self, batch, everything, extra, rngs, frozen):
         real = first_stage.to_signed(batch["image"])
         if self.generator.out_channels == 1:
-            real = real @ jnp.asarray(_LUMA, jnp.float32)[:, None]
+            real = real @ jnp.asarray(BT601_LUMA, jnp.float32)[:, None]
         fade, batch = self._fade(extra), self._with_dropped_text(batch, rngs)
 
         def make(params, z, key, prompts=None):
@@ -269,8 +289,7 @@ class FacesTask:
         return jax.vmap(with_all)(z).mean(0)
 
     def _steering(self, variables, z, heard=None):
-        if hasattr(self.objective, "draw"):
-            z = self.objective.draw(variables, z)
+        z = self.objective.draw(variables, z)
         return self._of_generator(variables, z, heard, method="mapping")
 
     def _reconstruct(self, variables, batch, rngs, frozen):

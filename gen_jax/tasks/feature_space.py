@@ -80,7 +80,7 @@ class FeatureSpace:
                 found[name + SCALE] = jax.ShapeDtypeStruct(shape[-1:], jnp.float32)
         return found
 
-    def towers(self) -> dict[str, str]:
+    def frozen_encoders(self) -> dict[str, str]:
         """What the trainer has to load."""
         return {FROZEN: self.encoder}
 

@@ -21,6 +21,16 @@ def build_autoencoder(config: Mapping[str, Any], where: str = "config.task.autoe
     return by_name(AUTOENCODERS, config, where)
 
 
+def latent_shape(autoencoder: nn.Module, image_size: int) -> tuple[int, int, int]:
+    """Returns height, width and channels of the latent of a square image."""
+    mean, _ = jax.eval_shape(
+        lambda: autoencoder.init_with_output(
+            jax.random.key(0), jnp.zeros((1, image_size, image_size, 3)), method="encode"
+        )[0]
+    )
+    return tuple(mean.shape[1:])
+
+
 def to_signed(image: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     """Pixels 0..255 to [-1, 1]."""
     return image.astype(jnp.float32) / 127.5 - 1.0

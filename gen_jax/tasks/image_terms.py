@@ -14,6 +14,8 @@ from gen_jax.losses import adversarial, perceptual, reconstruction
 from gen_jax.models.patch_discriminator import PatchDiscriminator
 from gen_jax.tasks.perceptual import PerceptualTerm, make_term
 
+DISCRIMINATORS = {"patch": PatchDiscriminator}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageTerms:
@@ -46,9 +48,9 @@ class ImageTerms:
     adversarial_weight: float = 0.0
     adversarial_start: int = 0
 
-    def towers(self) -> dict[str, str]:
-        """Frozen encoders that the losses read: place in `frozen` -> "NAME:WEIGHTS"."""
-        return self.perceptual.towers() if self.perceptual_weight else {}
+    def frozen_encoders(self) -> dict[str, str]:
+        """Returns the perceptual term's encoder: place in `frozen` -> "NAME:WEIGHTS"."""
+        return self.perceptual.frozen_encoders() if self.perceptual_weight else {}
 
     def batch_spec(self):
         side = self.image_size
@@ -71,7 +73,7 @@ class ImageTerms:
           y: what was made of them.
           everything: parameters of all groups.
           updates: taken so far.
-          frozen: parameters of `towers`.
+          frozen: parameters of `frozen_encoders`.
           rng: draws the window that the perceptual term sees.
         """
         found = {}
@@ -124,7 +126,7 @@ def with_terms(config: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(config)
     if values.get("discriminator"):
         values["discriminator"] = by_name(
-            {"patch": PatchDiscriminator}, values["discriminator"], "config.task.discriminator"
+            DISCRIMINATORS, values["discriminator"], "config.task.discriminator"
         )
     else:
         values.pop("discriminator", None)

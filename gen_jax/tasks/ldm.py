@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import einops
 import flax.linen as nn
@@ -13,14 +13,16 @@ import jax.numpy as jnp
 
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.diffusion import guidance, samplers
 from gen_jax.diffusion.schedules import Process, make_process
 from gen_jax.models.unet_2d_condition import UNet2DConditionModel
 from gen_jax.tasks import first_stage, text
+from gen_jax.tasks.base import SEED, Task
 
 
 @dataclasses.dataclass(frozen=True)
-class LDMTask:
+class LDMTask(Task):
     """Trains a denoiser of latents (arXiv 2112.10752) given tokens.
 
     Attributes:
@@ -47,7 +49,8 @@ class LDMTask:
     """
 
     unet: UNet2DConditionModel
-    text_encoder: nn.Module | text.FrozenText
+    # `field()`: without it the default of `Task` would count as this field's.
+    text_encoder: nn.Module | text.FrozenText = dataclasses.field()
     autoencoder: nn.Module
     process: Process
     image_size: int
@@ -63,7 +66,19 @@ class LDMTask:
     coordinates: bool = False
     patch_size: int = 1
 
+    parts: ClassVar = {
+        "unet": Part(
+            UNet2DConditionModel,
+            derived=(
+                *("sample_size", "in_channels", "out_channels", "cross_attention_dim"),
+                "projection_class_embeddings_input_dim",
+            ),
+        ),
+        "text_encoder": Part(text.CONFIGS),
+        "process": Part(make_process),
+    }
     rng_streams = ("latent", "t", "noise", "drop_text", "dropout")
+    pipeline = "text_to_image"
 
     @classmethod
     def from_config(
@@ -86,12 +101,7 @@ class LDMTask:
                 raise UserError(f"config.task.{key} is missing: the ldm task needs it")
         autoencoder = frozen_tasks["vae"].autoencoder
         side = values["image_size"]
-        mean, _ = jax.eval_shape(
-            lambda: autoencoder.init_with_output(
-                jax.random.key(0), jnp.zeros((1, side, side, 3)), method="encode"
-            )[0]
-        )
-        latent_shape = tuple(mean.shape[1:])
+        latent_shape = first_stage.latent_shape(autoencoder, side)
         text_encoder = text.build_text_encoder(values["text_encoder"], frozen_tasks)
         extra = 2 * bool(values.get("coordinates", False))
         patch = values.get("patch_size", 1)
@@ -160,6 +170,25 @@ class LDMTask:
             "error_by_time": self._error_by_time,
             "reconstruct": self._reconstruct,
         }
+
+    def predict_spec(self):
+        spec = self.batch_spec()
+        text_spec = {k: spec[k] for k in ("tokens", "token_mask")}
+        return {
+            "generate": {"seed": SEED, **text_spec},
+            "error_by_time": spec,
+            "reconstruct": {"image": spec["image"]},
+        }
+
+    def components(self, variables, frozen):
+        return {
+            "unet": (self.unet, variables["params"]["model"]["unet"]),
+            "vae": (self.autoencoder, frozen["vae"]["params"]),
+        }
+
+    def sampling_settings(self):
+        names = ("sampler", "num_inference_steps", "guidance_scale", "guidance_rescale")
+        return {name: getattr(self, name) for name in (*names, "guidance_interval")}
 
     def _text(self, params, frozen, tokens, mask) -> dict[str, jax.Array]:
         """What the UNet is told of these tokens."""

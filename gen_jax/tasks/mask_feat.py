@@ -9,7 +9,7 @@ teacher, so that a step costs a forward and a backward pass of one view: what tw
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -17,17 +17,19 @@ import jax.numpy as jnp
 
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.data.load.views import Views
 from gen_jax.encoders.dinov2 import DINOv2
 from gen_jax.losses import surroundings
 from gen_jax.losses.self_distillation import spread
 from gen_jax.tasks import towers
+from gen_jax.tasks.base import Task
 
 _PARTS = {"encoder": DINOv2, "views": Views}
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskFeatTask:
+class MaskFeatTask(Task):
     """Trains a DINOv2 tower.
 
     Attributes:
@@ -50,10 +52,13 @@ class MaskFeatTask:
     color_weight: float = 1.0
     layout_weight: float = 0.5
 
+    parts: ClassVar = {name: Part(kind) for name, kind in _PARTS.items()}
     rng_streams = ("views", "mask")
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "MaskFeatTask":
+    def from_config(
+        cls, config: Mapping[str, Any], frozen_tasks: Mapping[str, Any] | None = None
+    ) -> "MaskFeatTask":
         """Builds it from `config.task`.
 
         Raises:
@@ -86,6 +91,9 @@ class MaskFeatTask:
 
     def predict_fns(self):
         return {"features": self._features}
+
+    def components(self, variables, frozen):
+        return {"encoder": (self.encoder, self.as_frozen(variables))}
 
     def as_frozen(self, variables) -> dict[str, Any]:
         """Parameters of the tower, as `encoders.load` gives them."""

@@ -28,7 +28,7 @@ class PerceptualTerm:
     name: str
     encoder: str = ""
 
-    def towers(self) -> dict[str, str]:
+    def frozen_encoders(self) -> dict[str, str]:
         """What the trainer has to load: place in `frozen` -> "NAME:WEIGHTS".
 
         Raises:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -10,20 +10,25 @@ import jax.numpy as jnp
 
 from gen_jax.common.build import build, by_name
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.data.degradations import PARAMETERS
 from gen_jax.data.degradations.base import SCALES
 from gen_jax.losses import adversarial, frequency, reconstruction
 from gen_jax.metrics.ssim import ssim
 from gen_jax.models.degradation_estimator import DegradationEstimator
-from gen_jax.models.dncnn import DnCNN
-from gen_jax.models.ffdnet import FFDNet
-from gen_jax.models.patch_discriminator import PatchDiscriminator
-from gen_jax.models.scunet import SCUNet
-from gen_jax.models.swin_unet import SwinUNet
+from gen_jax.models.restoration import RestorationNetwork, RestorationOutput
 from gen_jax.tasks import text
+from gen_jax.tasks.base import Task
+from gen_jax.tasks.image_terms import DISCRIMINATORS
 from gen_jax.tasks.perceptual import PerceptualTerm, make_term
 
-NETWORKS = {"dncnn": DnCNN, "ffdnet": FFDNet, "scunet": SCUNet, "swin_unet": SwinUNet}
+NETWORKS = {
+    "dncnn": "gen_jax.models.dncnn:DnCNN",
+    "ffdnet": "gen_jax.models.ffdnet:FFDNet",
+    "scunet": "gen_jax.models.scunet:SCUNet",
+    "swin_unet": "gen_jax.models.swin_unet:SwinUNet",
+}
+"""Name in a config -> "module:class" of a `models.restoration.RestorationNetwork`."""
 
 _TERMS = {
     "l1": reconstruction.l1,
@@ -38,14 +43,14 @@ _HALF = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
-class RestoreTask:
+class RestoreTask(Task):
     """Trains a network on pairs that the loader's degradations make.
 
     Attributes:
-      network: from degraded images in [0, 1] to restored ones. FFDNet is told the noise level,
-        SwinUNet all of `PARAMETERS`.
-      estimator: tells them from the image alone; trained along. A SwinUNet needs one.
-      text_encoder: reads instructions, where the network hears text.
+      network: Network from degraded images in [0, 1] to restored ones.
+      estimator: Estimates `PARAMETERS` from the image alone and is trained along; needed by a
+        network that is conditioned on "degradation".
+      text_encoder: Encoder of instructions, for a network that is conditioned on "text".
       discriminator: PatchGAN of arXiv:1611.07004, or None.
       image_size: side of the crops, in pixels.
       channels: of the images, 1 or 3.
@@ -69,7 +74,7 @@ class RestoreTask:
         others go by the estimate, as in use.
     """
 
-    network: nn.Module
+    network: RestorationNetwork
     estimator: nn.Module | None = None
     text_encoder: nn.Module | text.FrozenText | None = None
     discriminator: nn.Module | None = None
@@ -90,7 +95,14 @@ class RestoreTask:
     gate_weight: float = 0.0
     told_share: float = 0.25
 
+    parts: ClassVar = {
+        "network": Part(NETWORKS),
+        "estimator": Part(DegradationEstimator, derived=("outputs",)),
+        "text_encoder": Part(text.CONFIGS),
+        "discriminator": Part(DISCRIMINATORS),
+    }
     rng_streams = ("dropout", "told")
+    pipeline = "restoration"
 
     @classmethod
     def from_config(
@@ -108,8 +120,7 @@ class RestoreTask:
         values = {k: v for k, v in config.items() if k not in ("perceptual", "perceptual_encoder")}
         if "network" not in values:
             raise UserError("config.task.network is missing: name an architecture")
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in values["network"].items()}
-        values["network"] = by_name(NETWORKS, fields, "config.task.network")
+        values["network"] = by_name(NETWORKS, values["network"], "config.task.network")
         if "estimator" in values:
             fields = {"outputs": len(PARAMETERS), **values["estimator"]}
             values["estimator"] = build(DegradationEstimator, fields, "config.task.estimator")
@@ -119,7 +130,7 @@ class RestoreTask:
             )
         if values.get("discriminator"):
             values["discriminator"] = by_name(
-                {"patch": PatchDiscriminator}, values["discriminator"], "config.task.discriminator"
+                DISCRIMINATORS, values["discriminator"], "config.task.discriminator"
             )
         else:
             values.pop("discriminator", None)
@@ -142,18 +153,25 @@ class RestoreTask:
             raise UserError(
                 f"config.task.perceptual_every={self.perceptual_every}: expected 1 or more"
             )
-        swin = isinstance(self.network, SwinUNet)
-        if swin != (self.estimator is not None):
-            raise UserError("config.task.estimator goes with network.name=swin_unet: give both")
-        hears = swin and bool(self.network.text)
-        if hears != (self.text_encoder is not None):
-            raise UserError(
-                "config.task.text_encoder goes with network.text of a swin_unet: give both or none"
-            )
+        kind = type(self.network).__name__
+        for field, condition in (("estimator", "degradation"), ("text_encoder", "text")):
+            is_conditioned, is_given = condition in self.network.conditions, field in self._given()
+            if is_conditioned and not is_given:
+                raise UserError(
+                    f"config.task.{field} is missing: this {kind} is conditioned on {condition}"
+                )
+            if is_given and not is_conditioned:
+                raise UserError(
+                    f"config.task.{field}: this {kind} is not conditioned on {condition}; leave it "
+                    "out, or choose a network that is"
+                )
 
-    def towers(self) -> dict[str, str]:
-        """Frozen encoders that the losses read: place in `frozen` -> "NAME:WEIGHTS"."""
-        return self.perceptual.towers() if self.perceptual_weight else {}
+    def _given(self) -> set[str]:
+        parts = {"estimator": self.estimator, "text_encoder": self.text_encoder}
+        return {name for name, part in parts.items() if part is not None}
+
+    def frozen_encoders(self):
+        return self.perceptual.frozen_encoders() if self.perceptual_weight else {}
 
     def batch_spec(self):
         shape = (self.image_size, self.image_size, self.channels)
@@ -171,18 +189,16 @@ class RestoreTask:
     def init(self, rng, batch):
         keys = jax.random.split(rng, 4)
         x, params = batch["degraded"], {}
-        inputs = (x,)
-        if isinstance(self.network, FFDNet):
-            inputs = (x, self._sigma(batch))
-        elif isinstance(self.network, SwinUNet):
+        if self.estimator is not None:
             params["estimator"] = self.estimator.init(keys[1], x)["params"]
-            inputs = (x, batch["degradation"])
-            if self.text_encoder is not None:
-                tokens, mask = batch["tokens"], batch["token_mask"]
-                params |= text.init(self.text_encoder, keys[2], tokens, mask)
-                states = jnp.zeros((*tokens.shape, self.text_encoder.hidden_size))
-                inputs = (*inputs, states, mask)
-        params["network"] = self.network.init(keys[0], *inputs)["params"]
+        known = self._strengths(batch)
+        if self.text_encoder is not None:
+            tokens, mask = batch["tokens"], batch["token_mask"]
+            params |= text.init(self.text_encoder, keys[2], tokens, mask)
+            # The network's parameters depend on the width of the states alone.
+            states = jnp.zeros((*tokens.shape, self.text_encoder.hidden_size))
+            known |= {"text": states, "text_mask": mask}
+        params["network"] = self.network.init(keys[0], x, known, method="restore")["params"]
         if self.discriminator is None:
             return {"model": params}, {}
         judge = self.discriminator.init(keys[3], x)["params"]
@@ -193,15 +209,23 @@ class RestoreTask:
         return groups if self.discriminator is None else groups | {"disc": self._disc_loss}
 
     def predict_fns(self):
-        found = {"restore": self._restore}
-        return found if self.estimator is None else found | {"estimate": self._estimate}
+        fns = {"restore": self._restore}
+        return fns if self.estimator is None else fns | {"estimate": self._estimate}
 
-    def _sigma(self, batch):
-        return degradation_of(batch["degradation"], "sigma") / 255.0
+    def predict_spec(self):
+        spec = {k: v for k, v in self.batch_spec().items() if k != "image"}
+        specs = {"restore": spec, "estimate": {"degraded": spec["degraded"]}}
+        return {name: specs[name] for name in self.predict_fns()}
+
+    def _strengths(self, batch):
+        """What a network may be conditioned on of a batch's "degradation"."""
+        sigma = degradation_of(batch["degradation"], "sigma") / 255.0
+        return {"degradation": batch["degradation"], "sigma": sigma}
 
     def _loss(self, params, everything, extra, batch, rngs, frozen):
         x = batch["image"].astype(jnp.float32) / 255.0
-        y, gates, estimate = self._trained_on(params, batch, rngs, frozen)
+        output, estimate = self._trained_on(params, batch, rngs, frozen)
+        y, gates = output.image, output.gates
         terms = {}
         if estimate is not None:
             error = jnp.abs(estimate - batch["degradation"]).mean()
@@ -238,51 +262,57 @@ class RestoreTask:
 
     def _disc_loss(self, params, everything, extra, batch, rngs, frozen):
         x = batch["image"].astype(jnp.float32) / 255.0
-        y, *_ = self._trained_on(everything["model"], batch, rngs, frozen)
+        output, _ = self._trained_on(everything["model"], batch, rngs, frozen)
         real, fake = (
             self.discriminator.apply({"params": params}, 2.0 * v - 1.0)
-            for v in (x, jax.lax.stop_gradient(y))
+            for v in (x, jax.lax.stop_gradient(output.image))
         )
         loss = adversarial.hinge_discriminator(real, fake).mean()
         return loss, ({"disc/real": real.mean(), "disc/fake": fake.mean()}, extra)
 
     def _trained_on(self, params, batch, rngs, frozen):
-        """Restored images, gates and estimates, of which the network goes by most."""
+        """Returns the network's output in training, and the estimates or None."""
         if self.estimator is None:
-            return *self._apply(params, batch, rngs, frozen, train=True), None
+            return self._apply(params, batch, rngs, frozen, train=True), None
         estimate, truth = self._told(params, batch), batch["degradation"]
         show = jax.random.bernoulli(rngs["told"], self.told_share, (truth.shape[0], 1))
         told = jnp.where(show, truth, as_told(jax.lax.stop_gradient(estimate)))
         batch = {**batch, "degradation": told}
-        return *self._apply(params, batch, rngs, frozen, train=True), estimate
+        return self._apply(params, batch, rngs, frozen, train=True), estimate
 
     def _told(self, params, batch):
         return self.estimator.apply({"params": params["estimator"]}, batch["degraded"])
 
-    def _apply(self, params, batch, rngs, frozen, train):
-        """Restored images, and the gates of a SwinUNet."""
-        x, variables = batch["degraded"], {"params": params["network"]}
-        if isinstance(self.network, SCUNet):
-            dropout = {"dropout": rngs["dropout"]} if train else None
-            return self.network.apply(variables, x, not train, rngs=dropout), None
-        if isinstance(self.network, FFDNet):
-            return self.network.apply(variables, x, self._sigma(batch)), None
-        if isinstance(self.network, SwinUNet):
-            told, heard = batch["degradation"], ()
-            if self.text_encoder is not None:
-                tokens, mask = batch["tokens"], batch["token_mask"]
-                heard = text.encode(self.text_encoder, params, frozen, tokens, mask)
-            return self.network.apply(variables, x, told, *heard)
-        return self.network.apply(variables, x), None
+    def _apply(self, params, batch, rngs, frozen, train) -> RestorationOutput:
+        known = self._strengths(batch) if self.network.conditions else {}
+        if self.text_encoder is not None:
+            tokens, mask = batch["tokens"], batch["token_mask"]
+            states, seen = text.encode(self.text_encoder, params, frozen, tokens, mask)
+            known |= {"text": states, "text_mask": seen}
+        dropout = {"dropout": rngs["dropout"]} if train and "dropout" in rngs else None
+        return self.network.apply(
+            {"params": params["network"]},
+            batch["degraded"],
+            known,
+            deterministic=not train,
+            method="restore",
+            rngs=dropout,
+        )
 
     def _restore(self, variables, batch, rngs, frozen):
-        """`restored` [b, h, w, c] by "degraded", by "degradation" (what the network is told) and by
-        the tokens; of a SwinUNet also the mean "gate" [b] and all "gates" [b, n].
+        """Restores "degraded", conditioned on "degradation" and the tokens.
+
+        Gives "restored" [b, h, w, c] and, of a network with gates, their mean "gate" [b] and all
+        "gates" [b, n].
         """
-        y, gates = self._apply(variables["params"]["model"], batch, rngs, frozen, train=False)
-        if gates is None:
-            return {"restored": y}
-        return {"restored": y, "gate": gates.mean(-1), "gates": gates}
+        output = self._apply(variables["params"]["model"], batch, rngs, frozen, train=False)
+        if output.gates is None:
+            return {"restored": output.image}
+        return {
+            "restored": output.image,
+            "gate": output.gates.mean(-1),
+            "gates": output.gates,
+        }
 
     def _estimate(self, variables, batch, rngs, frozen):
         """`estimate` [b, p], as "degradation" is scaled, of "degraded"."""

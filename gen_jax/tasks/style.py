@@ -8,7 +8,7 @@ channel that limits how much it tells. The style of a picture can be given, too.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.models.latent_flow import LatentFlow, flow_loss, follow
 from gen_jax.models.style_encoder import StyleEncoder
 
@@ -31,6 +32,8 @@ class Style:
         dim/2 log(1 + 1/noise²) nats pass it.
       drop: share of the styles that are left out in training besides those whose texts are.
     """
+
+    parts: ClassVar = {"encoder": Part(StyleEncoder), "flow": Part(LatentFlow)}
 
     encoder: StyleEncoder
     flow: LatentFlow

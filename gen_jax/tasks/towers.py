@@ -22,8 +22,7 @@ def build_parts(config: Mapping[str, Any], parts: Mapping[str, type]) -> dict[st
     for name, kind in parts.items():
         if name not in values:
             raise UserError(f"config.task.{name} is missing: give fields of {kind.__name__}")
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()}
-        values[name] = build(kind, fields, f"config.task.{name}")
+        values[name] = build(kind, values[name], f"config.task.{name}")
     return values
 
 

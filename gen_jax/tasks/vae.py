@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -10,13 +10,15 @@ import jax.numpy as jnp
 
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.losses import reconstruction
 from gen_jax.tasks import first_stage
-from gen_jax.tasks.image_terms import ImageTerms, with_terms
+from gen_jax.tasks.base import Task
+from gen_jax.tasks.image_terms import DISCRIMINATORS, ImageTerms, with_terms
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VAETask(ImageTerms):
+class VAETask(ImageTerms, Task):
     """Trains an autoencoder (arXiv 2112.10752, section 3.1).
 
     Attributes:
@@ -32,10 +34,16 @@ class VAETask(ImageTerms):
     kl_warmup: int = 0
     momentum: float = 0.99
 
+    parts: ClassVar = {
+        "autoencoder": Part(first_stage.AUTOENCODERS),
+        "discriminator": Part(DISCRIMINATORS),
+    }
     rng_streams = ("latent", "window")
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "VAETask":
+    def from_config(
+        cls, config: Mapping[str, Any], frozen_tasks: Mapping[str, Any] | None = None
+    ) -> "VAETask":
         """Builds it from `config.task`.
 
         Raises:
@@ -66,6 +74,14 @@ class VAETask(ImageTerms):
 
     def predict_fns(self):
         return {"reconstruct": self._reconstruct, "encode": self._encode, "decode": self._decode}
+
+    def predict_spec(self):
+        shape = first_stage.latent_shape(self.autoencoder, self.image_size)
+        image, latent = self.batch_spec(), {"latent": jax.ShapeDtypeStruct(shape, jnp.float32)}
+        return {"reconstruct": image, "encode": image, "decode": latent}
+
+    def components(self, variables, frozen):
+        return {"vae": (self.autoencoder, variables["params"]["model"])}
 
     def _model_loss(self, params, everything, extra, batch, rngs, frozen):
         x = first_stage.to_signed(batch["image"])

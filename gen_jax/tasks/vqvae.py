@@ -2,24 +2,26 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from gen_jax.common.build import build, by_name
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.models.quantizers import QUANTIZERS
 from gen_jax.models.vqvae import VQVAE
 from gen_jax.tasks import first_stage
-from gen_jax.tasks.image_terms import ImageTerms, with_terms
+from gen_jax.tasks.base import Task
+from gen_jax.tasks.image_terms import DISCRIMINATORS, ImageTerms, with_terms
 
 ENCODER = "patch_in|encoder_|downs_"
 """Pattern of the parameters before the codes: how their names begin."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VQVAETask(ImageTerms):
+class VQVAETask(ImageTerms, Task):
     """Trains a VQ-VAE (arXiv 1711.00937), with what made later ones better; see its quantizers.
 
     Attributes:
@@ -35,11 +37,18 @@ class VQVAETask(ImageTerms):
     beta: float = 0.25
     keep_codes: bool = False
 
+    parts: ClassVar = {
+        "autoencoder": Part(VQVAE, derived=("dim",)),
+        "quantizer": Part(QUANTIZERS),
+        "discriminator": Part(DISCRIMINATORS),
+    }
     inherited = ("codebook",)
     rng_streams = ("codebook", "window")
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "VQVAETask":
+    def from_config(
+        cls, config: Mapping[str, Any], frozen_tasks: Mapping[str, Any] | None = None
+    ) -> "VQVAETask":
         """Builds it from `config.task`.
 
         Raises:
@@ -49,10 +58,8 @@ class VQVAETask(ImageTerms):
         for name in ("autoencoder", "quantizer"):
             if name not in values:
                 raise UserError(f"config.task.{name} is missing; see configs/vqvae.py")
-        values["quantizer"] = by_name(
-            QUANTIZERS, _tuples(values["quantizer"]), "config.task.quantizer"
-        )
-        fields = {**_tuples(values["autoencoder"]), "dim": values["quantizer"].dim}
+        values["quantizer"] = by_name(QUANTIZERS, values["quantizer"], "config.task.quantizer")
+        fields = {**values["autoencoder"], "dim": values["quantizer"].dim}
         values["autoencoder"] = build(VQVAE, fields, "config.task.autoencoder")
         task = build(cls, values, "config.task")
         factor = task.autoencoder.downscale_factor
@@ -64,8 +71,8 @@ class VQVAETask(ImageTerms):
         return task
 
     @property
-    def needed(self) -> str:
-        """What a run must bring that this one begins with: what is not trained here."""
+    def required(self) -> str:
+        """Encoder and codebook, where they are not trained."""
         return rf"^(model/({ENCODER})|codebook$)" if self.keep_codes else "^$"
 
     @property
@@ -88,6 +95,13 @@ class VQVAETask(ImageTerms):
 
     def predict_fns(self):
         return {"reconstruct": self._reconstruct, "encode": self._encode, "decode": self._decode}
+
+    def predict_spec(self):
+        image, codes = self.batch_spec(), {"codes": jax.ShapeDtypeStruct(self.grid, jnp.int32)}
+        return {"reconstruct": image, "encode": image, "decode": codes}
+
+    def components(self, variables, frozen):
+        return {"vqvae": (self.autoencoder, variables["params"]["model"])}
 
     def _model_loss(self, params, everything, extra, batch, rngs, frozen):
         x = first_stage.to_signed(batch["image"])
@@ -151,8 +165,3 @@ class VQVAETask(ImageTerms):
     def _decode(self, variables, batch, rngs, frozen):
         y = self.images(self.as_frozen(variables), batch["codes"])
         return {"image": first_stage.to_pixels(y)}
-
-
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Lists as tuples: a config that was read back has lists."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from gen_jax.common import progress
 from gen_jax.common.errors import UserError
 from gen_jax.parallel import distributed, sharding
+from gen_jax.tasks.base import Task
 from gen_jax.training import checkpoint, logging, optim, rngs, warm_start
 from gen_jax.training import state as state_lib
 from gen_jax.training.nonfinite import NonFinite
@@ -33,7 +34,7 @@ class Run:
 
     Attributes:
       name: the stage, as metrics and the progress line call it.
-      task: a `tasks.base.Task`.
+      task: The stage.
       schedule: steps, batch and cadence.
       optimizer: group -> optimizer config.
       mesh: the devices.
@@ -50,7 +51,7 @@ class Run:
     """
 
     name: str
-    task: Any
+    task: Task
     schedule: Schedule
     optimizer: Mapping[str, Mapping[str, Any]]
     mesh: Mesh
@@ -145,9 +146,10 @@ def _train(run, saver, optimizers, ema_groups, abstract):
         )
         progress.say(f"{run.name}: made the parameters in {time.perf_counter() - began:.1f} s")
         if run.init is not None:
-            inherited = getattr(run.task, "inherited", ())
-            needed = getattr(run.task, "needed", "^$")
-            state, text = warm_start.take(state, run.init[1], run.init[0], inherited, needed)
+            task = run.task
+            state, text = warm_start.take(
+                state, run.init[1], run.init[0], task.inherited, task.required
+            )
             progress.say(f"{run.name}: {text}")
         start = 0
         _print_overview(state.params)

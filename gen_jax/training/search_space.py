@@ -9,6 +9,7 @@ from typing import Any
 import ml_collections
 
 from gen_jax.common import files, strict_json
+from gen_jax.common.build import as_tuples
 from gen_jax.common.errors import UserError
 
 _RANGE = {"low", "high", "log", "step"}
@@ -73,7 +74,7 @@ def _check_key(key: str, config: ml_collections.ConfigDict, path: pathlib.Path) 
 def _dimension(key: str, value: Any, path: pathlib.Path) -> Dimension:
     where, name = f"--space={path}: {key}", key.removeprefix("config.")
     if isinstance(value, list) and value:
-        return Dimension(name, tuple(tuple(v) if isinstance(v, list) else v for v in value))
+        return Dimension(name, as_tuples(value))
     if not isinstance(value, dict) or not {"low", "high"} <= set(value) <= _RANGE:
         raise UserError(f'{where}: expected a list of values, or {{"low": a, "high": b}} with '
                         '"log" or "step"')  # fmt: skip

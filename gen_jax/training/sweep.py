@@ -20,6 +20,7 @@ import optuna
 from optuna.trial import TrialState
 
 from gen_jax.common import folder_lock
+from gen_jax.common.build import as_tuples
 from gen_jax.common.errors import UserError
 from gen_jax.common.process_id import ProcessId
 from gen_jax.common.progress import say
@@ -220,7 +221,7 @@ def _run_trial(study, trial, values, plan: Plan, stop: threading.Event) -> None:
     """One trial: a process of `gen_jax.main` in a folder of its own."""
     folder = plan.out / "trials" / trial.user_attrs["folder"]
     folder.mkdir(parents=True, exist_ok=True)
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    fields = as_tuples(values)
     command = [
         *plan.program, *plan.arguments, *search_space.as_flags(fields), f"--workdir={folder}"
     ]  # fmt: skip

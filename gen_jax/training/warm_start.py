@@ -17,7 +17,7 @@ def take(
     variables: Mapping[str, Any],
     where: str,
     inherited: Sequence[str] = (),
-    needed: str = "^$",
+    required: str = "^$",
 ) -> tuple[TrainState, str]:
     """Puts every parameter of the same path and shape into a fresh state, and into its average.
 
@@ -29,13 +29,13 @@ def take(
       where: what to call their source.
       inherited: collections of "extra" that belong to the parameters; each is taken whole, or not
         at all where one of its shapes differs.
-      needed: pattern of "GROUP/PATH" and of collections that must be found.
+      required: Pattern of "GROUP/PATH" and of collections that must be found.
 
     Returns:
       the state, and a line that says what was taken.
 
     Raises:
-      UserError: nothing fits, or something that is needed does not.
+      UserError: nothing fits, or something that is required does not.
     """
     given = {
         (group, path_name(path)): leaf
@@ -71,7 +71,7 @@ def take(
             extra[name] = jax.tree.map(_like, extra[name], given)
         else:
             fresh.append(name)
-    if lost := [name for name in fresh if re.search(needed, name)]:
+    if lost := [name for name in fresh if re.search(required, name)]:
         raise UserError(
             f"config.init_from={where}: its {lost[0]} does not fit, and it is not trained here: "
             "give the arguments that the run was trained by"

@@ -50,7 +50,7 @@ class Data:
 class Draws(Predictor):
     """Draws the glasses that prompts name, and never a woman; or both by seed alone."""
 
-    task = types.SimpleNamespace()
+    task = types.SimpleNamespace(feature_space=None)
 
     def __init__(self, by_seed=False):
         self.without_text, self.by_seed = 0, by_seed

@@ -37,7 +37,7 @@ class Data:
 class Predict(Predictor):
     """Gives what it was told to by seed."""
 
-    task = types.SimpleNamespace(features=types.SimpleNamespace(encoder="dino_tiny"))
+    task = types.SimpleNamespace(feature_space=types.SimpleNamespace(encoder="dino_tiny"))
 
     def __init__(self, made):
         self.made = made

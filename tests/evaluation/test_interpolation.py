@@ -16,7 +16,7 @@ class Ways(Predictor):
 
     def __init__(self, jumps=False):
         self.jumps = jumps
-        self.task = types.SimpleNamespace(latents=self._latents)
+        self.task = types.SimpleNamespace(latents=self._latents, feature_space=None)
 
     @staticmethod
     def _latents(seeds):
@@ -63,7 +63,7 @@ def test_twice_as_fast_a_way_is_four_times_as_long():
 
 
 class Seeds(Predictor):
-    task = types.SimpleNamespace()
+    task = types.SimpleNamespace(feature_space=None)
 
     def __init__(self, made):
         self.made = made

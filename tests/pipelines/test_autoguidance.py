@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gen_jax.common.errors import UserError
-from gen_jax.pipelines.autoguidance import guided_by
+from gen_jax.pipelines.model_changes import guided_by
 from tests.tasks.test_art import COUNT, made
 
 BOTH = pytest.mark.parametrize("arg", ["debug", "debug,prior=ordered"])
@@ -98,9 +98,9 @@ def test_a_guide_may_have_another_decoder_and_rounded_weights(runs):
         ("ordered", "one of the priors is masked"),
         ("codebook", "codes are not those of"),
         ("encoder", "codes are not those of"),
-        ("words", "does not read what"),
+        ("words", "its tokens are not those of"),
         ("kind", "needs runs of configs/art.py"),
-        ("scale", "--guide_scale=-1"),
+        ("scale", "guiding_scale=-1"),
     ],
 )
 def test_runs_that_do_not_belong_together_are_named(runs, what, words):

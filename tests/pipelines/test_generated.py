@@ -7,7 +7,7 @@ import pytest
 
 from gen_jax.common.errors import UserError
 from gen_jax.pipelines import generated
-from gen_jax.pipelines.parts import images_in_parts
+from gen_jax.pipelines.sampling import generate_in_batches
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), np.uint8)
 
@@ -62,8 +62,8 @@ def test_images_come_in_parts_and_must_be_finite():
         return {"image": IMAGES[part["seed"]], "finite": part["x"] < np.inf}
 
     batch = {"seed": np.array([2, 0, 1]), "x": np.zeros(3)}
-    np.testing.assert_array_equal(images_in_parts(run, batch, 2), IMAGES[[2, 0, 1]])
+    np.testing.assert_array_equal(generate_in_batches(run, batch, 2), IMAGES[[2, 0, 1]])
     assert sizes == [2, 2]
     batch["x"][1] = np.inf
     with pytest.raises(UserError, match="image of seed 0 is not finite"):
-        images_in_parts(run, batch, 2)
+        generate_in_batches(run, batch, 2)

@@ -7,7 +7,8 @@ import pytest
 from gen_jax.common.errors import UserError
 from gen_jax.data.text.tokenizer import train_tokenizer
 from gen_jax.diffusion.schedules import make_process
-from gen_jax.pipelines.generation import Request, TextToImage
+from gen_jax.pipelines.sampling import Request
+from gen_jax.pipelines.text_to_image import TextToImage
 from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
 from tests.tasks.plain_ldm import FROZEN, PARAMS, Blend, plain
@@ -49,7 +50,7 @@ def test_guidance_and_the_negative_prompt_are_the_formula(model):
     images = []
     for given, scale, negative in cases:
         pipeline = TextToImage(model, sampler="ddim", num_inference_steps=1, guidance_scale=given)
-        images.append(pipeline(Request(PROMPTS, SEEDS, negative=negative), batch_size=2))
+        images.append(pipeline(Request(SEEDS, PROMPTS, negative), batch_size=2))
         want = by_hand(pipeline, scale, negative)
         assert np.abs(images[-1] - want).max() <= 0.51, (scale, negative)
     for i, first in enumerate(images):
@@ -60,7 +61,7 @@ def test_guidance_and_the_negative_prompt_are_the_formula(model):
 def test_a_guidance_interval_bounds_the_times_that_are_guided(model):
     rows = [
         TextToImage(model, sampler="ddim", num_inference_steps=1, guidance_interval=interval)(
-            Request(PROMPTS, SEEDS)
+            Request(SEEDS, PROMPTS)
         )
         for interval in ((0.0, 1.0), (0.0, 0.5))
     ]
@@ -71,12 +72,12 @@ def test_a_guidance_interval_bounds_the_times_that_are_guided(model):
 
 def test_an_image_depends_on_its_seed_alone_and_is_finite(model):
     pipeline = TextToImage(model, sampler="ddpm", num_inference_steps=3)
-    whole = pipeline(Request(["red"] * 3, SEEDS), batch_size=2)
-    np.testing.assert_array_equal(pipeline(Request(["red"] * 2, SEEDS[1:]), 2), whole[1:])
+    whole = pipeline(Request(SEEDS, ["red"] * 3), batch_size=2)
+    np.testing.assert_array_equal(pipeline(Request(SEEDS[1:], ["red"] * 2), 2), whole[1:])
     # From one x_T, the noise of the steps is what differs.
     x_T = np.zeros((2, *pipeline.task.latent_shape), np.float32)
-    first, second = pipeline(Request(["red"] * 2, SEEDS[:2], x_T=x_T), 2)
+    first, second = pipeline(Request(SEEDS[:2], ["red"] * 2, latents=x_T), 2)
     assert np.abs(np.int32(first) - second).max() > 5
     x_T[1, 0, 0, 0] = np.nan
     with pytest.raises(UserError, match="image of seed 4 is not finite"):
-        pipeline(Request(["red"] * 2, SEEDS[:2], x_T=x_T), 2)
+        pipeline(Request(SEEDS[:2], ["red"] * 2, latents=x_T), 2)

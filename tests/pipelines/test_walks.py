@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gen_jax.common.errors import UserError
-from gen_jax.pipelines.generation import slerp, walk
+from gen_jax.pipelines.interpolation import walk
 
 POINTS = np.random.default_rng(0).normal(size=(4, 2, 3)).astype(np.float32)
 POINTS /= np.linalg.norm(POINTS, axis=(1, 2), keepdims=True)
@@ -21,7 +21,7 @@ def test_a_walk_meets_every_point(path):
 
 def test_a_great_circle_keeps_the_length_and_a_straight_way_does_not():
     a, b = POINTS[:2]
-    length = np.linalg.norm(slerp(a, b, 9).reshape(9, -1), axis=1)
+    length = np.linalg.norm(walk(np.stack([a, b]), 9).reshape(9, -1), axis=1)
     np.testing.assert_allclose(length, 1.0, atol=1e-5)
     middle = np.linalg.norm(walk(POINTS[:2], 9, "lerp")[4])
     assert middle < length[4]
@@ -29,5 +29,5 @@ def test_a_great_circle_keeps_the_length_and_a_straight_way_does_not():
 
 
 def test_another_path_is_refused():
-    with pytest.raises(UserError, match="--path=round"):
+    with pytest.raises(UserError, match=r"^path=round: expected slerp or lerp"):
         walk(POINTS, 3, "round")

@@ -12,7 +12,8 @@ from configs import ldm
 from gen_jax.common import config as config_lib
 from gen_jax.common.errors import UserError
 from gen_jax.data.text import tokenizer_file
-from gen_jax.pipelines.generation import Request, TextToImage
+from gen_jax.pipelines.sampling import Request
+from gen_jax.pipelines.text_to_image import TextToImage
 from gen_jax.runs import layout, reader, text_tower
 from gen_jax.runs.weights import save
 from gen_jax.tasks import build_task
@@ -45,7 +46,7 @@ def test_a_run_with_clip_text_generates(photos, tmp_path):
     config = recipe(photos, weights)
     # An exported run: no training is needed to have one.
     models = reader.load_all_frozen(config, tmp_path)
-    task = build_task(config.task.to_dict(), {k: m.task for k, m in models.items()})
+    task = build_task(config.task.to_dict(), models.tasks)
     params, extra = filled(task)
     folder = layout.make(tmp_path / "run")
     save(folder / layout.WEIGHTS, {"params": params, "extra": extra})
@@ -56,11 +57,12 @@ def test_a_run_with_clip_text_generates(photos, tmp_path):
     assert set(model.variables["params"]["model"]) == {"unet"}
     assert set(model.frozen) == {"vae", "text"}
     pipe = TextToImage(model, num_inference_steps=1)
-    images = pipe(Request(["a cat", "a", "a cat"], [0, 0, 0], negative="a"))
+    images = pipe(Request([0, 0, 0], ["a cat", "a", "a cat"], "a"))
     assert images.shape == (3, 16, 16, 3)
     np.testing.assert_array_equal(images[0], images[2])
     assert (images[0] != images[1]).any()  # the words are heard
-    assert pipe.truncated(["cat " * 9, "a cat"]) == ["cat " * 9]
+    (note,) = pipe.notes(["cat " * 9, "a cat"])
+    assert "is longer than the 8 tokens" in note and note.startswith("the prompt 'cat cat")
 
 
 def test_the_tower_is_found_from_any_folder_and_goes_along(photos, tmp_path, monkeypatch):
@@ -83,8 +85,13 @@ def test_the_tower_is_found_from_any_folder_and_goes_along(photos, tmp_path, mon
     assert not list((tmp_path / "other").iterdir())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["clip", "distilbert"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("clip", marks=pytest.mark.slow),
+        pytest.param("distilbert", marks=pytest.mark.nightly),
+    ],
+)
 def test_the_doors_take_runs_with_frozen_text(photos, tmp_path, kind):
     weights = tower_folder(kind, tmp_path / "models" / kind)
     recipe = f"configs/ldm.py:debug,data={photos},vae=package:vae_photos,text={kind}"
@@ -94,8 +101,8 @@ def test_the_doors_take_runs_with_frozen_text(photos, tmp_path, kind):
     result = call(*main)
     assert result.returncode == 0, result.stderr[-3000:]
     manifest = json.loads((run / layout.MANIFEST).read_text())
-    tower = reader.load_all_frozen(reader.load(str(run)).config, run)["text"]
-    assert manifest["frozen_weights_sha256"]["text"] == tower.digest
+    models = reader.load_all_frozen(reader.load(str(run)).config, run)
+    assert manifest["frozen_weights_sha256"]["text"] == models.digests["text"]
     kept = tokenizer_file.load(run / layout.TOKENIZER)
     assert manifest["data"]["tokenizer_sha256"] == kept.digest
     result = call("evaluate", f"--run={run}", f"--out={tmp_path / 'metrics.json'}")

@@ -155,7 +155,7 @@ def test_joint_training_alone_reads_the_encoder_of_the_vqvae():
         values = config.requires.vqvae.task.to_dict() | lpips
         task = build_task(config.task.to_dict(), {"vqvae": build_task(values)})
         wanted = [lpips["perceptual_encoder"]] if known else []
-        assert list(task.towers().values()) == wanted
+        assert list(task.frozen_encoders().values()) == wanted
 
 
 @pytest.mark.parametrize("arg", ["debug", "debug,prior=ordered"])

@@ -1,54 +1,57 @@
-"""Every stage through the trainer's contract, by its `:debug` config."""
+"""Every stage through the contract of `tasks/base.py`, by its `:debug` config."""
 
+import dataclasses
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import art, detail, encoder, faces, ldm, restore_text, vae, vqvae
 from gen_jax import encoders
 from gen_jax.common.build import build
 from gen_jax.parallel import sharding
 from gen_jax.parallel.mesh import make_mesh
+from gen_jax.pipelines import PIPELINES
+from gen_jax.runs import reader
 from gen_jax.tasks import TASKS, build_task
 from gen_jax.training import loop, optim, rngs
 from gen_jax.training import state as state_lib
 from gen_jax.training.step import make_train_step
+from tests import recipes
 
-# Each stage's debug config; a stage without one fails `test_every_stage_is_here`.
-DEBUG = {
-    "vae": lambda: vae.get_config("debug"),
-    "ldm": lambda: ldm.get_config("debug,vae=train"),
-    "dino": lambda: encoder.get_config("variant=small,debug"),
-    "mask_feat": lambda: encoder.get_config("debug"),
-    "restore": lambda: restore_text.get_config("debug"),
-    "faces": lambda: faces.get_config("debug"),
-    "vqvae": lambda: vqvae.get_config("debug,disc"),
-    "art": lambda: art.get_config("debug,joint,style"),
-    "detail": lambda: detail.get_config("debug"),
-}
+CONFIGS = recipes.contract_configs()
 FSDP = ((".*", "fsdp"),)
 BATCH = 8
 
 
-def test_every_stage_is_here():
-    assert set(DEBUG) == set(TASKS)
+def test_every_task_has_a_debug_config():
+    assert set(CONFIGS) == set(TASKS)
+
+
+def debug_config(name):
+    module, arg = CONFIGS[name]
+    return module.get_config(arg)
 
 
 class Stage:
     """A built stage with what its losses need."""
 
     def __init__(self, name):
-        self.config = DEBUG[name]()
+        self.config = debug_config(name)
         tasks, self.frozen = {}, {}
         for key, needed in self.config.requires.items():
             tasks[key] = build_task(needed.task.to_dict())
             params, extra = filled(tasks[key])
             self.frozen[key] = tasks[key].as_frozen({"params": params, "extra": extra})
-        self.task = build_task(self.config.task.to_dict(), tasks or None)
-        for key, spec in (self.task.towers() if hasattr(self.task, "towers") else {}).items():
+        for key, source in self.config.frozen.items():
+            if not source:  # required, and trained by the run itself
+                continue
+            model = reader.load(source)
+            tasks[key], self.frozen[key] = model.task, model.task.as_frozen(model.variables)
+        self.task = build_task(self.config.task.to_dict(), tasks)
+        for key, spec in self.task.frozen_encoders().items():
             self.frozen[key] = encoders.load(*encoders.parse(spec))[1]
         self.optimizers = {
             g: optim.make_optimizer({"learning_rate": 1e-3, "schedule": "constant"}, 10)
@@ -57,21 +60,7 @@ class Stage:
         self._steps, self._starts = {}, {}
 
     def batch(self, step=0):
-        rng = np.random.default_rng(step)
-        out = {}
-        for key, spec in self.task.batch_spec().items():
-            shape = (BATCH, *spec.shape)
-            if spec.dtype == jnp.uint8:
-                out[key] = rng.integers(0, 256, shape).astype(np.uint8)
-            elif spec.dtype == jnp.int32:
-                out[key] = rng.integers(0, 200, shape).astype(np.int32)
-            elif spec.dtype == jnp.bool_:
-                out[key] = rng.random(shape) < 0.9
-            elif spec.dtype == jnp.int8:
-                out[key] = rng.integers(-127, 128, shape).astype(np.int8)
-            else:
-                out[key] = rng.normal(size=shape).astype(spec.dtype)
-        return out
+        return made_batch(self.task.batch_spec(), step)
 
     @functools.cached_property
     def filled(self):
@@ -121,6 +110,25 @@ class Stage:
         return first, last, one + more
 
 
+def made_batch(specs, seed=0):
+    """Random arrays of a batch by their shapes and types."""
+    rng = np.random.default_rng(seed)
+    out = {}
+    for key, spec in specs.items():
+        shape = (BATCH, *spec.shape)
+        if spec.dtype == jnp.uint8:
+            out[key] = rng.integers(0, 256, shape).astype(np.uint8)
+        elif spec.dtype in (jnp.int32, jnp.uint32):
+            out[key] = rng.integers(0, 200, shape).astype(spec.dtype)
+        elif spec.dtype == jnp.bool_:
+            out[key] = rng.random(shape) < 0.9
+        elif spec.dtype == jnp.int8:
+            out[key] = rng.integers(-127, 128, shape).astype(np.int8)
+        else:
+            out[key] = rng.normal(size=shape).astype(spec.dtype)
+    return out
+
+
 def filled(task):
     """Parameters and extra by shape, filled without compiling the initialisers."""
     shapes = jax.eval_shape(
@@ -155,7 +163,7 @@ def but_slow(*names):
 
 @every_stage
 def test_config_fits_the_trainer(name):
-    config = DEBUG[name]()
+    config = debug_config(name)
     schedule = build(loop.Schedule, config.training.to_dict(), "config.training")
     schedule.check(make_mesh(config.mesh.to_dict()))
 
@@ -213,19 +221,37 @@ def test_going_on_equals_straight_through(name, tmp_path):
 
 
 @every_stage
-def test_predict_functions_give_what_they_say(name):
+def test_predict_functions_read_and_give_what_they_say(name):
     s = stage(name)
     params, extra = s.filled
-    batch = {k: jnp.asarray(v) for k, v in s.batch().items()}
-    if name == "vae":
-        batch["latent"] = jnp.zeros((BATCH, 4, 4, 4))
-    if name in ("vqvae", "detail"):
-        batch["codes"] = jnp.zeros((BATCH, *getattr(s.task, "vqvae", s.task).grid), jnp.int32)
-    if name in ("faces", "art"):
-        batch |= {"seed": jnp.arange(BATCH, dtype=jnp.uint32), "z": jnp.zeros((BATCH, 8))}
     keys = {n: jax.random.key(i) for i, n in enumerate(s.task.rng_streams)}
+    specs, image_size = s.task.predict_spec(), s.config.data.image_size
+    assert specs.keys() == s.task.predict_fns().keys()
     for fn_name, fn in s.task.predict_fns().items():
+        batch = {k: jnp.asarray(v) for k, v in made_batch(specs[fn_name]).items()}
         out = jax.eval_shape(fn, {"params": params, "extra": extra}, batch, keys, s.frozen)
         assert all(v.shape[0] == BATCH for v in out.values()), fn_name
         if "image" in out:
-            assert out["image"].shape == (BATCH, 16, 16, 3) and out["image"].dtype == jnp.uint8
+            assert out["image"].shape == (BATCH, image_size, image_size, 3), fn_name
+            assert out["image"].dtype == jnp.uint8
+        if fn_name == "generate":
+            assert {"image", "finite"} <= out.keys() and "seed" in specs[fn_name]
+
+
+@every_stage
+def test_what_is_declared_is_there(name):
+    """Pipelines, export and other stages go by these, and by nothing else."""
+    s = stage(name)
+    params, extra = s.filled
+    variables = {"params": params, "extra": extra}
+    assert set(s.task.inherited) <= set(extra)
+    assert jax.tree.leaves(s.task.as_frozen(variables))
+    for component, (module, tree) in s.task.components(variables, s.frozen).items():
+        assert isinstance(module, nn.Module) and jax.tree.leaves(tree), component
+    settings = s.task.sampling_settings()
+    assert dataclasses.replace(s.task, **settings) == s.task
+    if "generate" in s.task.predict_fns():
+        assert s.task.pipeline in PIPELINES
+    if (space := s.task.feature_space) is not None:
+        assert space.spec().keys() <= s.task.batch_spec().keys()
+    assert (s.task.text_encoder is not None) == ("tokens" in s.task.batch_spec())

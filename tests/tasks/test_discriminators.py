@@ -12,6 +12,7 @@ import pytest
 from configs import restore, vae, vqvae
 from gen_jax.models.dncnn import DnCNN
 from gen_jax.models.patch_discriminator import PatchDiscriminator
+from gen_jax.models.restoration import RestorationOutput
 from gen_jax.models.vqvae import VQVAE
 from gen_jax.tasks import build_task
 from gen_jax.tasks.objectives.adversarial import Adversarial
@@ -48,8 +49,8 @@ class DarkCodes(VQVAE):
 class DarkRestorer(DnCNN):
     """A restorer that gives every image back dark."""
 
-    def apply(self, variables, x):
-        return jnp.full_like(x, (FAKE + 1) / 2)
+    def apply(self, variables, x, *_, **__):
+        return RestorationOutput(jnp.full_like(x, (FAKE + 1) / 2))
 
 
 def vae_task():

@@ -11,6 +11,7 @@ import pytest
 from configs import faces, vae
 from gen_jax import encoders
 from gen_jax.common.errors import UserError
+from gen_jax.runs import reader
 from gen_jax.tasks import build_task
 from gen_jax.tasks.perceptual import make_term
 from gen_jax.training import stage
@@ -41,13 +42,13 @@ def test_the_term_is_lpips_of_the_reconstruction(tiny_lpips):
 
 def test_the_trainer_loads_the_tower_and_names_its_digest(tiny_lpips):
     task = debug_task(perceptual="lpips", perceptual_encoder=tiny_lpips)
-    trees, digests = stage._frozen(task, {})
+    trees, digests = stage._with_encoders(task, reader.FrozenModels({}))
     assert set(trees) == {"perceptual"} and len(digests["perceptual"]) == 64
     assert "lin0" in trees["perceptual"] and "net" in trees["perceptual"]
     # Neither a term that needs no weights nor one of no weight loads anything.
-    assert stage._frozen(debug_task(), {}) == ({}, {})
+    assert stage._with_encoders(debug_task(), reader.FrozenModels({})) == ({}, {})
     off = debug_task(perceptual="lpips", perceptual_encoder="lpips-vgg", perceptual_weight=0.0)
-    assert stage._frozen(off, {}) == ({}, {})
+    assert stage._with_encoders(off, reader.FrozenModels({})) == ({}, {})
 
 
 @pytest.mark.parametrize("objective", ["paired", "imle"])
@@ -57,7 +58,7 @@ def test_faces_made_for_a_real_one_are_compared_with_it(tiny_lpips, objective):
     config |= dict(perceptual_encoder=tiny_lpips, perceptual_weight=0.5)
     task = build_task(config)
     params, extra = filled(task)
-    trees, _ = stage._frozen(task, {})
+    trees, _ = stage._with_encoders(task, reader.FrozenModels({}))
     assert set(trees) == {"features", "perceptual"}
     batch, keys = test_faces.batch_of(task), test_faces.keys(task)
 
@@ -112,7 +113,7 @@ def test_real_weights_teach_the_decoder_and_stay_out_of_the_checkpoint(shared, t
     with config.unlocked():
         config.evaluators = {}
     task = build_task(config.task.to_dict())
-    trees, digests = stage._frozen(task, {})
+    trees, digests = stage._with_encoders(task, reader.FrozenModels({}))
     params, extra = filled(task)
     image = jnp.asarray(np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)), jnp.uint8)
     keys = {name: jax.random.key(0) for name in task.rng_streams}

@@ -13,6 +13,7 @@ from gen_jax.encoders import catalog
 from gen_jax.losses.frequency import frequency_l1
 from gen_jax.models.degradation_estimator import DegradationEstimator
 from gen_jax.models.dncnn import DnCNN
+from gen_jax.models.restoration import RestorationOutput
 from gen_jax.models.scunet import SCUNet
 from gen_jax.models.swin_unet import SwinUNet
 from gen_jax.tasks import build_task
@@ -136,9 +137,10 @@ def text_task(**changes):
 class Plain(SwinUNet):
     """Adds to images the first strength that it is given, and has the gates of its parameters."""
 
-    def apply(self, variables, x, strengths):
+    def apply(self, variables, x, conditions, **_):
+        strengths = conditions["degradation"]
         y = x + strengths[:, :1, None, None] * variables["params"]["gain"]
-        return y, variables["params"]["gates"]
+        return RestorationOutput(y, variables["params"]["gates"])
 
 
 class Constant(DegradationEstimator):
@@ -211,8 +213,8 @@ def test_told_share_decides_who_hears_the_truth():
     params = plain_params(jnp.zeros((512, 1)), estimate=1.5)  # no true strength is above 1
     for share in (0.0, 0.25, 1.0):
         shared = dataclasses.replace(task, told_share=share)
-        y, *_ = shared._trained_on(params, data, keys, {})
-        strengths = np.asarray(y - data["degraded"])[:, 0, 0, 0]
+        output, _ = shared._trained_on(params, data, keys, {})
+        strengths = np.asarray(output.image - data["degraded"])[:, 0, 0, 0]
         truth = np.abs(strengths - data["degradation"][:, 0]) < 1e-4
         np.testing.assert_allclose(strengths[~truth], 1.5, atol=1e-4)
         assert abs(truth.mean() - share) <= (0.06 if share == 0.25 else 0)
@@ -241,9 +243,12 @@ def test_a_discriminator_is_a_second_group_and_sets_in_late():
 @pytest.mark.parametrize(
     "changes,word",
     [
-        ({"network": {"name": "swin_unet"}}, "estimator goes with"),
-        ({"estimator": {"widths": (4,)}}, "estimator goes with"),
-        ({"text_encoder": {"name": "compact"}}, "text_encoder goes with"),
+        ({"network": {"name": "swin_unet"}}, "estimator"),
+        ({"estimator": {"widths": (4,)}}, "estimator"),
+        (
+            {"text_encoder": {"name": "compact"}},
+            "this DnCNN is not conditioned on text",
+        ),
         ({"discriminator": {"name": "unet"}}, "'unet'"),
         ({"l1_weight": 0.0}, "every weight of a pixel error is 0"),
         ({"network": {"name": "dcnn"}}, "'dcnn'"),

@@ -28,7 +28,7 @@ def towers(tmp_path_factory):
     found = {}
     for kind in KINDS:
         config = config_of(kind, tower_folder(kind, tmp_path_factory.mktemp(kind)))
-        encoder, params = text_tower.load(config.task.to_dict(), pathlib.Path("nowhere"))
+        encoder, params, _ = text_tower.load(config.task.to_dict(), pathlib.Path("nowhere"))
         tokenizer = text_tower.tokenizer(config.task.to_dict(), pathlib.Path("nowhere"))
         frozen = {"text": encoder.as_frozen({"params": {"model": params}})}
         found[kind] = config, encoder, frozen, tokenizer
@@ -203,7 +203,7 @@ def test_published_weights_bring_their_vocabulary(towers, tmp_path, monkeypatch)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     task = towers["clip"][0].task.to_dict()
     task["text_encoder"]["weights"] = ""
-    encoder, _ = text_tower.load(task, pathlib.Path("nowhere"))
+    encoder, _, _ = text_tower.load(task, pathlib.Path("nowhere"))
     assert encoder == towers["clip"][1]
     assert {name for name, _ in asked} == {"openai/clip-vit-large-patch14"}
     assert all({"config.json", "vocab.json", "merges.txt"} <= wanted for _, wanted in asked)

@@ -244,4 +244,4 @@ def test_another_number_of_codes_begins_a_codebook_of_its_own():
     np.testing.assert_array_equal(state.extra["codebook"]["codes"], fresh["codes"])
     alone = dataclasses.replace(task, keep_codes=True)
     with pytest.raises(UserError, match="init_from=runs/a: its codebook does not fit"):
-        warm_start.take(state, given, "runs/a", alone.inherited, alone.needed)
+        warm_start.take(state, given, "runs/a", alone.inherited, alone.required)

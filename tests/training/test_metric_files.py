@@ -4,7 +4,7 @@ import json
 import math
 
 from gen_jax.evaluation.base import Result
-from gen_jax.training import stage
+from gen_jax.training import report
 from gen_jax.training.logging import MetricWriter, read_metrics
 
 
@@ -22,7 +22,7 @@ def test_numbers_that_are_not_finite_are_strict_json_and_come_back(tmp_path):
 
 def test_a_best_metric_that_nothing_measures_is_a_warning():
     result = Result({"art/kid_untrained": 1.0})
-    assert stage._with_best(result, "art/kid_untrained").warnings == ()
-    assert stage._with_best(result, "").warnings == ()
-    (warning,) = stage._with_best(result, "art/kid").warnings
+    assert report.with_best(result, "art/kid_untrained").warnings == ()
+    assert report.with_best(result, "").warnings == ()
+    (warning,) = report.with_best(result, "art/kid").warnings
     assert "best_metric=art/kid is not measured" in warning and "art/kid_untrained?" in warning

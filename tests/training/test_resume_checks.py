@@ -6,7 +6,7 @@ from configs import ldm
 from gen_jax.common import config as config_lib
 from gen_jax.common.errors import UserError
 from gen_jax.runs import layout, manifest
-from gen_jax.training import stage
+from gen_jax.training import resume, stage
 
 
 def test_a_damaged_config_and_other_frozen_weights_are_refused(tmp_path):
@@ -28,8 +28,8 @@ def test_what_may_change_between_two_starts(tmp_path):
     (tmp_path / layout.CONFIG).write_text(config_lib.to_json(config))
     with config.unlocked():
         config.training.update(best_metric="ldm/fd_untrained", keep=5)
-    stage._compare(config, tmp_path)
+    resume.check_same_run(config, tmp_path)
     with config.unlocked():
         config.training.seed = 7
     with pytest.raises(UserError, match=r"config\.training\.seed=0, this config has 7"):
-        stage._compare(config, tmp_path)
+        resume.check_same_run(config, tmp_path)

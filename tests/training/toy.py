@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gen_jax.tasks.base import Task
+
 
 @dataclasses.dataclass(frozen=True)
-class ToyTask:
+class ToyTask(Task):
     """Fits y = x @ w; the group "disc" pulls its own number towards the model's mean output."""
 
     two_groups: bool = False

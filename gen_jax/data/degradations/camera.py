@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
+from gen_jax.common.color import BT601_LUMA
 from gen_jax.data.degradations.base import Image, Range, uniform
 from gen_jax.data.degradations.noise import check_range
 
@@ -32,7 +33,7 @@ _CAMERA_OF_XYZ = np.array(
         [[0.6596, -0.2079, -0.0562], [-0.4782, 1.3016, 0.1933], [-0.0970, 0.1581, 0.5181]],
     ]
 )
-_LUMA = np.float32([0.299, 0.587, 0.114])  # BT.601
+_LUMA = np.float32(BT601_LUMA)
 # Rounds of rows and columns by which the four phases of an RGGB mosaic differ.
 _PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from gen_jax.common.build import as_tuples
 from gen_jax.common.build import build as build_fields
 from gen_jax.common.errors import UserError
 from gen_jax.data.degradations.base import Degradation
@@ -184,21 +185,21 @@ PRESETS: dict[str, Mapping[str, Any]] = {
 }
 
 
-def build(config: str | Mapping[str, Any], where: str = "config.data.degradation") -> Degradation:
-    """A degradation.
+def build(config: str | Mapping[str, Any], where: str = "degradation") -> Degradation:
+    """Builds a degradation.
 
     Args:
-      config: a name of `PRESETS`, or `name` of one of `KINDS` and its fields; `steps` nest.
-      where: the place in the config, for messages.
+      config: Name in `PRESETS`, or `name` of one of `KINDS` and its fields; `steps` nest.
+      where: Key of the config, for error messages.
 
     Raises:
-      UserError: an unknown name or field, or a value that does not fit.
+      UserError: An unknown name or field, or a value that does not fit.
     """
     if isinstance(config, str):
         if config not in PRESETS:
             raise UserError(f"{where}={config!r}: expected one of {', '.join(PRESETS)}")
         config = PRESETS[config]
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+    values = as_tuples(dict(config))
     kind = values.pop("name", None)
     if kind not in KINDS:
         raise UserError(f"{where}.name={kind!r}: expected one of {', '.join(KINDS)}")

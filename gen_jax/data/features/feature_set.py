@@ -1,15 +1,15 @@
-"""`feature_set.json`: what a folder of features is, and how to get them back.
+"""`features.json`: what a folder of features is, and how to get them back.
 
 The folder is a data set like any other (`dataset.json`, shards, `make_loader`); its records hold
 arrays in place of images.
 
     from gen_jax.data.features import feature_set
-    from gen_jax.data.load import loader, transforms
+    from gen_jax.data.load import loader, steps
 
     info = feature_set.load("features/faces")
     pyramid = feature_set.pyramid("features/faces")
     batches = loader.make_loader("features/faces", "train", batch_size=64, seed=0,
-                                 transform=transforms.select(*feature_set.keys(info)))
+                                 transform=steps.select(*feature_set.keys(info)))
     tokens = jax.jit(lambda batch: pyramid.level(batch, 64))(next(batches))  # [64, 64, 64, c]
 """
 
@@ -27,7 +27,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.data.features import codec
 from gen_jax.data.features.pyramid import SCALE, Pyramid, stored_of
 
-FILE = "feature_set.json"
+FILE = "features.json"
 BASES = "pca.safetensors"
 
 
@@ -73,7 +73,7 @@ class FeaturesInfo:
 
 
 def write(folder: pathlib.Path, info: FeaturesInfo) -> None:
-    """Writes feature_set.json atomically."""
+    """Writes features.json atomically."""
     text = strict_json.dumps(dataclasses.asdict(info), indent=1, ensure_ascii=False)
     files.write_text(folder / FILE, text + "\n")
 
@@ -97,7 +97,7 @@ def load(folder: str | os.PathLike) -> FeaturesInfo:
 
 
 def keys(info: FeaturesInfo) -> tuple[str, ...]:
-    """Names of the arrays of a record, for `transforms.select`."""
+    """Names of the arrays of a record, for `steps.select`."""
     found = []
     for name, output in info.outputs.items():
         found.append(name)

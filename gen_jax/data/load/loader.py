@@ -17,7 +17,8 @@ from absl import flags, logging
 
 from gen_jax.common.errors import UserError
 from gen_jax.data import dataset, schema, workers
-from gen_jax.data.load import order, transforms
+from gen_jax.data.load import order, steps
+from gen_jax.data.load.augmentation import Transform
 from gen_jax.data.load.reading import ExampleReader
 
 Batch = dict[str, np.ndarray]
@@ -215,7 +216,7 @@ def make_loader(
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-    transform: transforms.Transform | None = None,
+    transform: Transform | None = None,
     shuffle: bool = True,
     num_epochs: int | None = None,
     remainder: str = "drop",
@@ -225,7 +226,7 @@ def make_loader(
     max_bad_records: int = 16,
     verify: str = "size",
     cache: bool = False,
-    decode: Callable[[bytes], dict[str, Any]] = transforms.decode,
+    decode: Callable[[bytes], dict[str, Any]] = steps.decode,
 ) -> Loader:
     """Opens a split for training or evaluation.
 
@@ -298,7 +299,7 @@ def make_loader(
     )
     batches = _Batches(
         reader,
-        transform or transforms.select("image", "label"),
+        transform or steps.select("image", "label"),
         start_step=start_step,
         num_steps=num_steps,
         batch_size=batch_size,

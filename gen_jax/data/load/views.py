@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt8
 
+from gen_jax.common.color import BT601_LUMA
+
 # BT.601 luma, and the two chroma axes of NTSC: hue is an angle in their plane.
-_LUMA = (0.299, 0.587, 0.114)
-_YIQ = (_LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+_YIQ = (BT601_LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +133,7 @@ class Views:
 
 
 def _gray(x):
-    return (x @ jnp.asarray(_LUMA))[..., None]
+    return (x @ jnp.asarray(BT601_LUMA))[..., None]
 
 
 def _uniform(key, count: int, low: float = 0.0, high: float = 1.0):

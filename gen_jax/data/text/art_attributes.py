@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from gen_jax.common.color import BT601_LUMA
 from gen_jax.data import images
 
 SIDE = 64  # pixels that a picture is measured at
 HUES = ("red", "orange", "yellow", "green", "blue", "purple")
 _HUE_OF = np.digitize(np.arange(361), (15, 45, 70, 165, 260, 330)) % len(HUES)  # by degrees
-_LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # BT.601
+_LUMA = np.float32(BT601_LUMA)
 _BINS = 8  # of directions
 _FLAT = 0.003  # root mean square gradient below which there is no shape to speak of
 # What makes a picture lively, each over the spread that it has among abstract pictures.

@@ -9,7 +9,6 @@ import numpy as np
 from gen_jax.common.errors import UserError
 from gen_jax.data.degradations.bicubic import imresize
 from gen_jax.evaluation.restoration.benchmarks import Given
-from gen_jax.models.ffdnet import FFDNet
 from gen_jax.pipelines.restoration import Restorer
 from gen_jax.runs import reader
 
@@ -26,8 +25,9 @@ def build_run(folder: str, given: Given) -> Callable[[np.ndarray], np.ndarray]:
     """
     restorer = _loaded(folder)
     network = restorer.model.task.network
-    if isinstance(network, FFDNet) and given.sigma is None:
-        raise UserError(f"--restorer={folder}: its FFDNet needs --sigma, a benchmark of noise")
+    if "sigma" in network.conditions and given.sigma is None:
+        kind = type(network).__name__
+        raise UserError(f"--restorer={folder}: its {kind} needs --sigma, a benchmark of noise")
     told = {"sigma": given.sigma, "jpeg": None if given.quality is None else 100 - given.quality}
     known = {} if restorer.estimates else {k: v for k, v in told.items() if v is not None}
     if given.scale is not None:

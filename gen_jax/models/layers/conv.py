@@ -3,7 +3,7 @@
 XLA's CPU backend computes the gradient with respect to the kernel as a convolution with a window
 as large as the image, at a half to a third of the speed of the forward pass. As nine matrix
 products, one for each place of the kernel, it runs at about the speed of a matrix product.
-docs/results.md has the measurement.
+docs/results/performance.md has the measurement.
 """
 
 import functools

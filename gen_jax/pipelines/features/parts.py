@@ -1,7 +1,6 @@
 """What a task leaves beside each of its shards, and what all of them together say."""
 
 import collections
-import hashlib
 import json
 import pathlib
 import platform
@@ -12,7 +11,7 @@ import jax
 import jaxlib
 
 from gen_jax import __version__
-from gen_jax.common import files, strict_json
+from gen_jax.common import checksum, files, strict_json
 from gen_jax.common.errors import UserError
 from gen_jax.data import dataset, shards
 from gen_jax.data.features import codec, feature_set
@@ -85,7 +84,7 @@ def describe(
     parts: Sequence[Part],
     fingerprint: str,
 ) -> feature_set.FeaturesInfo:
-    """Writes dataset.json and feature_set.json; two tasks that do it at once write the same.
+    """Writes dataset.json and features.json; two tasks that do it at once write the same.
 
     Raises:
       UserError: a shard is missing or has another size than its task says.
@@ -159,7 +158,7 @@ def _bases(options: Options) -> tuple[str, dict[str, Any]]:
     if not codec.Store.parse(options.store).components:
         return "", {}
     path = pathlib.Path(options.out) / feature_set.BASES
-    return hashlib.sha256(path.read_bytes()).hexdigest(), feature_set.read_bases(path)
+    return checksum.of_file(path), feature_set.read_bases(path)
 
 
 def _outputs(

@@ -84,10 +84,11 @@ def _autoencoder(source: str, options: Options) -> Tower:
     if options.layers:
         raise UserError(f"--layers={options.layers}: an autoencoder has mean and deviation only")
     model = reader.load(source)
-    if not hasattr(model.task, "autoencoder"):
+    components = model.task.components(model.variables, model.frozen)
+    if "vae" not in components:
         raise UserError(f"{source}: is no autoencoder; expected a run of configs/vae.py")
-    module, side = model.task.autoencoder, options.image_size or model.task.image_size
-    params = model.task.as_frozen(model.variables)["params"]
+    module, params = components["vae"]
+    side = options.image_size or model.task.predict_spec()["reconstruct"]["image"].shape[0]
 
     def call(params, inputs):
         x = inputs[f"image_{side}"].astype(jnp.float32) / 127.5 - 1.0

@@ -4,24 +4,26 @@ With `drifting_weight` the generated features drift besides.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.data.text import face_words
 from gen_jax.losses import adversarial
 from gen_jax.models.patch_discriminator import PatchDiscriminator
 from gen_jax.tasks.objectives import reading
-from gen_jax.tasks.objectives.base import asked_of, tokens_of
+from gen_jax.tasks.objectives.base import Objective, asked_of, tokens_of
 from gen_jax.tasks.objectives.drifting import Drifting
 
-_DRIFTING = Drifting(real_per_generated=1)
+_EACH_REAL = Drifting(real_per_generated=1)
 
 
 @dataclasses.dataclass(frozen=True)
-class Adversarial:
+class Adversarial(Objective):
     """Non-saturating losses (arXiv 1406.2661).
 
     Attributes:
@@ -34,6 +36,7 @@ class Adversarial:
       range_weight: of the mean square of what leaves [-1, 1]: to a discriminator with normalisation
         the strength of a picture is nothing, and without this it grows without bounds.
       drifting_weight: of the fields of `Drifting` beside the discriminator, 0 for none.
+      drifting: Its settings.
       reading_weight: of what `reading.reading` says of generated images, where there are
         sentences.
     """
@@ -44,12 +47,14 @@ class Adversarial:
     r1_weight: float = 1.0
     range_weight: float = 1.0
     drifting_weight: float = 0.0
+    drifting: Drifting = _EACH_REAL
     reading_weight: float = 0.0
 
     groups = ("disc",)
+    parts: ClassVar = {"drifting": Part(Drifting)}
 
     @property
-    def hears_text(self) -> bool:
+    def takes_text(self) -> bool:
         """The discriminator of patches is shown what a sentence asks for."""
         return self.discriminator == "patch"
 
@@ -71,7 +76,7 @@ class Adversarial:
     def loss(self, scene, params):
         """The generator's."""
         z = jax.random.normal(scene.rngs["z"], (len(scene.real), scene.z_dim))
-        prompts = _DRIFTING.prompts_of(scene, len(z)) if self.drifting_weight else len(z)
+        prompts = self.drifting.prompts_of(scene, len(z)) if self.drifting_weight else len(z)
         images = scene.make(params, z, scene.rngs["noise"], prompts)
         logits = self._logits(scene, scene.everything["disc"], self._seen(scene, images), prompts)
         loss = adversarial.non_saturating_generator(logits).mean()
@@ -83,7 +88,7 @@ class Adversarial:
             error, read = reading.reading(scene, params, features, prompts, self.reading_weight)
             loss, metrics = loss + error, metrics | read
         if self.drifting_weight:
-            fields, forces, _ = _DRIFTING.of_images(scene, images, features, prompts)
+            fields, forces, _ = self.drifting.of_images(scene, images, features, prompts)
             loss, metrics = loss + self.drifting_weight * fields, metrics | forces
         return loss, metrics, {}
 

@@ -1,7 +1,7 @@
-"""What an objective is, and what it sees of its task."""
+"""The contract of objectives of the face stage, and what they see of a training step."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ Features = Mapping[str, Array]
 """Name -> [b, n, n, c] of a grid of places, or [b, c] of the whole image."""
 
 
+@runtime_checkable
 class Scene(Protocol):
     """A step as an objective sees it.
 
@@ -43,6 +44,46 @@ class Scene(Protocol):
 
     unlike: Callable[..., Float[Array, " b"]] | None
     """Images, each made for the real one of its row -> weighted perceptual distances; or None."""
+
+
+class Objective:
+    """Base of objectives, which are frozen dataclasses of numbers; a new one implements these.
+
+    Attributes:
+      groups: Parameter groups beside "model" that it trains, each by `loss_of_group`.
+      has_pairs: Whether each generated image is made for a real one, so that both can be compared.
+      takes_text: Whether it trains a generator that is conditioned on text.
+      has_encoder: Whether `encode` gives latents of real images.
+    """
+
+    groups: ClassVar[tuple[str, ...]] = ()
+    has_pairs: ClassVar[bool] = False
+    takes_text: ClassVar[bool] = False
+    has_encoder: ClassVar[bool] = False
+
+    def init(self, scene: Scene, rng: jax.Array) -> tuple[dict, dict, dict]:
+        """Returns parameters for the group "model", other groups' parameters, and collections."""
+        return {}, {}, {}
+
+    def loss(self, scene: Scene, params: Mapping[str, Any]) -> tuple[jax.Array, dict, dict]:
+        """Returns the loss of the group "model", its metrics, and the collections that change."""
+        raise NotImplementedError
+
+    def loss_of_group(
+        self, group: str, scene: Scene, params: Mapping[str, Any]
+    ) -> tuple[jax.Array, dict]:
+        """Returns the loss of one of `groups`, and its metrics."""
+        raise NotImplementedError
+
+    def encode(self, scene: Scene, params: Mapping[str, Any], features: Features) -> jax.Array:
+        """Returns latents [b, z_dim] of stored features, if `has_encoder`."""
+        raise NotImplementedError
+
+    def draw(
+        self, variables: Mapping[str, Any], normal: Float[Array, "b d"]
+    ) -> Float[Array, "b d"]:
+        """Returns latents of the prior, made from standard normal ones; by default these."""
+        return normal
 
 
 def tokens_of(features: Features) -> list[Float[Array, "b _ _"]]:

@@ -11,11 +11,11 @@ from gen_jax.data.text import face_words
 from gen_jax.losses.drifting import drifting
 from gen_jax.tasks.feature_space import resized
 from gen_jax.tasks.objectives import clusters, reading
-from gen_jax.tasks.objectives.base import asked_of, fits
+from gen_jax.tasks.objectives.base import Objective, asked_of, fits
 
 
 @dataclasses.dataclass(frozen=True)
-class Drifting:
+class Drifting(Objective):
     """Generated features drift towards those of the batch's real images.
 
     Attributes:
@@ -55,8 +55,7 @@ class Drifting:
     pixel_side: int = 16
     reading_weight: float = 0.0
 
-    groups = ()
-    hears_text = True
+    takes_text = True
 
     def init(self, scene, rng):
         """Latents of clusters, where there are some; they, and a bank, are empty at first."""

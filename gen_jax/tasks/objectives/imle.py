@@ -7,11 +7,11 @@ import jax.numpy as jnp
 
 from gen_jax.common.errors import UserError
 from gen_jax.losses.imle import mean_nearest_distance, nearest
-from gen_jax.tasks.objectives.base import as_vector, likeness
+from gen_jax.tasks.objectives.base import Objective, as_vector, likeness
 
 
 @dataclasses.dataclass(frozen=True)
-class IMLE:
+class IMLE(Objective):
     """Chooses by features, then brings features and pixels of the chosen to the real image's.
 
     Attributes:
@@ -27,16 +27,11 @@ class IMLE:
     distinct: bool = True
     pixel_weight: float = 0.5
 
-    groups = ()
     has_pairs = True
 
     def __post_init__(self):
         if self.samples < 1:
             raise UserError(f"config.task.objective.samples={self.samples}: expected 1 or more")
-
-    def init(self, scene, rng):
-        """No parameters and no collections of its own."""
-        return {}, {}, {}
 
     def loss(self, scene, params):
         """Errors of the chosen samples, and how far they were."""

@@ -12,11 +12,11 @@ import jax.numpy as jnp
 
 from gen_jax.common.errors import UserError
 from gen_jax.models.latent_flow import LatentFlow, flow_loss, follow
-from gen_jax.tasks.objectives.base import as_vector, likeness
+from gen_jax.tasks.objectives.base import Objective, as_vector, likeness
 
 
 @dataclasses.dataclass(frozen=True)
-class Paired:
+class Paired(Objective):
     """Errors of features and pixels of one and the same image.
 
     Attributes:
@@ -38,6 +38,7 @@ class Paired:
     momentum: float = 0.99
 
     has_pairs = True
+    has_encoder = True
 
     def __post_init__(self):
         if self.prior not in ("flow", "gaussian", "none"):

@@ -6,7 +6,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from gen_jax.common import image_folder, left_out
+from gen_jax.common import checksum, image_folder, left_out
 from gen_jax.data import images
 from gen_jax.data.prepare.sources.base import RawImage, Rejected
 from gen_jax.data.schema import NO_LABEL
@@ -54,7 +54,7 @@ class ImageFolderSource:
         self._labels = sorted(parents - {"."})
         sizes = [(name, _size(path)) for name, path in zip(listing.names, self._paths)]
         self._listing_digest = hashlib.sha256(json.dumps(sizes).encode()).hexdigest()
-        self._captions_digest = hashlib.sha256(path.read_bytes()).hexdigest() if written else ""
+        self._captions_digest = checksum.of_file(path) if written else ""
 
     def __len__(self) -> int:
         return len(self._keys)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gen_jax.common.errors import UserError
-from gen_jax.pipelines.detail import with_detail
+from gen_jax.pipelines.model_changes import with_refiner
 from gen_jax.runs.reader import TrainedModel
 from tests.tasks import test_detail
 from tests.tasks.test_art import COUNT, made
@@ -51,7 +51,7 @@ def drawn(model, name, batch, seeds):
 def test_pictures_of_the_same_codes_get_detail(runs, name):
     *_, batch = made()
     seeds = jnp.arange(COUNT, dtype=jnp.uint32)
-    plain, fine = (drawn(m, name, batch, seeds) for m in (runs[0], with_detail(*runs)))
+    plain, fine = (drawn(m, name, batch, seeds) for m in (runs[0], with_refiner(*runs)))
     if name != "random":
         np.testing.assert_array_equal(plain["codes"], fine["codes"])
     assert (plain["image"] != fine["image"]).any((1, 2, 3)).all()
@@ -59,7 +59,7 @@ def test_pictures_of_the_same_codes_get_detail(runs, name):
 
 def test_a_picture_with_detail_is_of_its_seed_and_text_alone(runs):
     *_, batch = made()
-    model = with_detail(*runs)
+    model = with_refiner(*runs)
     whole = drawn(model, "generate", batch, jnp.asarray([5, 6, 7, 8], jnp.uint32))
     one = {k: v[2:3] for k, v in batch.items()}
     alone = drawn(model, "generate", one, jnp.asarray([7], jnp.uint32))
@@ -67,8 +67,8 @@ def test_a_picture_with_detail_is_of_its_seed_and_text_alone(runs):
 
 
 @pytest.mark.parametrize("what,words", [
-    ("decoder", "learned what another decoder"), ("codes", "learned what another decoder"),
-    ("detail", "expected a run of configs/detail.py"), ("art", "pictures of a run of configs/art"),
+    ("decoder", "was trained on another VQ-VAE"), ("codes", "was trained on another VQ-VAE"),
+    ("detail", "expected a run of configs/detail.py"), ("art", "images of a run of configs/art"),
 ])  # fmt: skip
 def test_runs_that_do_not_belong_together_are_named(runs, what, words):
     model, detail = runs
@@ -89,4 +89,4 @@ def test_runs_that_do_not_belong_together_are_named(runs, what, words):
     if what == "art":
         model = detail
     with pytest.raises(UserError, match=words):
-        with_detail(model, detail)
+        with_refiner(model, detail)

@@ -1,0 +1,185 @@
+"""Sampling from any stage whose "generate" reads seeds and perhaps prompts."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gen_jax.common import batching, numbers
+from gen_jax.common.errors import UserError
+from gen_jax.data.text import tokenizer_file
+from gen_jax.pipelines.model_changes import resampled
+from gen_jax.runs import layout
+from gen_jax.runs.reader import TrainedModel
+from gen_jax.tasks.base import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What to generate, one entry per image.
+
+    Attributes:
+      seeds: Seed of each image, 0 to 2**32 - 1. An image depends on its seed, prompt and settings
+        alone, however many are generated at once.
+      prompts: Prompt of each image; empty for an unconditional stage, or for empty prompts.
+      negative_prompt: What guidance leads away from, "" for the empty prompt.
+      latents: Latents [n, ...] that take the place of those of the seeds; see `Pipeline.walk`.
+      style_image: Reference image for the global style latent, uint8 [h, w, 3], or None.
+    """
+
+    seeds: Sequence[int]
+    prompts: Sequence[str] = ()
+    negative_prompt: str = ""
+    latents: np.ndarray | None = None
+    style_image: np.ndarray | None = None
+
+
+class Pipeline:
+    """A trained model, ready to sample.
+
+    Args:
+      model: A run whose task has "generate".
+      **settings: New values of `Task.sampling_settings`; None keeps the run's own.
+
+    Attributes:
+      has_own_seeds: Whether each of several prompts counts its seeds on from the one before.
+      needs_prompt: Whether an empty list of prompts is a mistake.
+      task: The task with the new settings.
+
+    Raises:
+      UserError: The run generates nothing, or a setting is unknown or out of its range.
+    """
+
+    predict_fn: ClassVar[str] = "generate"
+    has_own_seeds: ClassVar[bool] = False
+    needs_prompt: ClassVar[bool] = False
+
+    def __init__(self, model: TrainedModel, **settings: Any):
+        self.model = resampled(model, **settings)
+        self.task = self.model.task
+        self._tokenizer = None
+        if self.is_conditional:
+            self._tokenizer = tokenizer_file.load(model.path / layout.TOKENIZER)
+        self._compile()
+
+    def _compile(self) -> None:
+        variables = jax.tree.map(jnp.asarray, dict(self.model.variables))
+        frozen = jax.tree.map(jnp.asarray, dict(self.model.frozen))
+        predict = jax.jit(self.task.predict_fns()[self.predict_fn])
+        self._run = lambda batch: predict(variables, batch, {}, frozen)
+
+    @classmethod
+    def options(cls, task: Task) -> frozenset[str]:
+        """Returns what can be asked of a run: its sampling settings and fields of `Request`."""
+        text = {"prompts"} if task.text_encoder is not None else set()
+        return frozenset({*task.sampling_settings(), *text})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Returns the settings of sampling for a manifest."""
+        return dict(self.task.sampling_settings())
+
+    @property
+    def is_conditional(self) -> bool:
+        """Returns whether the model is conditioned on prompts."""
+        return self.task.text_encoder is not None
+
+    def notes(self, prompts: Sequence[str]) -> list[str]:
+        """Returns a line for each prompt that the model cannot read as it stands."""
+        lines = []
+        for prompt in dict.fromkeys(prompts) if self.is_conditional else ():
+            if words := self._tokenizer.unknown_words(prompt):
+                lines.append(f"the prompt {_short(prompt)}: {_unknown(words)}")
+        return lines + self._long(prompts)
+
+    def _long(self, prompts: Sequence[str]) -> list[str]:
+        prompts = list(dict.fromkeys(prompts))
+        if not self.is_conditional or not prompts:
+            return []
+        length = self.task.text_encoder.max_length
+        encoded = self._tokenizer.encode(prompts, length)
+        return [
+            f"the prompt {_short(prompt)} is longer than the {length} tokens that the model reads; "
+            "the rest is ignored"
+            for prompt, is_cut in zip(prompts, encoded.truncated)
+            if is_cut
+        ]
+
+    def walk(self, seeds: Sequence[int], count: int, path: str = "slerp") -> np.ndarray:
+        """Returns `count` latents on the way through those of the seeds, for `Request.latents`.
+
+        Raises:
+          UserError: The stage has no latents to walk through.
+        """
+        raise UserError(f"{self.model.path}: this kind of run has no latents to interpolate")
+
+    def __call__(self, request: Request, batch_size: int = 16) -> np.ndarray:
+        """Generates images.
+
+        Args:
+          request: What to generate.
+          batch_size: Images at once.
+
+        Returns:
+          uint8 [n, h, w, 3].
+        """
+        batch = self._batch(request, checked_seeds(request.seeds))
+        return generate_in_batches(self._run, batch, batch_size)
+
+    def _batch(self, request: Request, seeds: np.ndarray) -> dict[str, np.ndarray]:
+        prompts = list(request.prompts) or [""] * len(seeds)
+        return {"seed": seeds, **self._tokens(prompts)}
+
+    def _tokens(self, prompts: Sequence[str]) -> Mapping[str, np.ndarray]:
+        if not self.is_conditional:
+            return {}
+        encoded = self._tokenizer.encode(list(prompts), self.task.text_encoder.max_length)
+        return {"tokens": encoded.ids, "token_mask": encoded.mask}
+
+
+def generate_in_batches(
+    run: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]],
+    batch: Mapping[str, np.ndarray],
+    batch_size: int,
+) -> np.ndarray:
+    """Generates images in parts of at most `batch_size` rows.
+
+    Args:
+      run: Returns "image", uint8 `[b, h, w, 3]`, and "finite", bool `[b]`.
+      batch: Arrays `[n, ...]`, among them the "seed" of each image.
+      batch_size: Images per call.
+
+    Returns:
+      uint8 `[n, h, w, 3]`.
+
+    Raises:
+      UserError: An image is not finite. Its pixels would be black.
+    """
+    images = []
+    for padded, count in batching.split(batch, batch_size):
+        out = run(padded)
+        if not (finite := np.asarray(out["finite"])).all():
+            seed = padded["seed"][np.argmin(finite)]
+            raise UserError(
+                f"the image of seed {seed} is not finite (NaN or Inf): lower the guidance scale, "
+                "or check the weights of the run"
+            )
+        images.append(np.asarray(out["image"])[:count])
+    return np.concatenate(images)
+
+
+def checked_seeds(seeds: Sequence[int]) -> np.ndarray:
+    """Returns seeds as uint32 [n]; raises UserError unless each is from 0 to 2**32 - 1."""
+    return np.array([numbers.check_seed(seed, "seed") for seed in seeds], np.uint32)
+
+
+def _short(text: str) -> str:
+    return repr(text) if len(text) <= 40 else f"{text[:40]!r}..."
+
+
+def _unknown(words: Sequence[str]) -> str:
+    listed = ", ".join(map(repr, words[:5])) + (", ..." if len(words) > 5 else "")
+    return f"{listed}: not among the words that the run learned from its captions"
