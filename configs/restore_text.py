@@ -12,6 +12,9 @@ is heavy, where the pixel error alone smooths textures away, and with half of th
 camera, whose faint noise would else be kept with them. The packaged restorer was finished so; its
 card has the steps. `--config.task.perceptual_encoder=lpips-st-alex:FILE` (docs/encoders.md).
 
+`:variant=large` is the network of 14 million parameters of configs/restore.py, for a GPU. Not yet
+measured.
+
 `:encoder=compact` (default) is a small transformer trained along; `:encoder=clip`,
 `:encoder=distilbert` and `:encoder=minilm` are frozen, `--config.task.text_encoder.weights=FILE`.
 
@@ -30,6 +33,7 @@ _MINILM = ("distilbert", "all-MiniLM-L6-v2")
 def get_config(arg=None):
     arg = common.parse_arg(
         arg,
+        variant="swin",
         encoder="compact",
         text="both",
         gate="block",
@@ -40,8 +44,10 @@ def get_config(arg=None):
         finish=False,
         debug=False,
     )
-    shared = f"data={arg.data},degradation={arg.degradation},gray={arg.gray},debug={arg.debug}"
-    config = restore.get_config(shared).unlock()
+    if arg.variant not in ("swin", "large"):
+        raise UserError(f"variant={arg.variant}: expected swin or large, which read a text")
+    shared = f'data="{arg.data}",degradation={arg.degradation},gray={arg.gray},debug={arg.debug}'
+    config = restore.get_config(f"{shared},variant={arg.variant}").unlock()
     ways = {"both": ("film", "cross"), "film": ("film",), "cross": ("cross",)}
     if arg.text not in ways:
         raise UserError(f"text={arg.text}: expected one of {', '.join(ways)}")
@@ -51,7 +57,8 @@ def get_config(arg=None):
     config.task.network.update(
         text=ways[arg.text], text_stages=places[arg.text_stages], gate=arg.gate
     )
-    config.training.num_steps = 3600
+    if arg.variant == "swin":
+        config.training.num_steps = 3600
     config.data.transform = common.transform(
         "instructed_restoration", degradation=arg.degradation, gray=arg.gray
     )

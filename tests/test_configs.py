@@ -54,6 +54,7 @@ VARIANTS += [
     (restore_text, "encoder=clip"),
     (restore_text, "encoder=distilbert,text=film,gate=global"),
     (restore_text, "text=cross,gate=none"), (restore_text, "finish,text_stages=body"),
+    (restore_text, "variant=large"), (restore_text, "variant=large,debug"),
     (faces, "size=small,res=16,objective=imle,gray"), (faces, "objective=projected"),
     (faces, "size=huge,res=256,objective=paired"), (faces, "size=large,objective=adversarial"),
     (faces_text, "objective=adversarial,encoder=clip"),
@@ -130,6 +131,17 @@ def test_a_value_with_a_comma_stands_in_quotes():
     for arg in ("data=/a,b", 'data="/a,b'):
         with pytest.raises(UserError, match=r'in double quotes: .--config=FILE:data="a,b"'):
             common.parse_arg(arg, data="")
+
+
+def test_the_large_restorer_by_text_is_the_large_restorer():
+    large = restore_text.get_config('variant=large,data="/a,b"')
+    plain = restore.get_config("variant=large")
+    for key in ("block_out_channels", "window_size", "dtype"):
+        assert large.task.network[key] == plain.task.network[key]
+    assert large.training == plain.training and large.data.dir == "/a,b"
+    assert large.task.network.text == ("film", "cross")
+    with pytest.raises(UserError, match="variant=scunet: expected swin or large"):
+        restore_text.get_config("variant=scunet")
 
 
 def test_every_module_imports():

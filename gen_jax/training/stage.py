@@ -58,7 +58,8 @@ def _run(config: ml_collections.ConfigDict, workdir: pathlib.Path, began: float)
     trained, result = train(stage, data)
     result = dataclasses.replace(result, warnings=(*warnings, *result.warnings))
     if distributed.is_main():
-        report.write(workdir, trained, result, config, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        report.write(workdir, trained, result, config, seconds, stage.task.predict_fns())
 
 
 @dataclasses.dataclass(frozen=True)
