@@ -31,7 +31,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.encoder_data import person
-from gen_jax.common import strict_json
+from gen_jax.common import pixels, strict_json
 
 SIZE, FOLDS, MINIMUM = 64, 5, 30
 CLASSIFIERS = ("knn", "knn, balanced votes", "linear")
@@ -136,7 +136,7 @@ def tower_tokens(module, params, size: int):
 
     @jax.jit
     def encode(params, images):
-        x = images.astype(jnp.float32) / 255.0
+        x = pixels.to_unit(images)
         x = jax.image.resize(x, (len(x), size, size, 3), "bicubic")
         mean, std = (jnp.asarray(v)[None, None, None] for v in (MEAN, STD))
         out = module.apply({"params": params}, (x - mean) / std)
@@ -173,14 +173,14 @@ def contestants(name: str, weights: str | None, size: int):
 
 
 def _raw_pixels(images):
-    return images.reshape(len(images), -1).astype(np.float32) / 255.0
+    return pixels.to_unit(images.reshape(len(images), -1))
 
 
 def _gradients(images):
     """Histograms of gradients in cells of 8 pixels: what `dino_tiny` learnt to tell, and more."""
     from gen_jax.losses.hog import hog
 
-    parts = [hog(np.float32(images[i : i + 200]) / 255.0, 8) for i in range(0, len(images), 200)]
+    parts = [hog(pixels.to_unit(images[i : i + 200]), 8) for i in range(0, len(images), 200)]
     return np.concatenate([np.asarray(p).reshape(len(p), -1) for p in parts])
 
 

@@ -31,6 +31,7 @@ def ours(args):
     import jax
     import jax.numpy as jnp
 
+    from gen_jax.common import pixels
     from gen_jax.common.build import build
     from gen_jax.diffusion import guidance, samplers
     from gen_jax.diffusion.schedules import make_process
@@ -79,7 +80,7 @@ def ours(args):
             z = samplers.sample(guided, noise, process, args.steps, sampler)
             if not args.decode:
                 return (z,)
-            return z, first_stage.to_pixels(first_stage.decode(vae, weights["vae"], z))
+            return z, pixels.from_signed(first_stage.decode(vae, weights["vae"], z))
 
         return lambda: [np.asarray(a) for a in generate(weights, **inputs)]
 

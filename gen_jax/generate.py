@@ -197,7 +197,7 @@ def main(_) -> None:
     from gen_jax.pipelines import generated
     from gen_jax.runs import reader
 
-    place = generated.check(_OUT.value, _OVERWRITE.value)
+    place = generated.check(_OUT.value, _OVERWRITE.value, "--out")
     compilation.set_up()
     model = reader.load(_RUN.value, _STEP.value)
     kind = pipelines.kind_of(model)

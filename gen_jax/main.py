@@ -39,10 +39,10 @@ def main(_) -> int:
 
     distributed.initialize()
     compilation.set_up()
-    workdir = layout.make(_WORKDIR.value)
+    workdir = layout.make(_WORKDIR.value, "--workdir")
     from gen_jax.training import stage
 
-    with lock.held(workdir):
+    with lock.held(workdir, "--workdir"):
         return stage.run(config, workdir)
 
 

@@ -217,7 +217,7 @@ def test_no_file_is_overwritten_by_mistake(tmp_path):
     for name in ("c.png", "c.png.json", "c.png.before_after.png"):
         path = save(out / name, picture()) if name == "c.png" else out / name
         path.write_text("theirs")
-        with pytest.raises(UserError, match=f"{name}: exists already; .*--overwrite"):
+        with pytest.raises(UserError, match=f"{name}: exists already; .*overwrite"):
             check((a, out / "c.png"))
         check((a, out / "c.png"), overwrite=True)
         path.unlink()
@@ -255,7 +255,7 @@ def test_a_place_that_cannot_be_written_to(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(outputs.tempfile, "TemporaryFile", refuse)
-    with pytest.raises(UserError, match=r"--out=.*: cannot write there \(Permission denied\)"):
+    with pytest.raises(UserError, match=r"out=.*: cannot write there \(Permission denied\)"):
         check((a, tmp_path / "c" / "b.png"))
     assert not (tmp_path / "c").exists()
 
@@ -367,4 +367,4 @@ def test_numbers_are_within_bounds(flag):
 
 
 def test_the_command_line_takes_pictures():
-    assert "name pictures to restore" in one_line_error(call("restore"))
+    assert "name images to restore" in one_line_error(call("restore"))

@@ -40,7 +40,7 @@ class _CheckedParser(flags.ArgumentParser):
         self._parser, self._complete = parser, complete
 
     def parse(self, argument: str) -> ml_collections.ConfigDict:
-        config = self._parser.parse(recipes.resolve(argument))
+        config = self._parser.parse(recipes.resolve(argument, "--config"))
         if not isinstance(config, ml_collections.ConfigDict):
             raise UserError(f"--config={argument}: {_fault(config)}")
         config = self._complete(config)

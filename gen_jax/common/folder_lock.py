@@ -31,7 +31,7 @@ _DEAD = 300.0  # seconds of silence after which another system's process counts 
 
 @contextlib.contextmanager
 def held(
-    folder: pathlib.Path, file: pathlib.Path | None = None, flag: str = "--workdir"
+    folder: pathlib.Path, file: pathlib.Path | None = None, name: str = "workdir"
 ) -> Iterator[None]:
     """Holds the lock of a folder.
 
@@ -42,13 +42,13 @@ def held(
     Args:
       folder: What the lock protects. The same process must not hold the lock already.
       file: Path of the lock file, in a folder that exists; `FOLDER/run.lock` by default.
-      flag: Name of the command-line flag that the folder came from, for the error message.
+      name: What the folder is called in the error message, such as "out".
 
     Raises:
       UserError: A live process holds the lock.
     """
     path = file or pathlib.Path(folder) / FILE
-    token = _acquire(path, folder, flag)
+    token = _acquire(path, folder, name)
     stop = threading.Event()
     threading.Thread(target=_beat, args=(path, token, folder, stop), daemon=True).start()
     try:
@@ -70,7 +70,7 @@ def holder(folder: pathlib.Path) -> ProcessId | None:
     return process
 
 
-def _acquire(path: pathlib.Path, folder: pathlib.Path, flag: str) -> str:
+def _acquire(path: pathlib.Path, folder: pathlib.Path, name: str) -> str:
     """Takes the lock and returns the token in it."""
     token, waits = uuid.uuid4().hex, False
     record = {"token": token, "process": dataclasses.asdict(ProcessId.current())}
@@ -96,7 +96,7 @@ def _acquire(path: pathlib.Path, folder: pathlib.Path, flag: str) -> str:
         else:
             raise UserError(
                 f"{folder} is being written by {process or 'another process'}; wait for it or name "
-                f"another {flag}"
+                f"another {name}"
             )
     return token
 

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator
 from gen_jax.common.errors import UserError
 
 
-def check_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
+def check_folder(path: str | os.PathLike, name: str) -> pathlib.Path:
     """Checks that a folder can be created or written to, without creating it.
 
     Args:
       path: Path of the folder. Its parents need not exist.
-      flag: Name of the flag that the path came from, for the error message.
+      name: What the path is called in the error message, such as "--out" by a command.
 
     Returns:
       The absolute path.
@@ -25,22 +25,22 @@ def check_folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
       UserError: A file has this name, or the file system does not let us write there.
     """
     folder = pathlib.Path(path).absolute()
-    if _exists(folder, path, flag) and not folder.is_dir():
-        raise UserError(f"{flag}={path}: is a file, expected a folder; name another one")
-    _check_writable(folder, path, flag)
+    if _exists(folder, path, name) and not folder.is_dir():
+        raise UserError(f"{name}={path}: is a file, expected a folder; name another one")
+    _check_writable(folder, path, name)
     return folder
 
 
-def check_file(path: str | os.PathLike, flag: str) -> pathlib.Path:
+def check_file(path: str | os.PathLike, name: str) -> pathlib.Path:
     """Checks that a file can be written, without creating it or its folder.
 
     Args and errors as in `check_folder`; a folder is refused.
     """
     file = pathlib.Path(path).absolute()
     if str(path).endswith(os.sep) or file.is_dir():
-        raise UserError(f"{flag}={path}: is a folder, expected a file; add a file's name")
-    _exists(file, path, flag)
-    _check_writable(file.parent, path, flag)
+        raise UserError(f"{name}={path}: is a folder, expected a file; add a file's name")
+    _exists(file, path, name)
+    _check_writable(file.parent, path, name)
     return file
 
 
@@ -86,30 +86,30 @@ def writing(folder: pathlib.Path, replaced: Iterable[pathlib.Path] = ()) -> Iter
         raise
 
 
-def _exists(path: pathlib.Path, text: str | os.PathLike, flag: str) -> bool:
+def _exists(path: pathlib.Path, text: str | os.PathLike, name: str) -> bool:
     """Returns whether `path` exists; a name that no file can have raises UserError."""
     try:
         os.stat(path)
     except FileNotFoundError:
         if path.is_symlink():
-            raise UserError(f"{flag}={text}: is a link to nothing; name another one") from None
+            raise UserError(f"{name}={text}: is a link to nothing; name another one") from None
         return False
     except OSError as error:
-        raise _refusal(error, text, flag) from error
+        raise _refusal(error, text, name) from error
     return True
 
 
-def _check_writable(folder: pathlib.Path, text: str | os.PathLike, flag: str) -> None:
+def _check_writable(folder: pathlib.Path, text: str | os.PathLike, name: str) -> None:
     """Writes a nameless file to the nearest folder that exists."""
-    nearest = next(p for p in (folder, *folder.parents) if _exists(p, text, flag))
+    nearest = next(p for p in (folder, *folder.parents) if _exists(p, text, name))
     try:
         with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
-        raise _refusal(error, text, flag) from error
+        raise _refusal(error, text, name) from error
 
 
-def _refusal(error: OSError, text: str | os.PathLike, flag: str) -> UserError:
+def _refusal(error: OSError, text: str | os.PathLike, name: str) -> UserError:
     return UserError(
-        f"{flag}={text}: cannot write there ({error.strerror}); name a place that you may write to"
+        f"{name}={text}: cannot write there ({error.strerror}); name a place that you may write to"
     )

@@ -70,8 +70,8 @@ def _find(config: ConfigDict, key: str, argument: str) -> tuple[Any, Any]:
         elif not (isinstance(holder, list) and part in range(len(holder))):
             whole = path.removesuffix(".")
             raise UserError(
-                f"{argument}: config.{whole} is {holder!r} and has no keys; set it as a whole: "
-                f"--config.{whole}=..."
+                f"{argument}: config.{whole} is {holder!r} and has no keys; set "
+                f"config.{whole} as a whole"
             )
         if place < len(parts) - 1:
             holder, path = holder[part], f"{path}{part}."

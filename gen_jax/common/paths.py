@@ -19,7 +19,7 @@ _TILDE = re.compile(r"(?:^|(?<=[:,]))~[^/:,]*(?=[/:,]|$)")
 def expand(text: str) -> str:
     """Replaces `~` and `~user` by the home folder, as a shell does in front of a word.
 
-    A shell leaves `--out=~/x` alone, so without this a folder called `~` would be made.
+    A shell leaves `out=~/x` alone, so without this a folder called `~` would be made.
 
     Args:
       text: A path, or a name and a path with a colon between.

@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 
-import jax
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
 from rich.progress import Progress, ProgressColumn, Task
@@ -21,8 +20,14 @@ _shown: list["ProgressLine"] = []
 
 def say(text: str) -> None:
     """Prints a line, on the main process alone."""
-    if jax.process_index() == 0:
+    if _is_main():
         print(text, flush=True)
+
+
+def _is_main() -> bool:
+    """Returns whether this is JAX's main process, without importing JAX for commands without it."""
+    jax = sys.modules.get("jax")
+    return jax is None or jax.process_index() == 0
 
 
 def in_words(seconds: float | int) -> str:
@@ -35,15 +40,16 @@ def in_words(seconds: float | int) -> str:
 class ProgressLine:
     """Shows step, time left, loss and speeds.
 
-    Where columns are few, the bar and then the speeds are left out; name, step and time stay.
+    In a narrow terminal, the bar and then the speeds are left out; name, step and time stay.
 
     Args:
       name: What is trained or measured.
       total: Steps in all.
       start: Step that the run starts or resumes at.
-      every_seconds: Seconds between lines where the output is no terminal.
+      every_seconds: Seconds between lines if the output is not a terminal.
       unit: What is counted, such as "batch"; "" for steps of training. A line that counts
         something is shown only if it takes longer than `every_seconds`, and its bar vanishes.
+        One that counts "image" shows images per second.
       console: Terminal to show a bar on; standard output if it is one, by default.
     """
 
@@ -60,7 +66,7 @@ class ProgressLine:
         self._every, self._began = every_seconds, time.monotonic()
         self._said = self._began if unit else 0.0
         self._progress = None
-        if jax.process_index() == 0 and (console is not None or sys.stdout.isatty()):
+        if _is_main() and (console is not None or sys.stdout.isatty()):
             self._progress = Progress(
                 _Columns(), console=console or Console(), expand=True, transient=bool(unit)
             )
@@ -81,6 +87,9 @@ class ProgressLine:
         """Shows the newest values of a step (loss first, then the speeds), or of an image."""
         count = f": {self._unit} {step} of " if self._unit else f" {step}/"
         head = f"{self._name}{count}{self._total}"
+        passed, done = time.monotonic() - self._began, step - self._start
+        if self._unit == "image" and done > 0 and passed > 0:
+            values = {"images_per_second": done / passed, **values}
         parts = tuple(_parts(values))
         if self._progress is not None:
             left = self._left(step)
@@ -92,7 +101,7 @@ class ProgressLine:
         if now - self._said >= self._every or is_last:
             self._said = now
             if parts:
-                head += f" {', '.join(parts)}"
+                head += f"{',' if self._unit else ''} {', '.join(parts)}"
             say(", ".join(filter(None, [head, self._left(step)])))
 
     def _left(self, step: int) -> str:
@@ -184,6 +193,7 @@ def _parts(values: Mapping[str, float]) -> Iterator[str]:
         yield f"{values['psnr']:.2f} dB"
     if "images_per_second" in values:
         yield f"{values['images_per_second']:.1f} images/s"
+    if "step_ms" in values:
         yield f"{values['step_ms']:.0f} ms/step"
         yield f"data wait {100 * values['data_wait']:.1f}%"
     if "tflops" in values:

@@ -1,14 +1,13 @@
 """A map over processes that keeps the order, shows progress and leaves no orphans."""
 
 import concurrent.futures
+import itertools
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-
-import tqdm
 
 from gen_jax.common.errors import UserError
 
@@ -57,19 +56,22 @@ def ordered_map(
       context: what every call needs; pickled once a worker.
       tasks: one argument each.
       workers: processes; 1 runs everything here.
-      label: of the progress bar, which is shown on terminals only.
-      sizes: how many items a task stands for, for the progress bar.
+      label: Name of the progress line.
+      sizes: Images per task, for the progress line; 1 each by default.
 
     Raises:
       UserError: as raised by `function`, or because a worker was killed.
     """
-    sizes = sizes or [1] * len(tasks)
-    bar = tqdm.tqdm(total=sum(sizes), desc=label, unit="img", disable=None, smoothing=0.1)
-    with bar:
+    from gen_jax.common.progress import ProgressLine  # rich, which the workers need not import
+
+    done = list(itertools.accumulate(sizes or [1] * len(tasks)))
+    if not done:
+        return
+    with ProgressLine(label, done[-1], 0, unit="image") as line:
         if workers <= 1 or len(tasks) <= 1:
-            for task, size in zip(tasks, sizes, strict=True):
+            for task, count in zip(tasks, done, strict=True):
                 yield function(context, task)
-                bar.update(size)
+                line.update(count, {})
             return
         # spawn: a forked copy of our threads and open files is a deadlock waiting to happen
         pool = concurrent.futures.ProcessPoolExecutor(
@@ -80,9 +82,9 @@ def ordered_map(
         )
         try:
             futures = [pool.submit(_call, function, task) for task in tasks]
-            for future, size in zip(futures, sizes, strict=True):
+            for future, count in zip(futures, done, strict=True):
                 yield future.result()
-                bar.update(size)
+                line.update(count, {})
         except concurrent.futures.process.BrokenProcessPool as error:
             raise UserError(
                 "a worker process died, most likely for want of memory (or the calling script "

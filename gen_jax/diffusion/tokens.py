@@ -4,7 +4,6 @@ Each row draws from a key of its own, so that a picture does not depend on its b
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +16,6 @@ LogitsFn = Callable[[jax.Array], jax.Array]
 def cosine_schedule(time: Float[Array, "*s"]) -> Float[Array, "*s"]:
     """Share of the codes hidden at `time`, from 1 at 0 to 0 at 1 (arXiv 2202.04200, 3.2)."""
     return jnp.cos(0.5 * jnp.pi * time)
-
-
-def guided(
-    with_text: Float[Array, "*s k"], without: Float[Array, "*s k"], scale: Any
-) -> Float[Array, "*s k"]:
-    """Classifier-free guidance of logits: a scale of 1 leaves them (arXiv 2207.12598)."""
-    return without + scale * (with_text - without)
 
 
 def hide(

@@ -16,6 +16,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.encoders.hf_config import check_model_type, check_values, take
 from gen_jax.encoders.transformer import PostNormBlock
 from gen_jax.encoders.weights import Port
+from gen_jax.models.layers.conditioning import masked_mean
 from gen_jax.models.layers.norms import layer_norm
 
 _EMBEDDINGS = (
@@ -172,9 +173,7 @@ def sentence_embedding(
       states: `last_hidden_state`.
       mask: True at real tokens; a row without any gives zeros.
     """
-    weights = mask.astype(jnp.float32)[..., None]
-    total = (states.astype(jnp.float32) * weights).sum(axis=1)
-    mean = total / jnp.maximum(weights.sum(axis=1), 1e-9)
+    mean = masked_mean(states.astype(jnp.float32), mask)
     square = jnp.sum(mean * mean, axis=-1, keepdims=True)
     # The bound of torch's normalize, 1e-12 on the norm, would be denormal here when squared.
     return mean * jax.lax.rsqrt(jnp.maximum(square, 1e-24))

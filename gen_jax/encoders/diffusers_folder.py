@@ -12,9 +12,9 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from gen_jax.common import files
+from gen_jax.common import files, outputs
+from gen_jax.common import safetensors_io as st
 from gen_jax.common.errors import UserError
-from gen_jax.encoders import safetensors_io as st
 from gen_jax.encoders.diffusers_config import (
     config_from_module,
     module_from_config,
@@ -133,7 +133,7 @@ def save_diffusers(
     if source.index:
         names.append(source.index[0])
     _check_target(folder, names)
-    with st.replacing(folder, [*names, CONFIG]) as temporary:
+    with outputs.writing(folder.absolute()) as temporary:
         for name, header in source.headers:
             st.write_safetensors(temporary / name, header, lambda e: _stored_tensor(state, e))
         if source.index:

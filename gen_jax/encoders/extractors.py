@@ -62,7 +62,7 @@ def of_images(
     if isinstance(module, CLIPVision):
         return _clip(name, module, layers)
     if layers not in ("", "pooled"):
-        raise UserError(f"--layers={layers}: {name} gives pooled features only")
+        raise UserError(f"layers={layers}: {name} gives pooled features only")
     if isinstance(module, InceptionV3 | MobileNetV2):
         side = inception_inputs.SIDE if isinstance(module, InceptionV3) else default_side(module)
 
@@ -135,7 +135,7 @@ def of_text(name: str, module: nn.Module, layers: str = "", length: int = 0) -> 
     longest = module.max_position_embeddings
     length = length or min(longest, 512)
     if not 2 <= length <= longest:
-        raise UserError(f"--max_length={length}: {name} reads 2 to {longest} tokens")
+        raise UserError(f"max_length={length}: {name} reads 2 to {longest} tokens")
     wanted = _layers(layers or "pooled", module.num_hidden_layers, name)
     blocks = tuple(i for i in wanted if i != "pooled")
     last = module.num_hidden_layers - 1
@@ -172,12 +172,12 @@ def _layers(layers: str, count: int, name: str) -> tuple[int | str, ...]:
         text = "-1" if item == "last" else item
         if not text.removeprefix("-").isdigit() or not -count <= int(text) < count:
             raise UserError(
-                f"--layers={layers}: {item!r} is no layer of {name}: expected last, pooled, or a "
+                f"layers={layers}: {item!r} is not a layer of {name}: expected last, pooled, or a "
                 f"block from 0 to {count - 1} (from -{count} to -1 counted from the end)"
             )
         found.append(int(text) % count)
     if len(set(found)) < len(found):
-        raise UserError(f"--layers={layers}: a layer is named twice")
+        raise UserError(f"layers={layers}: a layer is named twice")
     return tuple(found)
 
 

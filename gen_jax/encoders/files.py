@@ -13,7 +13,7 @@ import numpy as np
 from gen_jax.common import archives, checksum
 from gen_jax.common import files as common_files
 from gen_jax.common.errors import UserError
-from gen_jax.encoders.safetensors_io import from_bytes, load_safetensors, refuse_pickle
+from gen_jax.common.safetensors_io import from_bytes, load_safetensors, refuse_pickle
 from gen_jax.encoders.torch_pickle import load_torch_pickle
 
 _SINGLE = "model.safetensors"

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from gen_jax.common import pixels
 from gen_jax.common.errors import UserError
 from gen_jax.encoders import clip, dinov2
 
@@ -48,7 +49,7 @@ def kind_of(name: str) -> str:
 def unit(images: Array | np.ndarray) -> Float[Array, "*n h w c"]:
     """uint8 images, or floats in [0, 1], as float32 in [0, 1]."""
     if images.dtype == jnp.uint8:
-        return jnp.asarray(images).astype(jnp.float32) / 255.0
+        return pixels.to_unit(jnp.asarray(images))
     return jnp.asarray(images).astype(jnp.float32)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from gen_jax.common.errors import UserError
+from gen_jax.common.safetensors_io import load_safetensors
 from gen_jax.encoders.diffusers_folder import param_shapes
-from gen_jax.encoders.safetensors_io import load_safetensors
 from gen_jax.encoders.weights import flax_from_torch
 from gen_jax.models.autoencoder_tiny import AutoencoderTiny
 

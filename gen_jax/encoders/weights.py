@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gen_jax.common.errors import UserError
-from gen_jax.encoders.safetensors_io import load_safetensors
+from gen_jax.common.safetensors_io import load_safetensors
 
 __all__ = [
     "DIFFUSERS",

@@ -142,7 +142,7 @@ def _too_few(where: str, need: Reads, have: int, data: SplitData) -> str:
         )
     return (
         f"{data.folder}: no split {need.split!r}, which {where} reads; there are {known}; prepare "
-        "more images, or with a larger --val_fraction"
+        "more images, or with a larger val_fraction"
     )
 
 

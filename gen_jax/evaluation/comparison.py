@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gen_jax.common import pixels
 from gen_jax.common.errors import UserError
 from gen_jax.encoders import catalog, clip_text, image_distance, image_features
 from gen_jax.evaluation.image_sets import ImageSet
@@ -54,7 +55,7 @@ class Encoders:
                 if low.startswith("clip"):
                     roles["clip_vision"].append(spec)
             else:
-                raise UserError(f"--encoder={spec}: no image metric has a use for this tower")
+                raise UserError(f"encoder={spec}: no image metric uses this encoder")
         return cls(**{role: tuple(found) for role, found in roles.items()})
 
     def one(self, role: str, metric: str, example: str) -> str:
@@ -68,7 +69,7 @@ class Encoders:
             many = f"{len(found)} fit" if found else "none is named"
             raise UserError(
                 f"the metric {metric!r} needs one encoder of its kind, {many}: name one, such as "
-                f"--encoder={example}"
+                f"encoder={example}"
             )
         return found[0]
 
@@ -116,7 +117,7 @@ class Comparison:
             if spec == UNTRAINED:
 
                 def run(images):
-                    return random_features(images.astype(np.float32) / 255.0)
+                    return random_features(pixels.to_unit(images))
             else:
                 run = image_features.open_features(spec, inputs)
             self._found[key] = np.concatenate([run(x) for x in self.set(which).chunks()])
@@ -140,13 +141,13 @@ class Comparison:
         if not self.paired:
             raise UserError(
                 f"the metric {metric!r} compares pairs: both folders must hold the same names, "
-                "and --size brings them to one size"
+                "and size resizes them"
             )
         for x, y in zip(self.set("real").chunks(), self.set("fake").chunks()):
             if x.shape != y.shape:
                 raise UserError(
                     f"the metric {metric!r} compares pairs of one size, these have {x.shape[1:3]} "
-                    f"and {y.shape[1:3]} pixels: name a --size"
+                    f"and {y.shape[1:3]} pixels: set size"
                 )
             yield x, y
 

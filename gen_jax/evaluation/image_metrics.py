@@ -135,7 +135,7 @@ def _cmmd(what: Comparison) -> Measured:
 def _clip_score(what: Comparison) -> Measured:
     if not what.texts:
         raise UserError(
-            "the metric 'clip_score' needs texts: a captions.jsonl in the folder of --fake, or "
+            "the metric 'clip_score' needs texts: a captions.jsonl in the folder `fake`, or "
             "the manifests that gen_jax.generate writes"
         )
     texts = what.text_features(clip_score.PROMPT)

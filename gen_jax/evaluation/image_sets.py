@@ -85,7 +85,7 @@ class FolderImages:
                 if image.shape != first[1]:
                     raise UserError(
                         f"{path} has {image.shape[1]}x{image.shape[0]} pixels, {first[0].name} "
-                        f"{first[1][1]}x{first[1][0]}: bring them to one size with --size=SIDE"
+                        f"{first[1][1]}x{first[1][0]}: bring them to one size with size=SIDE"
                     )
             yield np.stack(images)
 

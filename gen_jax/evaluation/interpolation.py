@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from gen_jax.common import pictures
+from gen_jax.common import pictures, pixels
 from gen_jax.encoders.face_detector import FaceDetector, enlarged
 from gen_jax.encoders.image_distance import open_distance
 from gen_jax.evaluation.base import Data, Evaluator, Predictor, Result, SplitData
@@ -100,6 +100,6 @@ class Interpolation(Evaluator):
             far = open_distance(self.distance)
             flat = [v.reshape(-1, *v.shape[2:]) for v in (before, after)]
             return far(*flat).reshape(shape)
-        rows = random_features(frames.reshape(-1, *frames.shape[2:]).astype(np.float32) / 255)
+        rows = random_features(pixels.to_unit(frames.reshape(-1, *frames.shape[2:])))
         rows = rows.reshape(*frames.shape[:2], -1)
         return np.linalg.norm(rows[:, 1:] - rows[:, :-1], axis=-1)

@@ -6,6 +6,7 @@ import hashlib
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from gen_jax.common import pixels
 from gen_jax.common.errors import UserError
 from gen_jax.encoders import image_features
 from gen_jax.evaluation.base import Predictor
@@ -48,5 +49,5 @@ def features_by(
 
 def _features(encoder, images):
     if not encoder:
-        return np.asarray(random_features(images.astype(np.float32) / 255))
+        return np.asarray(random_features(pixels.to_unit(images)))
     return image_features.open_features(encoder)(images)

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from gen_jax.common import pictures
+from gen_jax.common import pictures, pixels
 from gen_jax.common.errors import UserError
 from gen_jax.evaluation import controls
 from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result, SplitData
@@ -16,7 +16,7 @@ from gen_jax.metrics import probe as probe_lib
 def probe_features(images: np.ndarray) -> np.ndarray:
     """What the probe sees of uint8 images `[n, h, w, 3]`: random features and 8x8 colours."""
     side = images.shape[1] // 8
-    unit = images.astype(np.float32) / 255.0
+    unit = pixels.to_unit(images)
     small = unit[:, : 8 * side, : 8 * side]
     small = small.reshape(len(images), 8, side, 8, side, 3).mean((2, 4)).reshape(len(images), -1)
     return np.concatenate([random_features(unit), small], axis=1)

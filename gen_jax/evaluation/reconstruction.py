@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from gen_jax.common import pictures
+from gen_jax.common import pictures, pixels
 from gen_jax.encoders import image_distance
 from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result
 from gen_jax.metrics import psnr as psnr_lib
@@ -55,7 +55,7 @@ class Reconstruction(Evaluator):
 
 def compare(images: np.ndarray, out: np.ndarray) -> dict[str, float]:
     """Mean `psnr` and `ssim` of two stacks of uint8 images `[n, h, w, 3]`."""
-    a, b = images.astype(np.float32) / 255.0, out.astype(np.float32) / 255.0
+    a, b = pixels.to_unit(images), pixels.to_unit(out)
     return {
         "psnr": float(np.mean(psnr_lib.psnr(a, b, data_range=1.0))),
         "ssim": float(np.mean(ssim_lib.ssim(a, b, data_range=1.0))),

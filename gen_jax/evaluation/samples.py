@@ -2,9 +2,7 @@
 
 import dataclasses
 
-import numpy as np
-
-from gen_jax.common import pictures
+from gen_jax.common import pictures, pixels
 from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result, generated
 from gen_jax.evaluation.untrained import random_features
 from gen_jax.metrics import frechet, kid
@@ -40,9 +38,7 @@ class Samples(Evaluator):
         out, texts = generated(predict, data, self.split, batch, self.batch_size)
         metrics = {}
         if len(out) >= _LEAST_ROWS:
-            real, fake = (
-                random_features(v.astype(np.float32) / 255) for v in (batch["image"], out)
-            )
+            real, fake = (random_features(pixels.to_unit(v)) for v in (batch["image"], out))
             metrics["fd_untrained"] = float(frechet.frechet(real, fake))
             metrics["kid_untrained"] = float(kid.kernel_distance(real, fake).value)
         shown = min(self.shown, len(out))

@@ -1,11 +1,16 @@
 """A flow from the standard normal distribution to that of vectors (arXiv 2210.02747)."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 _WAVES = 8
+
+VelocityFn = Callable[[Array, Array], Array]
+"""(x [b, d], t [b]) -> velocity [b, d]."""
 
 
 class LatentFlow(nn.Module):
@@ -58,26 +63,17 @@ def flow_loss(
     return jnp.mean(jnp.square(said - (x - noise)), -1)
 
 
+def velocity_fn(
+    flow: LatentFlow, params, condition: Float[Array, "b c"] | None = None
+) -> VelocityFn:
+    """Returns the velocity of a flow under a condition."""
+    return lambda x, t: flow.apply({"params": params}, x, t, condition)
+
+
 def follow(
-    flow: LatentFlow,
-    params,
-    noise: Float[Array, "b d"],
-    steps: int = 16,
-    condition: Float[Array, "b c"] | None = None,
-    away: tuple[Float[Array, "b c"], Float[Array, " b"]] | None = None,
+    velocity: VelocityFn, noise: Float[Array, "b d"], steps: int = 16
 ) -> Float[Array, "b d"]:
-    """Where noise arrives, by Heun's method.
-
-    `away` has the conditions to draw away from and how far, 1 for not at all: classifier-free
-    guidance (arXiv 2207.12598).
-    """
-
-    def velocity(x, t):
-        told = flow.apply({"params": params}, x, t, condition)
-        if away is None:
-            return told
-        untold = flow.apply({"params": params}, x, t, away[0])
-        return untold + away[1][:, None] * (told - untold)
+    """Integrates a velocity from noise at time 0 to data at time 1, by Heun's method."""
 
     def step(x, index):
         t = jnp.full((len(x),), index / steps)

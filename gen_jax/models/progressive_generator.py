@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from gen_jax.common.errors import UserError
 from gen_jax.models.layers.attention import Attention
+from gen_jax.models.layers.conditioning import masked_mean
 from gen_jax.models.layers.modulated_conv import FiLMConv, StyleConv
 from gen_jax.models.layers.norms import layer_norm
 
@@ -111,7 +112,7 @@ class ProgressiveGenerator(nn.Module):
         """From latents, of which the direction alone counts, to what steers the blocks."""
         w = _of_unit_size(z.astype(jnp.float32))
         if self.text == "latent":
-            w = jnp.concatenate([w, _of_unit_size(self.read(_mean_state(*heard)))], -1)
+            w = jnp.concatenate([w, _of_unit_size(self.read(masked_mean(*heard)))], -1)
         for layer in self.layers:
             w = nn.leaky_relu(layer(w), _SLOPE)
         return w
@@ -175,12 +176,6 @@ class _Block(nn.Module):
 def _of_unit_size(x):
     """Rows of mean square 1."""
     return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), -1, keepdims=True) + 1e-8)
-
-
-def _mean_state(states, mask):
-    if mask is None:
-        return states.mean(1)
-    return (states * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
 
 
 def _noise(keys, index, shape):

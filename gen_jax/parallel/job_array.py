@@ -21,7 +21,7 @@ def task_of(task: int | None = None, tasks: int | None = None) -> tuple[int, int
       UserError: half of a pair, or a number outside.
     """
     if (task is None) != (tasks is None):
-        raise UserError("--task and --tasks belong together: task I of N is --task=I --tasks=N")
+        raise UserError("task and tasks belong together: task I of N is task=I and tasks=N")
     if task is None or tasks is None:
         task, tasks = _from_environment()
     if tasks < 1 or not 0 <= task < tasks:

@@ -16,13 +16,13 @@ GRID, ANIMATION = results.GRID, results.FRAMES
 _NAMES = re.compile(rf"\d{{5}}\.(png|json)|{re.escape(GRID)}|{re.escape(ANIMATION)}")
 
 
-def check(path: str, overwrite: bool, flag: str = "--out") -> tuple[pathlib.Path, list[str]]:
+def check(path: str, overwrite: bool, name: str = "out") -> tuple[pathlib.Path, list[str]]:
     """Checks that results can be written to a folder.
 
     Args:
       path: The folder, which need not exist.
       overwrite: Whether results of an earlier generation are to be replaced.
-      flag: Name of the flag that the path came from, for the error message.
+      name: What the path is called in the error message.
 
     Returns:
       The absolute path, and the names of the files that the earlier generation left there.
@@ -30,20 +30,20 @@ def check(path: str, overwrite: bool, flag: str = "--out") -> tuple[pathlib.Path
     Raises:
       UserError: The folder cannot be written to, or holds results that must not be replaced.
     """
-    folder = outputs.check_folder(path, flag)
+    folder = outputs.check_folder(path, name)
     if not folder.is_dir():
         return folder, []
     taken = sorted(n for n in os.listdir(folder) if _NAMES.fullmatch(n))
     if taken and not overwrite:
         more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
         raise UserError(
-            f"{flag}={path}: holds earlier results ({taken[0]}{more}); name another folder, or add "
-            "--overwrite to replace them"
+            f"{name}={path}: holds earlier results ({taken[0]}{more}); name another folder, or set "
+            "overwrite to replace them"
         )
     earlier = _earlier(folder, taken)
     if others := [n for n in taken if n not in earlier]:
         raise UserError(
-            f"{flag}={path}: {others[0]} is not as any manifest there describes it, and is not "
+            f"{name}={path}: {others[0]} is not as any manifest there describes it, and is not "
             "replaced; move it away, or name another folder"
         )
     return folder, taken

@@ -125,7 +125,7 @@ def with_refiner(model: TrainedModel, refiner: TrainedModel) -> TrainedModel:
     if not _same(model, refiner, lambda vqvae: vqvae):
         raise UserError(
             f"{refiner.path}: it was trained on another VQ-VAE; train it with "
-            f"--config.frozen.vqvae as {model.path} has it"
+            f"config.frozen.vqvae as {model.path} has it"
         )
     task = dataclasses.replace(model.task, detail=refiner.task)
     frozen = {**model.frozen, "detail": refiner.task.as_frozen(refiner.variables)}

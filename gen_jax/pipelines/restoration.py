@@ -52,7 +52,7 @@ class Restorer:
       model: as `runs.reader.load` gives it.
     """
 
-    def __init__(self, model: TrainedModel, name: str = "--run"):
+    def __init__(self, model: TrainedModel, name: str = "run"):
         """Checks that the model restores.
 
         Raises:
@@ -81,7 +81,7 @@ class Restorer:
         if not self.reads:
             if prompt:
                 raise UserError(
-                    f"--prompt: {self.model.path} reads no text; leave it out, or name a run of "
+                    f"prompt: {self.model.path} reads no text; leave it out, or name a run of "
                     "configs/restore_text.py"
                 )
             return {}, False
@@ -161,7 +161,10 @@ class Restorer:
         def forward(x):
             out = self._run("restore", {"degraded": x, "degradation": vector, **tokens})
             if not np.isfinite(out["restored"]).all():
-                raise UserError(f"{self._name}={self.model.path}: gave no numbers: see its weights")
+                raise UserError(
+                    f"{self._name}={self.model.path}: output is not finite (NaN or Inf); the "
+                    "weights may be corrupt"
+                )
             if "gate" in out:
                 gates.append(float(out["gate"][0]))
             return out["restored"]

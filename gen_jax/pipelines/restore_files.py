@@ -64,7 +64,7 @@ def restore(
     except OSError as error:
         raise Skipped(f"cannot be read ({error.strerror})") from None
     if width * height > how.max_pixels:
-        raise Skipped(f"--scale={how.scale} makes it larger than --max_pixels={how.max_pixels}")
+        raise Skipped(f"scale={how.scale} makes it larger than max_pixels={how.max_pixels}")
     result = restorer(
         photo.pixels,
         prompt=how.prompt,

@@ -58,10 +58,10 @@ def plan(inputs: Sequence[str], out: str) -> Plan:
       UserError: There is nothing to do, or one output for several images.
     """
     if not inputs:
-        raise UserError("name pictures to restore: files, folders or patterns; see --help")
+        raise UserError("name images to restore: files, folders or patterns")
     if not out:
         if len(inputs) > 1 or "-" in inputs:
-            raise UserError("--out is missing: name a file, or a folder for several")
+            raise UserError("out is missing: name a file, or a folder for several")
         out = str(_default(pathlib.Path(inputs[0])))
     if "-" in inputs:
         if len(inputs) > 1:
@@ -78,7 +78,7 @@ def plan(inputs: Sequence[str], out: str) -> Plan:
     into_folder = bool(listings) or len(found) > 1 or is_folder
     if out == "-":
         if into_folder:
-            raise UserError("--out=-: standard output holds one picture; name a folder")
+            raise UserError("out=-: standard output holds one image; name a folder")
         return Plan([Job(found[0][0], None)])
     if not into_folder:
         writing.format_of(pathlib.Path(out))
@@ -121,7 +121,7 @@ def _default(source: pathlib.Path) -> pathlib.Path:
     if source.name in ("", ".."):  # such as "." and "..", which have no name to add to
         source = source.resolve()
     if not source.name or _is_pattern(str(source)):
-        raise UserError(f"{source}: --out is missing; name the folder to write to")
+        raise UserError(f"{source}: out is missing; name the folder to write to")
     if source.is_dir():
         return files.with_ending(source, _RESTORED)
     suffix = source.suffix if source.suffix.lower() in writing.FORMATS else ".png"

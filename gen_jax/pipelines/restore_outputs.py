@@ -50,20 +50,20 @@ def check(jobs: Sequence[Job], out: str, *, compare: bool, overwrite: bool) -> N
             if (overwritten := inputs.get(files.identity(path))) is not None:
                 raise UserError(
                     f"{names.printable(overwritten)}: an input, which would be overwritten by a "
-                    "result; name another --out"
+                    "result; name another output"
                 )
             if os.path.lexists(path):
                 if path.is_dir():
-                    raise UserError(f"{names.printable(path)}: is a folder; name another --out")
+                    raise UserError(f"{names.printable(path)}: is a folder; name another output")
                 existing.append(path)
     if existing and not overwrite:
         more = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise UserError(
-            f"{names.printable(existing[0])}{more}: exists already; name another --out, or add "
-            "--overwrite"
+            f"{names.printable(existing[0])}{more}: exists already; name another output, or "
+            "set overwrite to replace it"
         )
     for folder in dict.fromkeys(job.out.parent for job in jobs):
-        outputs.check_folder(folder, "--out")
+        outputs.check_folder(folder, "out")
 
 
 def _files(out: pathlib.Path, compare: bool) -> Iterator[pathlib.Path]:
@@ -80,7 +80,7 @@ def _check_folder(jobs: Sequence[Job], out: str) -> None:
     if not out or not is_folder or path.is_dir():
         return
     if path.exists():
-        raise UserError(f"{out}: is a file; several images need a folder, name another --out")
+        raise UserError(f"{out}: is a file; several images need a folder, name another output")
     if path.suffix.lower() in writing.FORMATS and not out.endswith(os.sep):
         raise UserError(
             f"{out}: several images need a folder; name one, or write {out}{os.sep} if that is it"

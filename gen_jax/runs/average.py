@@ -28,7 +28,7 @@ def mean(models: Sequence[TrainedModel]) -> TrainedModel:
         for name in sorted(set(shapes) | set(theirs)):
             if shapes.get(name) != theirs.get(name):
                 raise UserError(
-                    f"--average={other.path}: parameter {name} is {_said(theirs.get(name))}, of "
+                    f"average={other.path}: parameter {name} is {_said(theirs.get(name))}, of "
                     f"{first.path} {_said(shapes.get(name))}; only runs of one architecture have "
                     "a mean"
                 )

@@ -11,7 +11,7 @@ import numpy as np
 from gen_jax.common import checksum, files
 from gen_jax.common import config as config_lib
 from gen_jax.common.errors import UserError
-from gen_jax.encoders.safetensors_io import load_safetensors
+from gen_jax.common.safetensors_io import load_safetensors
 from gen_jax.runs import layout, reader, text_tower, weights
 from gen_jax.runs.reader import TrainedModel
 
@@ -76,8 +76,8 @@ def to_huggingface(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
     components = model.task.components(model.variables, model.frozen)
     if "encoder" not in components:
         raise UserError(
-            f"{model.path}: trained no encoder, and --format=huggingface is for encoders; "
-            "use --format=safetensors"
+            f"{model.path}: trained no encoder, and format=huggingface is for encoders; "
+            "use format=safetensors"
         )
     module, params = components["encoder"]
     state = torch_from_flax(params, module.port)
@@ -109,7 +109,7 @@ def to_diffusers(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
     kinds = {name: type(module) for name, (module, _) in components.items()}
     if not (known := [name for name, kind in kinds.items() if kind in CLASSES.values()]):
         names = ", ".join(kind.__name__ for kind in kinds.values()) or "format for this stage"
-        raise UserError(f"{model.path}: diffusers has no {names}; use --format=safetensors")
+        raise UserError(f"{model.path}: diffusers has no {names}; use format=safetensors")
     for name in known:
         module, tree = components[name]
         tree = cast(tree, dtype, model.path)
@@ -128,12 +128,12 @@ def cast(tree: Any, dtype: str | None, where: pathlib.Path) -> Any:
         if not np.isfinite(value).all():
             raise UserError(
                 f"{where}: {name} is not finite (NaN or Inf), and is not exported; choose an "
-                "earlier checkpoint with --step"
+                "earlier step"
             )
         largest = np.abs(value).max(initial=0)
         if dtype == "float16" and largest >= _BEYOND_HALF:
             raise UserError(
-                f"{where}: {name} holds {largest:g}, and float16 ends at 65504; use --dtype=float32"
+                f"{where}: {name} holds {largest:g}, and float16 ends at 65504; use dtype=float32"
             )
     return jax.tree.map(
         lambda x: x.astype(dtype) if dtype and np.asarray(x).dtype == np.float32 else x, tree

@@ -21,12 +21,12 @@ WEIGHTS = "model.safetensors"
 DONE = "done.json"
 
 
-def make(folder: str | os.PathLike, flag: str = "--workdir") -> pathlib.Path:
+def make(folder: str | os.PathLike, name: str = "workdir") -> pathlib.Path:
     """Creates a folder for results and checks that files can be written to it.
 
     Args:
       folder: Path of the run directory or output folder. Its parents are created as well.
-      flag: Name of the command-line flag that the path came from, for the error message.
+      name: What the path is called in the error message, such as "out".
 
     Returns:
       The absolute path.
@@ -41,7 +41,7 @@ def make(folder: str | os.PathLike, flag: str = "--workdir") -> pathlib.Path:
             pass
     except OSError as error:
         raise UserError(
-            f"{flag}={folder}: cannot write there ({error.strerror}); "
+            f"{name}={folder}: cannot write there ({error.strerror}); "
             "name a folder that you may write to"
         ) from error
     return path

@@ -16,11 +16,12 @@ from gen_jax.parallel import distributed
 
 
 @contextlib.contextmanager
-def held(workdir: pathlib.Path) -> Iterator[None]:
+def held(workdir: pathlib.Path, name: str = "workdir") -> Iterator[None]:
     """Holds the lock of a run directory, for all processes of this job.
 
     Args:
       workdir: The run directory, which exists.
+      name: What it is called in the error message.
 
     Raises:
       UserError: Another job holds it. All processes of this job raise.
@@ -29,7 +30,7 @@ def held(workdir: pathlib.Path) -> Iterator[None]:
         refusal = None
         if distributed.is_main():
             try:
-                stack.enter_context(folder_lock.held(workdir))
+                stack.enter_context(folder_lock.held(workdir, name=name))
             except UserError as error:
                 refusal = error
         if _any(refusal is not None):

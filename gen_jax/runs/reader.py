@@ -84,7 +84,7 @@ def resolve(source: str) -> pathlib.Path:
         return path
     path = pathlib.Path(source)
     if not path.is_dir():
-        raise UserError(f"{source}: no such folder; expected a run directory (--workdir of main)")
+        raise UserError(f"{source}: no such folder; expected a run directory")
     return path
 
 
@@ -102,7 +102,7 @@ def load(source: str, step: str = "best") -> TrainedModel:
     """
     path = resolve(source)
     if not (path / layout.CONFIG).is_file():
-        raise UserError(f"{path}: no {layout.CONFIG}; expected a run directory (--workdir of main)")
+        raise UserError(f"{path}: no {layout.CONFIG}; expected a run directory")
     found = layout.read_json(path / layout.CONFIG, "a config")
     if "_class_name" in found:
         return _from_diffusers(path)
@@ -190,7 +190,7 @@ def _from_checkpoint(path: pathlib.Path, which: str) -> tuple[dict[str, Any], in
         params = {**tree["params"], **(tree.get("ema") or {})}
         return {"params": params, "extra": tree.get("extra") or {}}, step
     others = [step for step in steps if step not in faults]
-    advice = f"choose another of {others} with --step" if others else "put back a copy"
+    advice = f"choose another step of {others}" if others else "put back a copy"
     raise UserError(f"{folder}: {_listed(faults)}; {advice}")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gen_jax.common import checksum, files
-from gen_jax.common.errors import UserError
+from gen_jax.common.safetensors_io import load_safetensors
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, np.ndarray]:
@@ -44,23 +44,16 @@ def save(path: pathlib.Path, tree: Any, metadata: dict[str, str] | None = None) 
 
 
 def load(path: pathlib.Path) -> dict[str, Any]:
-    """Reads a file that `save` wrote; half-precision weights become f32.
+    """Reads a file that `save` wrote; half-precision weights become float32.
 
     Raises:
-      UserError: it is missing or damaged, or not what the manifest.json beside it says.
+      UserError: It is missing or damaged, or not what the manifest.json beside it says.
     """
-    from safetensors.numpy import load_file
-
-    files.refuse_lfs_pointer(path)
-    try:
-        flat = load_file(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; expected weights as safetensors") from error
-    except Exception as error:
-        raise UserError(f"{path}: damaged, not safetensors ({error})") from error
+    flat = load_safetensors(path)
     checksum.check(path)
+    # Copies, because the arrays of `load_safetensors` are read-only and stay on disk.
     return unflatten(
-        {k: v.astype(np.float32) if v.dtype == np.float16 else v for k, v in flat.items()}
+        {k: np.array(v, np.float32 if v.dtype == np.float16 else None) for k, v in flat.items()}
     )
 
 

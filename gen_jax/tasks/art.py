@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gen_jax.common import pixels
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.common.fields import Part
@@ -78,8 +79,8 @@ class ArtTask(CodePrior):
                 raise UserError(f"config.task.{name} is missing; see configs/art.py")
         if "detail" in values:
             raise UserError(
-                "config.task.detail: it has no part in training; give generate or evaluate a "
-                "--detail=RUN"
+                "config.task.detail: it has no part in training; name the run as the refiner of "
+                "generate or evaluate"
             )
         fields = {**values["prior"], "num_codes": vqvae.quantizer.num_codes, "grid": vqvae.grid}
         values["prior"] = build(TokenTransformer, fields, "config.task.prior")
@@ -168,7 +169,7 @@ class ArtTask(CodePrior):
         return self.vqvae.autoencoder.clone(text=True)
 
     def _loss(self, params, everything, extra, batch, rngs, frozen):
-        x = first_stage.to_signed(batch["image"])
+        x = pixels.to_signed(batch["image"])
         grid = jax.lax.stop_gradient(self.vqvae.codes(frozen["vqvae"], x))
         codes = grid.reshape(len(x), -1)
         told = self.told(params, self._with_dropped_text(batch, rngs), frozen)
@@ -277,7 +278,7 @@ class ArtTask(CodePrior):
 
     def _reconstruct(self, variables, batch, rngs, frozen):
         """Held-out images through their codes, by the decoder as it now is (hearing nothing)."""
-        x = first_stage.to_signed(batch["image"])
+        x = pixels.to_signed(batch["image"])
         grid, params = self.vqvae.codes(frozen["vqvae"], x), variables["params"]["model"]
         y = self._images(params, frozen, grid, self.told(params, batch, frozen, len(x)))
         keys = jax.random.split(rngs["sample"], len(x))
@@ -294,7 +295,7 @@ class ArtTask(CodePrior):
 
     def _score(self, variables, batch, rngs, frozen):
         """How likely the codes of images are with their texts: "nll" in nats a code, float [b]."""
-        x, params = first_stage.to_signed(batch["image"]), variables["params"]["model"]
+        x, params = pixels.to_signed(batch["image"]), variables["params"]["model"]
         codes = self.vqvae.codes(frozen["vqvae"], x).reshape(len(x), -1)
         told = self.told(params, batch, frozen, len(x))
         logits, counted = self._logits(params, codes, told, rngs["hide"])

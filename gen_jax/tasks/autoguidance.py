@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from gen_jax.diffusion import tokens as sampling
+from gen_jax.diffusion import guidance
 from gen_jax.tasks.art import ArtTask
 
 _MINE = ("guidance", "like", "style")  # of a batch, what is not the guide's
@@ -31,7 +31,7 @@ class AutoguidedArtTask(ArtTask):
     def logits_fn(self, params, batch, frozen):
         mine = super().logits_fn(params, batch, frozen)
         theirs = self._guide().logits_fn(*_theirs(batch, frozen))
-        return lambda ids: sampling.guided(mine(ids), theirs(ids), self.guide_scale)
+        return lambda ids: guidance.combine(mine(ids), theirs(ids), self.guide_scale)
 
     def step_fn(self, params, batch, frozen):
         mine, cache = super().step_fn(params, batch, frozen)
@@ -40,7 +40,7 @@ class AutoguidedArtTask(ArtTask):
         def step_fn(ids, index, caches):
             logits, cache = mine(ids, index, caches[0])
             weaker, other = theirs(ids, index, caches[1])
-            return sampling.guided(logits, weaker, self.guide_scale), (cache, other)
+            return guidance.combine(logits, weaker, self.guide_scale), (cache, other)
 
         return step_fn, (cache, other)
 

@@ -6,10 +6,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gen_jax.common import pixels
+from gen_jax.diffusion import guidance
 from gen_jax.diffusion import tokens as sampling
 from gen_jax.models.layers.conditioning import masked_mean
 from gen_jax.models.token_transformer import TokenTransformer
-from gen_jax.tasks import first_stage, text
+from gen_jax.tasks import text
 from gen_jax.tasks.base import Task
 from gen_jax.tasks.style import Style
 from gen_jax.tasks.vqvae import VQVAETask
@@ -78,12 +80,14 @@ class CodePrior(Task):
             return batch
         keys = jax.vmap(lambda key: jax.random.fold_in(key, _OF_STYLE))(keys)
         if "like" in batch:
-            grid = self.vqvae.codes(frozen["vqvae"], first_stage.to_signed(batch["like"]))
+            grid = self.vqvae.codes(frozen["vqvae"], pixels.to_signed(batch["like"]))
             return {**batch, "style": self.style_of(params, grid, frozen, keys)}
         count, scale = len(keys), self._scale(batch, len(keys))
         heard = self._heard(params, batch, frozen, count)
-        away = None if scale is None else (self._heard(params, {}, frozen, count), scale)
-        return {**batch, "style": self.style.draw(params["style"], heard, keys, away)}
+        guided = {}
+        if scale is not None:
+            guided = {"empty": self._heard(params, {}, frozen, count), "scale": scale}
+        return {**batch, "style": self.style.draw(params["style"], heard, keys, **guided)}
 
     def _heard(self, params, batch, frozen, count):
         told = self.told(params, batch, frozen, count)
@@ -163,5 +167,4 @@ def _guided(logits, scale):
     """One set of logits of both halves, where there is guidance."""
     if scale is None:
         return logits
-    scale = scale.reshape(-1, *(1,) * (logits.ndim - 1))
-    return sampling.guided(*jnp.split(logits, 2), scale)
+    return guidance.combine(*jnp.split(logits, 2), scale)

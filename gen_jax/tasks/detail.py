@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gen_jax.common import pixels
 from gen_jax.common.build import build
 from gen_jax.common.color import BT601_LUMA
 from gen_jax.common.errors import UserError
@@ -23,7 +24,6 @@ from gen_jax.diffusion.schedules import expand, make_process
 from gen_jax.models.layers.embeddings import timestep_embedding
 from gen_jax.models.local_scale import LocalScale, gaussian_nll
 from gen_jax.models.swin_unet import SwinUNet
-from gen_jax.tasks import first_stage
 from gen_jax.tasks.base import Task, upstream
 from gen_jax.tasks.vqvae import VQVAETask
 
@@ -162,7 +162,7 @@ class DetailTask(Task):
         return self.network.apply({"params": params["network"]}, seen, time)[0]
 
     def _loss(self, params, everything, extra, batch, rngs, frozen):
-        x = first_stage.to_signed(batch["image"])
+        x = pixels.to_signed(batch["image"])
         y = self.vqvae.images(frozen["vqvae"], self.vqvae.codes(frozen["vqvae"], x))
         x, y = self._window(x, jax.lax.stop_gradient(y), rngs["window"])
         missing = ((x - y) * jnp.asarray(BT601_LUMA)[None, None, None]).sum(-1, keepdims=True)
@@ -193,11 +193,11 @@ class DetailTask(Task):
 
     def _reconstruct(self, variables, batch, rngs, frozen):
         """Held-out images through their codes and back: "image", and "decoded" without detail."""
-        codes = self.vqvae.codes(frozen["vqvae"], first_stage.to_signed(batch["image"]))
+        codes = self.vqvae.codes(frozen["vqvae"], pixels.to_signed(batch["image"]))
         return {**self._decode(variables, {"codes": codes}, rngs, frozen), "codes": codes}
 
     def _decode(self, variables, batch, rngs, frozen):
         y = self.vqvae.images(frozen["vqvae"], batch["codes"])
         keys = jax.random.split(rngs["noise"], len(y))
         z = self.add(self.as_frozen(variables), y, keys)
-        return {"image": first_stage.to_pixels(z), "decoded": first_stage.to_pixels(y)}
+        return {"image": pixels.from_signed(z), "decoded": pixels.from_signed(y)}

@@ -13,11 +13,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gen_jax.common import pixels
 from gen_jax.common.build import build, by_name
 from gen_jax.common.color import BT601_LUMA
 from gen_jax.common.errors import UserError
 from gen_jax.common.fields import Part
 from gen_jax.data.text import face_words
+from gen_jax.diffusion import guidance
 from gen_jax.models.progressive_generator import ProgressiveGenerator
 from gen_jax.tasks import first_stage, text, towers
 from gen_jax.tasks.base import SEED, Task
@@ -184,7 +186,7 @@ class FacesTask(Task):
         return loss, ({f"{name}/{k}": v for k, v in metrics.items()}, extra)
 
     def _scene(self, batch, everything, extra, rngs, frozen):
-        real = first_stage.to_signed(batch["image"])
+        real = pixels.to_signed(batch["image"])
         if self.generator.out_channels == 1:
             real = real @ jnp.asarray(BT601_LUMA, jnp.float32)[:, None]
         fade, batch = self._fade(extra), self._with_dropped_text(batch, rngs)
@@ -268,7 +270,7 @@ class FacesTask(Task):
         w = self._steering(variables, batch["z"], heard)
         if "guidance" in batch:
             unheard = self._steering(variables, batch["z"], self._heard(params, {}, frozen, count))
-            w = unheard + batch["guidance"][:, None] * (w - unheard)
+            w = guidance.combine(w, unheard, batch["guidance"])
         if "truncation" in batch:
             mean = self._mean_steering(variables, heard)
             w = mean + batch["truncation"][:, None] * (w - mean)

@@ -29,7 +29,7 @@ class FeatureSpace:
 
     Attributes:
       encoder: "NAME[:WEIGHTS]", see `encoders.catalog.parse`.
-      layers: as in `featurize --layers`.
+      layers: Layers, as `encoders.extractors.of_images` takes them.
       grids: tokens a side of the patch grids, for DINOv2: a grid of n is that of an input of n
         times the patch size.
       store: how features are stored, see `codec.Store`; no PCA.

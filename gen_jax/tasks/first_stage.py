@@ -6,8 +6,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float
 
+from gen_jax.common import pixels
 from gen_jax.common.build import by_name
 from gen_jax.models.autoencoder_kl import AutoencoderKL
 from gen_jax.models.autoencoder_patch import AutoencoderPatch
@@ -31,21 +32,11 @@ def latent_shape(autoencoder: nn.Module, image_size: int) -> tuple[int, int, int
     return tuple(mean.shape[1:])
 
 
-def to_signed(image: UInt8[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    """Pixels 0..255 to [-1, 1]."""
-    return image.astype(jnp.float32) / 127.5 - 1.0
-
-
-def to_pixels(x: Float[Array, "b h w c"]) -> UInt8[Array, "b h w c"]:
-    """[-1, 1] to pixels 0..255, rounded and clipped."""
-    return jnp.clip(jnp.round((x + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
-
-
 def to_images(x: Float[Array, "b h w c"]) -> dict[str, jax.Array]:
     """Returns "image", the pixels of [-1, 1], and "finite" `[b]`, whether an image has no NaN or
     Inf: as pixels these would be black or white.
     """
-    return {"image": to_pixels(x), "finite": jnp.isfinite(x).all(axis=(1, 2, 3))}
+    return {"image": pixels.from_signed(x), "finite": jnp.isfinite(x).all(axis=(1, 2, 3))}
 
 
 def encode(

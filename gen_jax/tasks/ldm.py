@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gen_jax.common import pixels
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.common.fields import Part
@@ -227,7 +228,7 @@ class LDMTask(Task):
         return jnp.concatenate([x, jnp.broadcast_to(grid, (len(x), *grid.shape))], axis=-1)
 
     def _loss(self, params, everything, extra, batch, rngs, frozen):
-        x = first_stage.to_signed(batch["image"])
+        x = pixels.to_signed(batch["image"])
         draw = rngs["latent"] if self.sample_posterior else None
         x_0 = first_stage.encode(self.autoencoder, frozen["vae"], x, draw)
         x_0 = jax.lax.stop_gradient(x_0)
@@ -249,7 +250,7 @@ class LDMTask(Task):
 
     def _error_by_time(self, variables, batch, rngs, frozen):
         """Squared error `[b, bins]` at times spread evenly over the range, one noise a time."""
-        x = first_stage.to_signed(batch["image"])
+        x = pixels.to_signed(batch["image"])
         x_0 = first_stage.encode(self.autoencoder, frozen["vae"], x, None)
         params = variables["params"]["model"]
         cond = self._text(params, frozen, batch["tokens"], batch["token_mask"])
@@ -268,10 +269,10 @@ class LDMTask(Task):
 
     def _reconstruct(self, variables, batch, rngs, frozen):
         """Images through the autoencoder and back."""
-        x = first_stage.to_signed(batch["image"])
+        x = pixels.to_signed(batch["image"])
         z = first_stage.encode(self.autoencoder, frozen["vae"], x, None)
         y = first_stage.decode(self.autoencoder, frozen["vae"], z)
-        return {"image": first_stage.to_pixels(y)}
+        return {"image": pixels.from_signed(y)}
 
     def _generate(self, variables, batch, rngs, frozen):
         """Samples images.

@@ -41,9 +41,9 @@ class PerceptualTerm:
             heads = "" if net == "lpips-st-alex" else ",HEADS.safetensors"
             raise UserError(
                 f"config.task.perceptual_encoder={self.encoder!r}: the weights of {net} are "
-                f"missing: set --config.task.perceptual_encoder={net}:TOWER.safetensors{heads} "
+                f"missing: set config.task.perceptual_encoder={net}:TOWER.safetensors{heads} "
                 "(docs/encoders.md says where they come from), or do without: "
-                "--config.task.perceptual=multiscale_gradient"
+                "config.task.perceptual=multiscale_gradient"
             )
         return {FROZEN: self.encoder}
 

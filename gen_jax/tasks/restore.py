@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gen_jax.common import pixels
 from gen_jax.common.build import build, by_name
 from gen_jax.common.errors import UserError
 from gen_jax.common.fields import Part
@@ -223,7 +224,7 @@ class RestoreTask(Task):
         return {"degradation": batch["degradation"], "sigma": sigma}
 
     def _loss(self, params, everything, extra, batch, rngs, frozen):
-        x = batch["image"].astype(jnp.float32) / 255.0
+        x = pixels.to_unit(batch["image"])
         output, estimate = self._trained_on(params, batch, rngs, frozen)
         y, gates = output.image, output.gates
         terms = {}
@@ -261,7 +262,7 @@ class RestoreTask(Task):
         return jnp.where(wanted, distance, 0.0).mean()
 
     def _disc_loss(self, params, everything, extra, batch, rngs, frozen):
-        x = batch["image"].astype(jnp.float32) / 255.0
+        x = pixels.to_unit(batch["image"])
         output, _ = self._trained_on(everything["model"], batch, rngs, frozen)
         real, fake = (
             self.discriminator.apply({"params": params}, 2.0 * v - 1.0)

@@ -17,7 +17,8 @@ from jaxtyping import Array, Float
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.common.fields import Part
-from gen_jax.models.latent_flow import LatentFlow, flow_loss, follow
+from gen_jax.diffusion import guidance
+from gen_jax.models.latent_flow import LatentFlow, flow_loss, follow, velocity_fn
 from gen_jax.models.style_encoder import StyleEncoder
 
 
@@ -83,9 +84,28 @@ class Style:
         style = jax.lax.stop_gradient(style)
         return flow_loss(self.flow, params["flow"], style, rng, heard).mean()
 
-    def draw(self, params, heard: Float[Array, "b t"], keys: jax.Array, away=None):
-        """A style [b, d] for each text by a key of its own; `away`: see `latent_flow.follow`."""
-        return follow(self.flow, params["flow"], self._noise(keys), condition=heard, away=away)
+    def draw(
+        self,
+        params,
+        text: Float[Array, "b t"],
+        keys: jax.Array,
+        empty: Float[Array, "b t"] | None = None,
+        scale: guidance.Scale = 1.0,
+    ) -> Float[Array, "b d"]:
+        """Draws a style for each text by a key of its own.
+
+        Args:
+          params: Those of `init`.
+          text: Mean state of each text.
+          keys: One per text.
+          empty: Mean states of the empty text, for classifier-free guidance; None for none.
+          scale: Guidance scale.
+        """
+        velocity = velocity_fn(self.flow, params["flow"], text)
+        if empty is not None:
+            unconditional = velocity_fn(self.flow, params["flow"], empty)
+            velocity = guidance.guided(velocity, unconditional, scale)
+        return follow(velocity, self._noise(keys))
 
     def _noise(self, keys):
         return jax.vmap(lambda key: jax.random.normal(key, (self.dim,)))(keys)

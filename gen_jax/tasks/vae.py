@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from gen_jax.common import pixels
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.common.fields import Part
@@ -56,7 +57,7 @@ class VAETask(ImageTerms, Task):
         return build(cls, values, "config.task")
 
     def init(self, rng, batch):
-        x = first_stage.to_signed(batch["image"])
+        x = pixels.to_signed(batch["image"])
         keys = jax.random.split(rng, 3)
         params = {"model": self.autoencoder.init(keys[0], x, keys[1])["params"]}
         if self.discriminator is not None:
@@ -84,7 +85,7 @@ class VAETask(ImageTerms, Task):
         return {"vae": (self.autoencoder, variables["params"]["model"])}
 
     def _model_loss(self, params, everything, extra, batch, rngs, frozen):
-        x = first_stage.to_signed(batch["image"])
+        x = pixels.to_signed(batch["image"])
         y, mean, logvar = self.autoencoder.apply({"params": params}, x, rngs["latent"])
         kl = reconstruction.kl_to_standard_normal(mean, logvar).mean() / x[0].size
         risen = jnp.minimum(1.0, extra["updates"] / max(self.kl_warmup, 1))
@@ -108,7 +109,7 @@ class VAETask(ImageTerms, Task):
         }
 
     def _disc_loss(self, params, everything, extra, batch, rngs, frozen):
-        x = first_stage.to_signed(batch["image"])
+        x = pixels.to_signed(batch["image"])
         y, _, _ = self.autoencoder.apply({"params": everything["model"]}, x, rngs["latent"])
         loss, metrics = self.told_apart(params, x, y)
         return loss, (metrics, extra)
@@ -126,9 +127,9 @@ class VAETask(ImageTerms, Task):
         return self._decode(variables, latent, rngs, frozen)
 
     def _encode(self, variables, batch, rngs, frozen):
-        x = first_stage.to_signed(batch["image"])
+        x = pixels.to_signed(batch["image"])
         return {"latent": first_stage.encode(self.autoencoder, self.as_frozen(variables), x, None)}
 
     def _decode(self, variables, batch, rngs, frozen):
         y = first_stage.decode(self.autoencoder, self.as_frozen(variables), batch["latent"])
-        return {"image": first_stage.to_pixels(y)}
+        return {"image": pixels.from_signed(y)}

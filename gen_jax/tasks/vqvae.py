@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from gen_jax.common import pixels
 from gen_jax.common.build import build, by_name
 from gen_jax.common.errors import UserError
 from gen_jax.common.fields import Part
 from gen_jax.models.quantizers import QUANTIZERS
 from gen_jax.models.vqvae import VQVAE
-from gen_jax.tasks import first_stage
 from gen_jax.tasks.base import Task
 from gen_jax.tasks.image_terms import DISCRIMINATORS, ImageTerms, with_terms
 
@@ -82,7 +82,7 @@ class VQVAETask(ImageTerms, Task):
         return side, side, self.quantizer.depth
 
     def init(self, rng, batch):
-        x = first_stage.to_signed(batch["image"])
+        x = pixels.to_signed(batch["image"])
         keys = jax.random.split(rng, 3)
         params = {"model": self.autoencoder.init(keys[0], x)["params"]}
         if self.discriminator is not None:
@@ -104,7 +104,7 @@ class VQVAETask(ImageTerms, Task):
         return {"vqvae": (self.autoencoder, variables["params"]["model"])}
 
     def _model_loss(self, params, everything, extra, batch, rngs, frozen):
-        x = first_stage.to_signed(batch["image"])
+        x = pixels.to_signed(batch["image"])
         if self.freeze_codes:
             return self._decoder_loss(x, params, everything, extra, rngs, frozen)
         z = self.autoencoder.apply({"params": params}, x, method="encode")
@@ -128,7 +128,7 @@ class VQVAETask(ImageTerms, Task):
         return loss, (metrics, {**extra, "updates": extra["updates"] + 1})
 
     def _disc_loss(self, params, everything, extra, batch, rngs, frozen):
-        x = first_stage.to_signed(batch["image"])
+        x = pixels.to_signed(batch["image"])
         variables = {"params": everything, "extra": extra}
         codes = self.codes(self.as_frozen(variables), x)
         y = self.images(self.as_frozen(variables), codes)
@@ -159,9 +159,9 @@ class VQVAETask(ImageTerms, Task):
         return {**self._decode(variables, codes, rngs, frozen), **codes}
 
     def _encode(self, variables, batch, rngs, frozen):
-        x = first_stage.to_signed(batch["image"])
+        x = pixels.to_signed(batch["image"])
         return {"codes": self.codes(self.as_frozen(variables), x)}
 
     def _decode(self, variables, batch, rngs, frozen):
         y = self.images(self.as_frozen(variables), batch["codes"])
-        return {"image": first_stage.to_pixels(y)}
+        return {"image": pixels.from_signed(y)}

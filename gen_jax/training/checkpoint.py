@@ -188,7 +188,7 @@ class Checkpointer:
             raise UserError(
                 f"{self._folder}: every checkpoint is damaged "
                 f"({'; '.join(f'{step}: {fault}' for step, fault in faults.items())}); nothing was "
-                "moved, put back a copy of one or name another --workdir"
+                "moved, put back a copy of one or name another folder"
             )
         return None
 
@@ -256,8 +256,8 @@ def _with_place_errors(folder: pathlib.Path, action: Callable[[], Any]) -> Any:
             ),
             ("No space left", "the disk is full; free some space, earlier checkpoints are intact"),
             ("Disk quota exceeded", "the disk quota is used up; earlier checkpoints are intact"),
-            ("Permission denied", "permission denied; name a --workdir that you may write to"),
-            ("Read-only file system", "the file system is read-only; name another --workdir"),
+            ("Permission denied", "permission denied; name a folder that you may write to"),
+            ("Read-only file system", "the file system is read-only; name another folder"),
         ):
             if sign in text:
                 raise UserError(f"{folder}: {reason}") from error

@@ -81,7 +81,7 @@ def _check(folder: pathlib.Path, space: FeatureSpace) -> None:
             )
     _, records = dataset.open_split(folder, "train", "none")
     if not _has_image(records):
-        raise UserError(f"{folder}: its records hold no images (--keep_image); {again}")
+        raise UserError(f"{folder}: its records hold no images (keep_image); {again}")
 
 
 def _has_image(records) -> bool:

@@ -38,8 +38,8 @@ def about_data(data: run_data.RunData) -> tuple[str, ...]:
     if count >= _FEW:
         return ()
     return (
-        f"the training split has {count} images: a model learns so few by heart; make crops of "
-        "them (prepare --crops), and look for copies before you show its samples",
+        f"the training split has {count} images: a model memorizes so few; cut them into crops (an "
+        "option of gen_jax.prepare), and look for copies before you show its samples",
     )
 
 

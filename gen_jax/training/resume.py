@@ -45,7 +45,7 @@ def check_same_run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> 
     if difference := _difference(recorded, given):
         key, old, new = difference
         raise UserError(
-            f"--workdir={workdir} holds a run with config.{key}={old!r}, this config has "
+            f"workdir={workdir} holds a run with config.{key}={old!r}, this config has "
             f"{new!r}; name another folder, or give the old value to resume"
         )
 

@@ -49,12 +49,12 @@ def read(path: str | pathlib.Path, config: ml_collections.ConfigDict) -> tuple[D
     try:
         found = strict_json.loads(files.read_text(path))
     except OSError as error:
-        raise UserError(f"--space={path}: cannot be read ({error.strerror})") from None
+        raise UserError(f"space={path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
-        raise UserError(f"--space={path}: is not JSON ({error})") from None
+        raise UserError(f"space={path}: is not JSON ({error})") from None
     if not isinstance(found, dict) or not found:
         raise UserError(
-            f'--space={path}: expected an object such as {{"task.beta": [0.1, 0.25], '
+            f'space={path}: expected an object such as {{"task.beta": [0.1, 0.25], '
             '"optimizer.model.learning_rate": {"low": 1e-4, "high": 1e-2, "log": true}}'
         )
     for key in found:
@@ -67,12 +67,12 @@ def _check_key(key: str, config: ml_collections.ConfigDict, path: pathlib.Path) 
     for part in key.removeprefix("config.").split("."):
         if not isinstance(holder, ml_collections.ConfigDict) or part not in holder:
             have = ", ".join(holder) if isinstance(holder, ml_collections.ConfigDict) else "no keys"
-            raise UserError(f"--space={path}: {key}: the config has no {part!r}; there {have}")
+            raise UserError(f"space={path}: {key}: the config has no {part!r}; there {have}")
         holder = holder[part]
 
 
 def _dimension(key: str, value: Any, path: pathlib.Path) -> Dimension:
-    where, name = f"--space={path}: {key}", key.removeprefix("config.")
+    where, name = f"space={path}: {key}", key.removeprefix("config.")
     if isinstance(value, list) and value:
         return Dimension(name, as_tuples(value))
     if not isinstance(value, dict) or not {"low", "high"} <= set(value) <= _RANGE:
@@ -97,8 +97,8 @@ def grid(space: tuple[Dimension, ...]) -> Iterator[Mapping[str, Any]]:
     for dimension in space:
         if not dimension.values:
             raise UserError(
-                f"--space: {dimension.key} is a range, which a grid cannot go through; give a "
-                "list, or name a study to search it with --study=NAME"
+                f"space: {dimension.key} is a range, which a grid cannot go through; give a "
+                "list, or name a study that searches it"
             )
     for values in itertools.product(*(d.values for d in space)):
         yield {d.key: v for d, v in zip(space, values, strict=True)}

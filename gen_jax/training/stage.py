@@ -135,7 +135,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Stage:
     if changed := manifest.changed_weights(workdir, digests):
         raise UserError(
             f"{workdir} was trained on other weights of {changed[0]!r} until now; put those back, "
-            "or name another --workdir"
+            "or name another folder"
         )
     init = reader.load(config.init_from) if config.init_from else None
     if init is not None:

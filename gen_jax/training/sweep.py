@@ -98,7 +98,7 @@ def open_study(plan: Plan) -> optuna.Study:
                            plan.metric, plan.mode])  # fmt: skip
         if study.user_attrs.get("what", what) != what:
             raise UserError(
-                f"--out={plan.out}: holds a sweep of another config, space or metric; name another "
+                f"out={plan.out}: holds a sweep of another config, space or metric; name another "
                 "folder"
             )
         if "what" not in study.user_attrs:

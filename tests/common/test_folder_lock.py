@@ -28,7 +28,7 @@ def test_a_live_writer_is_named_and_keeps_its_lock(tmp_path):
         refused = f"is being written by pid {os.getpid()} on .* since 2.* another --out$"
         with (
             pytest.raises(UserError, match=refused),
-            folder_lock.held(tmp_path, flag="--out"),
+            folder_lock.held(tmp_path, name="--out"),
         ):
             pass
         assert path.read_bytes() == before

@@ -46,7 +46,7 @@ def test_what_fits_passes(config, arguments):
         ("--config.data.zzz=2", "no key data.zzz; data has crop_scale, folders, num"),
         ("--config.frozen.vae=2", "no key frozen.vae; frozen has none"),
         ("--config.zzz=2", "no key zzz; it has data, frozen, task, training"),
-        ("--config.data.num.x=2", "config.data.num is 3 and has no keys; set it as a whole"),
+        ("--config.data.num.x=2", "config.data.num is 3 and has no keys; set config.data.num as a"),
         ("--config.data.crop_scale[0]=2", "config.data.crop_scale is (0.5, 1.0) and has no keys"),
         ("--config.data.folders[2]=c", "config.data.folders is ['a', 'b'] and has no keys"),
     ],

@@ -76,7 +76,7 @@ def test_recipes_by_file_and_by_name(home, monkeypatch):
     assert recipes.resolve("ldm") == packaged
     assert recipes.resolve("~/ldm.py") == f"{home}/ldm.py"
     assert {"art", "vae"} <= set(recipes.packaged()) and "common" not in recipes.packaged()
-    with pytest.raises(UserError, match=r"--config=lmd:debug: no such file.*did you mean ldm\?"):
+    with pytest.raises(UserError, match=r"config=lmd:debug: no such file.*did you mean ldm\?"):
         recipes.resolve("lmd:debug")
     with pytest.raises(UserError, match="the recipes are art, detail"):
         recipes.resolve("nothing-alike.py")

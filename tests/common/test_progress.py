@@ -2,6 +2,8 @@
 
 import io
 import re
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -58,6 +60,32 @@ def test_a_log_has_a_line_now_and_then(clock, capsys):
     ]  # fmt: skip
     progress.ProgressLine("vae", 40, 20).update(30, {"model/loss": 1.0})
     assert capsys.readouterr().out == "vae 30/40 loss 1.0000, 1 s left\n"
+
+
+def test_images_are_counted_with_their_rate(clock, capsys):
+    with progress.ProgressLine("writing", 600, 100, unit="image") as line:
+        for count in (100, 150, 250, 600):
+            clock[0] += 10
+            line.update(count, {})
+    assert capsys.readouterr().out.splitlines() == [
+        "writing: image 150 of 600, 2.5 images/s, 3.0 min left",
+        "writing: image 600 of 600, 12.5 images/s, took 40 s",
+    ]
+
+
+def test_a_map_over_processes_shows_its_images_and_does_without_jax():
+    code = (
+        "import sys; from gen_jax.common import progress; from gen_jax.data import workers\n"
+        "progress.ProgressLine.__init__.__defaults__ = (0.0, 'image', None)\n"
+        "call = lambda context, task: context + task\n"
+        "got = workers.ordered_map(call, 1, [2, 3], workers=1, label='scan', sizes=[5, 7])\n"
+        "assert list(got) == [3, 4] and 'jax' not in sys.modules"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert not result.returncode, result.stderr
+    first, last = result.stdout.splitlines()
+    assert first.startswith("scan: image 5 of 12, ") and first.endswith(" left")
+    assert last.startswith("scan: image 12 of 12, ") and "images/s, took " in last
 
 
 def test_no_time_is_zero():

@@ -101,7 +101,7 @@ def test_unfinished_work_of_another_job_and_foreign_shards_are_refused(tmp_path)
 def test_two_at_once_are_kept_apart(tmp_path):
     out = tmp_path / "set"
     (out / build.WORK).mkdir(parents=True)
-    match = r"set is being written by pid \d+ .* another --out"
+    match = r"set is being written by pid \d+ .* another out"
     with folder_lock.held(out, out / build.WORK / "lock"), pytest.raises(UserError, match=match):
         build.prepare(_options(out))
 
@@ -115,11 +115,11 @@ def test_out_that_cannot_be_made(tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"quality": 0}, "--quality=0: expected a number from 1 to 100"),
-        ({"format": "gif"}, "--format=gif: expected one of jpeg, png, webp"),
-        ({"size": -1}, "--size=-1"),
-        ({"workers": -2}, "--workers=-2"),
-        ({"rules": plan.Rules(val_fraction=1.0)}, "--val_fraction=1.0"),
+        ({"quality": 0}, "quality=0: expected a number from 1 to 100"),
+        ({"format": "gif"}, "format=gif: expected one of jpeg, png, webp"),
+        ({"size": -1}, "size=-1"),
+        ({"workers": -2}, "workers=-2"),
+        ({"rules": plan.Rules(val_fraction=1.0)}, "val_fraction=1.0"),
         ({"rules": plan.Rules(val_fraction=0.6, test_fraction=0.5)}, "nothing to train on"),
     ],
 )

@@ -97,7 +97,7 @@ def test_a_damaged_picture_is_one_damaged_file(tmp_path):
 
 
 @pytest.mark.parametrize("more,words", [
-    (dict(size=0), "--size"), (dict(source="photos"), "use --num"), (dict(crops=-1), "--crops=-1"),
+    (dict(size=0), "as size"), (dict(source="photos"), "use num"), (dict(crops=-1), "crops=-1"),
 ])  # fmt: skip
 def test_what_makes_no_sense_is_refused(tmp_path, more, words):
     source = more.pop("source", None) or folder(tmp_path / "p", range(2))

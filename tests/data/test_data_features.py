@@ -57,7 +57,7 @@ def test_pca_of_low_rank_features_loses_only_the_rounding():
 
 @pytest.mark.parametrize("name", ["", "int4", "pca-int8", "pca0-int8", "pca64", "INT8"])
 def test_unknown_forms_are_refused(name):
-    with pytest.raises(UserError, match=r"--store=.*: expected int8, bf16, or pcaN-int8"):
+    with pytest.raises(UserError, match=r"store=.*: expected int8, bf16, or pcaN-int8"):
         codec.Store.parse(name)
 
 

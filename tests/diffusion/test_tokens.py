@@ -28,13 +28,6 @@ def test_hide_hides_at_least_one_and_keeps_the_others():
     assert float(hidden.mean()) == pytest.approx(2 / np.pi + 0.5 / N, abs=0.05)
 
 
-def test_guidance_of_one_is_the_text_and_of_none_is_none():
-    a, b = jnp.asarray([1.0, 2.0]), jnp.asarray([3.0, 5.0])
-    np.testing.assert_array_equal(tokens.guided(a, b, 1.0), a)
-    np.testing.assert_array_equal(tokens.guided(a, b, 0.0), b)
-    np.testing.assert_allclose(tokens.guided(a, b, 3.0), b + 3.0 * (a - b))
-
-
 @pytest.mark.parametrize("steps", [1, 3, N])
 def test_parallel_decode_asks_so_often_and_leaves_nothing_hidden(steps):
     seen = []

@@ -56,5 +56,5 @@ def test_clip_sees_the_image_and_gives_its_embedding(tmp_path):
 def test_a_text_tower_reads_no_more_than_it_can():
     tower = bert.BertEncoder(max_position_embeddings=64)
     assert extractors.of_text("bert-base-uncased", tower).sizes == (64,)
-    with pytest.raises(UserError, match="--max_length=65: bert-base-uncased reads 2 to 64 tokens"):
+    with pytest.raises(UserError, match="max_length=65: bert-base-uncased reads 2 to 64 tokens"):
         extractors.of_text("bert-base-uncased", tower, length=65)

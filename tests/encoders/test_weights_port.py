@@ -8,8 +8,8 @@ import pytest
 from golden_cases import arrays, filled, script
 from safetensors.numpy import load_file, save_file
 
+from gen_jax.common import safetensors_io as st
 from gen_jax.common.errors import UserError
-from gen_jax.encoders import safetensors_io as st
 from gen_jax.encoders.diffusers_folder import load_diffusers, param_shapes, save_diffusers
 from gen_jax.encoders.weights import Port, flax_from_torch, load_safetensors, torch_from_flax
 from gen_jax.models import presets
@@ -251,7 +251,14 @@ def test_files_that_are_no_weights_are_refused_by_name(tmp_path):
         load_diffusers(tmp_path)
     with pytest.raises(UserError, match="no such file"):
         load_safetensors(tmp_path / "none.safetensors")
-    for content in (b"", b"abc", b"\xff" * 80, (8).to_bytes(8, "little") + b"[1, 2]  "):
+    whole = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}})
+    overlapping = f'{whole[:-1]}, "b": {whole[6:]}'
+    headers = (
+        *("[1, 2]  ", overlapping, whole.replace("[0, 4]", "[4, 8]")),
+        *(whole.replace("[1]", shape) for shape in ("1", '["1"]', "[2]", "[-1]", "[9e9]")),
+    )
+    damaged = [len(h).to_bytes(8, "little") + h.encode() + bytes(4) for h in headers]
+    for content in (b"", b"abc", b"\xff" * 80, *damaged):
         (tmp_path / "bad.safetensors").write_bytes(content)
         with pytest.raises(UserError, match=r"bad\.safetensors"):
             load_safetensors(tmp_path / "bad.safetensors")

@@ -120,8 +120,8 @@ def test_diversity_is_the_mean_over_all_pairs(specs):
 @pytest.mark.parametrize(
     "metrics,picked,word",
     [
-        (["fid"], [0], "--encoder=inception-v3-fid"),
-        (["clean_kid"], [], "--encoder=inception-v3-fid"),
+        (["fid"], [0], "encoder=inception-v3-fid"),
+        (["clean_kid"], [], "encoder=inception-v3-fid"),
         (["cmmd"], [0], "clip-vit-large-patch14-vision"),
         (["cmmd"], [1, 1], "2 fit"),
         (["lpips"], [0], "lpips-vgg"),
@@ -197,7 +197,7 @@ def test_pairs_have_one_name_whatever_their_ending_and_normal_form(tmp_path):
 
 def test_images_of_several_sizes_ask_for_one(tmp_path):
     write(tmp_path / "a", [np.zeros((20, 20, 3), np.uint8), np.zeros((20, 24, 3), np.uint8)])
-    with pytest.raises(UserError, match=r"24x20 pixels.*--size"):
+    with pytest.raises(UserError, match=r"24x20 pixels.*size="):
         list(FolderImages(str(tmp_path / "a"), 0).chunks())
     assert next(FolderImages(str(tmp_path / "a"), 16).chunks()).shape == (2, 16, 16, 3)
 

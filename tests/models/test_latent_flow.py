@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gen_jax.models.latent_flow import LatentFlow, flow_loss, follow
+from gen_jax.diffusion.guidance import guided
+from gen_jax.models.latent_flow import LatentFlow, flow_loss, follow, velocity_fn
 
 
 def test_it_stands_still_at_first_and_arrives_where_data_is_when_trained():
@@ -13,7 +14,7 @@ def test_it_stands_still_at_first_and_arrives_where_data_is_when_trained():
     flow = LatentFlow(hidden=64, num_layers=2)
     params = flow.init(jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros((1,)))["params"]
     noise = jax.random.normal(jax.random.key(1), (512, 2))
-    np.testing.assert_array_equal(follow(flow, params, noise), noise)
+    np.testing.assert_array_equal(follow(velocity_fn(flow, params), noise), noise)
     tool = optax.adam(3e-3)
 
     @jax.jit
@@ -30,7 +31,7 @@ def test_it_stands_still_at_first_and_arrives_where_data_is_when_trained():
         keys = jax.random.split(jax.random.key(2), 800)
         return jax.lax.scan(step, (params, tool.init(params)), keys)[0][0]
 
-    found = follow(flow, train(params), noise)
+    found = follow(velocity_fn(flow, train(params)), noise)
     distance = jnp.linalg.norm(found[:, None] - centres[None], axis=-1)
     assert jnp.mean(distance.min(-1) < 0.5) > 0.9
     assert abs(jnp.mean(distance.argmin(-1)) - 0.25) < 0.07, "the modes have other weights"
@@ -45,19 +46,19 @@ def test_the_loss_is_the_velocity_error():
 
 
 class Steady(LatentFlow):
-    """Whose velocity is the condition."""
+    """A flow whose velocity is the condition."""
 
     def __call__(self, x, t, condition=None):
         return condition
 
 
-def test_guidance_draws_away_from_the_other_condition_by_its_scale():
+def test_guidance_extrapolates_from_the_empty_condition_by_its_scale():
     keys = jax.random.split(jax.random.key(0), 3)
-    noise, told, untold = (jax.random.normal(key, (3, 2)) for key in keys)
+    noise, text, empty = (jax.random.normal(key, (3, 2)) for key in keys)
     scale = jnp.array([0.0, 1.0, 2.5])
-    arrived = follow(Steady(), {}, noise, condition=told, away=(untold, scale))
-    expected = noise + untold + scale[:, None] * (told - untold)
+    conditional = velocity_fn(Steady(), {}, text)
+    mixture = guided(conditional, velocity_fn(Steady(), {}, empty), scale)
+    expected = noise + empty + scale[:, None] * (text - empty)
+    arrived = follow(mixture, noise)
     np.testing.assert_allclose(arrived, expected, atol=1e-5)
-    np.testing.assert_allclose(
-        arrived[1], follow(Steady(), {}, noise, condition=told)[1], atol=1e-5
-    )
+    np.testing.assert_allclose(arrived[1], follow(conditional, noise)[1], atol=1e-5)

@@ -40,7 +40,7 @@ def test_files_that_are_not_as_a_manifest_says_are_never_replaced(tmp_path, name
     write(tmp_path, 2)
     (tmp_path / name).write_text("{}")
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    with pytest.raises(UserError, match=f"--out=.*: {name[:5]}.* is not as any manifest there"):
+    with pytest.raises(UserError, match=f"out=.*: {name[:5]}.* is not as any manifest there"):
         write(tmp_path, 2, overwrite=True)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 

@@ -47,5 +47,5 @@ def test_other_architectures_are_named(model):
     cut = scaled(model, 1)
     name = next(iter(cut.variables["params"]["model"]))
     del cut.variables["params"]["model"][name]
-    with pytest.raises(UserError, match=rf"--average=other: parameter model/{name}.* is not there"):
+    with pytest.raises(UserError, match=rf"average=other: parameter model/{name}.* is not there"):
         average.mean([model, cut])

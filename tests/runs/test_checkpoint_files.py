@@ -143,7 +143,7 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_moved(copy, capsys):
     before = sorted(p for p in copy.rglob("*"))
     assert reader.load(str(copy)).step == 5  # the newest in place of the best
     assert "checkpoint 3 is damaged (" in capsys.readouterr().err
-    with pytest.raises(UserError, match=r"checkpoint 3 is damaged .* another of \[4, 5\] with"):
+    with pytest.raises(UserError, match=r"checkpoint 3 is damaged .* another step of \[4, 5\]"):
         reader.load(str(copy), "3")
     spoil(folder / "4")
     spoil(folder / "5")

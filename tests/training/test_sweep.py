@@ -188,7 +188,7 @@ def test_a_wrong_space_is_refused(tmp_path, text, words):
 
 def test_a_grid_of_a_range_is_refused(tmp_path):
     dims = space(tmp_path, **{"task.beta": {"low": 0, "high": 1}})
-    with pytest.raises(UserError, match="--study"):
+    with pytest.raises(UserError, match="name a study"):
         list(search_space.grid(dims))
 
 

@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from gen_jax.common import pixels
+
 Image = Float[np.ndarray, "h w c"]
 Range = tuple[float | int, float | int]
 
@@ -66,14 +68,13 @@ def error(clean: UInt8[np.ndarray, "h w c"], degraded: Image) -> dict[str, float
 
 
 def to_bytes(image: Float[np.ndarray, "*b h w c"]) -> UInt8[np.ndarray, "*b h w c"]:
-    """Clipped and rounded to uint8."""
-    return np.round(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
+    """Converts [0, 1] to uint8, clipped and rounded."""
+    return pixels.from_unit(image)
 
 
 def from_bytes(image: np.ndarray) -> Image:
-    """uint8 [h, w] or [h, w, c] to float32 [h, w, c] in [0, 1]."""
-    image = image[..., None] if image.ndim == 2 else image
-    return np.float32(image) / np.float32(255.0)
+    """Converts uint8 [h, w] or [h, w, c] to float32 [h, w, c] in [0, 1]."""
+    return pixels.to_unit(image[..., None] if image.ndim == 2 else image)
 
 
 def resize(image: Image, size: tuple[int, int], how: int) -> Float[np.ndarray, "height width c"]:

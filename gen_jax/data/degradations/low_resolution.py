@@ -57,7 +57,7 @@ class Resize:
 class LowResolution:
     """Damages an image on its way to a smaller size, and enlarges the file that comes of it.
 
-    It is enlarged by MATLAB's bicubic, as `gen_jax.restore --scale` enlarges its input.
+    It is enlarged by MATLAB's bicubic, as `gen_jax.restore` enlarges its input.
 
     Attributes:
       scale: Factor between the sides of the image and of the file.

@@ -26,7 +26,7 @@ class Store:
     """A storage form.
 
     Attributes:
-      name: as given to `--store`.
+      name: Name of the form, such as "pca64-int8".
       components: of the PCA, 0 for none.
       quantized: int8, otherwise bfloat16.
     """
@@ -46,7 +46,7 @@ class Store:
             return cls(name, 0, name == "int8")
         found = re.fullmatch(r"pca([1-9]\d{0,4})-int8", name)
         if not found:
-            raise UserError(f"--store={name}: {_EXPECTED}")
+            raise UserError(f"store={name}: {_EXPECTED}")
         return cls(name, int(found[1]), True)
 
 
@@ -77,7 +77,7 @@ def fit_pca(tokens: Float[np.ndarray, "n c"], count: int) -> PCA:
     """
     channels = tokens.shape[1]
     if count > channels:
-        raise UserError(f"--store=pca{count}-int8: the features have only {channels} channels")
+        raise UserError(f"store=pca{count}-int8: the features have only {channels} channels")
     x = tokens.astype(np.float64)
     mean = x.mean(0)
     x -= mean

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from gen_jax.common import files, strict_json
+from gen_jax.common import files, safetensors_io, strict_json
 from gen_jax.common.errors import UserError
 from gen_jax.data.features import codec
 from gen_jax.data.features.pyramid import SCALE, Pyramid, stored_of
@@ -121,8 +121,6 @@ def read_bases(path: pathlib.Path, sha256: str | None = None) -> dict[str, dict[
     """Reads a file of `bases`, and compares its digest where one is given."""
     import hashlib
 
-    from safetensors.numpy import load as parse
-
     mend = "restore it from a copy or run featurize again into a new folder"
     try:
         data = path.read_bytes()
@@ -131,9 +129,9 @@ def read_bases(path: pathlib.Path, sha256: str | None = None) -> dict[str, dict[
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise UserError(f"{path}: its SHA-256 is not the one in {FILE}, it was altered; {mend}")
     try:
-        flat = parse(data)
-    except Exception as error:
-        raise UserError(f"{path}: damaged ({error}); {mend}") from None
+        flat = safetensors_io.from_bytes(data, path)
+    except UserError as error:
+        raise UserError(f"{error}; {mend}") from None
     found: dict[str, dict[str, np.ndarray]] = {}
     for key, value in flat.items():
         name, part = key.rsplit("/", 1)

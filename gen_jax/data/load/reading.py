@@ -41,7 +41,7 @@ class ExampleReader:
         if cache_bytes > CACHE_LIMIT:
             raise UserError(
                 f"cache=True would keep {cache_bytes / 2**30:.0f} GiB of decoded images in memory, "
-                f"the limit is {CACHE_LIMIT >> 30}; turn it off or prepare with a smaller --size"
+                f"the limit is {CACHE_LIMIT >> 30}; turn it off or prepare with a smaller size"
             )
         self._records, self._decode, self._max_bad = records, decode, max_bad
         self._cache: list[dict[str, Any] | None] | None = (

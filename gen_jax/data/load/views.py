@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt8
 
+from gen_jax.common import pixels
 from gen_jax.common.color import BT601_LUMA
 
 # BT.601 luma, and the two chroma axes of NTSC: hue is an angle in their plane.
@@ -62,7 +63,7 @@ class Views:
           images: whole images.
         """
         place, colour = jax.random.split(key)
-        x = images.astype(jnp.float32) / 255.0
+        x = pixels.to_unit(images)
         rows, columns = self._matrices(place, *images.shape[:3])
         x = jnp.einsum("brh,bhwc->brwc", rows, x)
         x = jnp.einsum("bsw,brwc->brsc", columns, x)

@@ -57,7 +57,7 @@ class Options:
 
 
 def check(options: Options) -> None:
-    """Raises UserError for a value that makes no sense, naming the flag."""
+    """Raises UserError for a value out of its range, naming the option."""
     rules = options.rules
     for name, value, low, high in (
         ("size", options.size, 0, 16384),
@@ -71,14 +71,14 @@ def check(options: Options) -> None:
         ("min_side", rules.min_side, 1, 16384),
     ):
         if not low <= value <= high:
-            raise UserError(f"--{name}={value}: expected a number from {low} to {high}")
+            raise UserError(f"{name}={value}: expected a number from {low} to {high}")
     if options.format not in ("", *images.FORMATS):
-        raise UserError(f"--format={options.format}: expected one of {', '.join(images.FORMATS)}")
+        raise UserError(f"format={options.format}: expected one of {', '.join(images.FORMATS)}")
     for name, value in (("val", rules.val_fraction), ("test", rules.test_fraction)):
         if not 0.0 <= value < 1.0:
-            raise UserError(f"--{name}_fraction={value}: expected a share from 0 to below 1")
+            raise UserError(f"{name}_fraction={value}: expected a share from 0 to below 1")
     if rules.val_fraction + rules.test_fraction >= 1.0:
-        raise UserError("--val_fraction and --test_fraction leave nothing to train on; lower them")
+        raise UserError("val_fraction and test_fraction leave nothing to train on; lower them")
 
 
 def _check_out(options: Options) -> None:
@@ -88,7 +88,7 @@ def _check_out(options: Options) -> None:
         return
     if os.path.samefile(out, source):
         raise UserError(
-            f"--out={options.out}: is the folder of images itself; name another one for the data "
+            f"out={options.out}: is the folder of images itself; name another one for the data "
             f"set, such as {options.out.rstrip('/')}_prepared"
         )
 
@@ -113,7 +113,7 @@ def _fingerprint(source: Source, options: Options) -> str:
 @contextlib.contextmanager
 def _claim(out: pathlib.Path, fingerprint: str) -> Iterator[pathlib.Path]:
     """Makes the out folder ours for this job, or says whose it is; yields the work folder."""
-    other = "name another --out, or delete this folder if it is no longer wanted"
+    other = "name another folder, or delete this folder if it is no longer wanted"
     if (out / dataset.FILE).exists() and dataset.load(out).fingerprint != fingerprint:
         raise UserError(
             f"{out}: already holds another data set (another source or other arguments, or the "
@@ -126,9 +126,9 @@ def _claim(out: pathlib.Path, fingerprint: str) -> Iterator[pathlib.Path]:
         work.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"--out={out}: cannot make this folder ({error.strerror}); name another one"
+            f"out={out}: cannot make this folder ({error.strerror}); name another one"
         ) from None
-    with folder_lock.held(out, work / "lock", "--out"):
+    with folder_lock.held(out, work / "lock", "out"):
         job = work / _JOB
         if job.exists() and json.loads(files.read_text(job))["fingerprint"] != fingerprint:
             raise UserError(

@@ -102,8 +102,8 @@ def _check_budget(rejected: list[dict], max_bad: int) -> None:
     if 0 <= max_bad < len(damaged):
         first = ", ".join(f"{entry['key']} ({entry['reason']})" for entry in damaged[:3])
         raise UserError(
-            f"more than --max_bad={max_bad} files cannot be used, the first: {first}; "
-            "mend or remove them, or raise --max_bad (-1 accepts any number)"
+            f"more than max_bad={max_bad} files cannot be used, the first: {first}; "
+            "mend or remove them, or raise max_bad (-1 accepts any number)"
         )
 
 

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from gen_jax.common import pixels
 from gen_jax.common.color import BT601_LUMA
 from gen_jax.data import images
 
@@ -48,7 +49,7 @@ def measure(image: UInt8[np.ndarray, "h w 3"]) -> dict[str, float]:
 
     Of a picture as flat as an empty sheet scale, direction, swirl, symmetry and order are NaN.
     """
-    small = images.resize(image, SIDE).astype(np.float32) / 255.0
+    small = pixels.to_unit(images.resize(image, SIDE))
     luma = small @ _LUMA
     values = {
         "brightness": luma.mean(),

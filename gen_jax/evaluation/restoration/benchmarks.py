@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from gen_jax.common.errors import UserError
+from gen_jax.common.pixels import to_unit
 from gen_jax.data.degradations.bicubic import imresize
 from gen_jax.evaluation.restoration.pictures import Picture
 
@@ -68,11 +69,6 @@ class Benchmark:
     luma: bool = False
 
 
-def unit(pixels: UInt8[np.ndarray, "h w c"]) -> Float[np.ndarray, "h w c"]:
-    """8 bits to float32 in [0, 1]."""
-    return np.float32(pixels / 255.0)
-
-
 def add_noise(clean: UInt8[np.ndarray, "h w c"], sigma: float | int) -> Float[np.ndarray, "h w c"]:
     """White noise of deviation `sigma`/255 on [0, 1], from NumPy's seed 0, not clipped.
 
@@ -80,7 +76,7 @@ def add_noise(clean: UInt8[np.ndarray, "h w c"], sigma: float | int) -> Float[np
     and SwinIR's scripts rest on it.
     """
     noise = np.random.RandomState(0).normal(0, sigma / 255.0, clean.shape)
-    return np.float32(unit(clean) + noise)
+    return np.float32(to_unit(clean) + noise)
 
 
 def as_jpeg(clean: UInt8[np.ndarray, "h w c"], quality: int) -> Float[np.ndarray, "h w c"]:
@@ -91,7 +87,7 @@ def as_jpeg(clean: UInt8[np.ndarray, "h w c"], quality: int) -> Float[np.ndarray
     file = io.BytesIO()
     is_gray = clean.shape[-1] == 1
     Image.fromarray(clean[..., 0] if is_gray else clean).save(file, "JPEG", quality=quality)
-    return unit(np.asarray(Image.open(file)).reshape(clean.shape))
+    return to_unit(np.asarray(Image.open(file)).reshape(clean.shape))
 
 
 def _one_channel(pixels: np.ndarray) -> np.ndarray:
@@ -130,16 +126,16 @@ def _sr(given: Given, picture: Picture) -> Case:
     pixels, scale = picture.pixels(), given.scale
     h, w = (n - n % scale for n in pixels.shape[:2])
     if min(h, w) < _SSIM_WINDOW + 2 * scale:
-        raise UserError(f"{picture.where}: too small for --scale={scale}; remove it")
+        raise UserError(f"{picture.where}: too small for scale={scale}; remove it")
     clean = pixels[:h, :w]
-    return Case(picture.name, unit(imresize(clean, 1 / scale)), clean)
+    return Case(picture.name, to_unit(imresize(clean, 1 / scale)), clean)
 
 
 def _real_pair(given: Given, noisy: Picture, mean: Picture) -> Case:
     x, y = _colour(noisy), _colour(mean)
     if x.shape != y.shape:
         raise UserError(f"{noisy.where}: of another size than its reference {mean.name}")
-    return Case(noisy.name, unit(x), y)
+    return Case(noisy.name, to_unit(x), y)
 
 
 def _pairs(pictures: Sequence[Picture]) -> list[tuple[Picture, ...]]:

@@ -1,6 +1,6 @@
 """Who restores: a table of names, to which a new one is a line.
 
-A restorer is built once for a benchmark from `--weights` and from what is `Given`, and then called
+A restorer is built once for a benchmark from `weights` and from what is `Given`, and then called
 with each degraded picture.
 """
 
@@ -78,27 +78,26 @@ def build(name: str, benchmark: str, weights: str, given: Given) -> Restorer:
     if name not in RESTORERS:
         if not pathlib.Path(name).is_dir():
             known = ", ".join(RESTORERS)
-            raise UserError(f"--restorer={name}: expected one of {known}, or a run directory")
+            raise UserError(f"restorer={name}: expected one of {known}, or a run directory")
         if weights:
             raise UserError(
-                f"--restorer={name} is a run, which has its weights: leave --weights out"
+                f"restorer={name} is a run, which has its own weights: leave weights out"
             )
         return build_run(name, given)
     entry = RESTORERS[name]
     if entry.only and benchmark not in entry.only:
-        raise UserError(f"--restorer={name} goes with --benchmark={', '.join(entry.only)}")
+        raise UserError(f"restorer={name} goes with benchmark={', '.join(entry.only)}")
     if benchmark in entry.never:
         raise UserError(
-            f"--restorer={name} makes no sense for --benchmark={benchmark}: "
-            f"{entry.never[benchmark]}"
+            f"restorer={name} makes no sense for benchmark={benchmark}: {entry.never[benchmark]}"
         )
     if entry.weights and not weights:
-        raise UserError(f"--restorer={name} needs --weights=FILE.safetensors or FILE.zip:MEMBER")
+        raise UserError(f"restorer={name} needs weights=FILE.safetensors or FILE.zip:MEMBER")
     if weights and not entry.weights:
-        raise UserError(f"--restorer={name} takes no --weights: leave them out")
+        raise UserError(f"restorer={name} takes no weights: leave them out")
     for field in entry.needs:
         if getattr(given, field) is None:
-            raise UserError(f"--restorer={name} needs --{field}: the strength it shall work at")
+            raise UserError(f"restorer={name} needs {field}, the strength of the noise")
     return entry.build(weights, given)
 
 

@@ -17,7 +17,7 @@ from gen_jax.evaluation.restoration.score import Distance, score
 
 Row = Mapping[str, Any]
 _LPIPS = "lpips-vgg:VGG16.safetensors,HEADS.safetensors"
-_NO_LPIPS = f"no LPIPS tower is named: --encoder={_LPIPS}"
+_NO_LPIPS = f"no LPIPS encoder is named: encoder={_LPIPS}"
 _RANGES = {"sigma": (0, 255), "scale": (2, 16), "quality": (1, 100)}
 
 
@@ -52,7 +52,7 @@ def run(
         weights that are missing or do not fit.
     """
     if benchmark not in BENCHMARKS:
-        raise UserError(f"--benchmark={benchmark}: expected one of {', '.join(BENCHMARKS)}")
+        raise UserError(f"benchmark={benchmark}: expected one of {', '.join(BENCHMARKS)}")
     protocol = BENCHMARKS[benchmark]
     given = _settle(benchmark, protocol, restorer, given or Given())
     restore = restorers.build(restorer, benchmark, weights, given)
@@ -64,7 +64,10 @@ def run(
         case = protocol.case(given, *group)
         restored = np.asarray(restore(case.degraded), np.float32)
         if not np.isfinite(restored).all():
-            raise UserError(f"{case.name}: --restorer={restorer} gave no numbers: see its weights")
+            raise UserError(
+                f"{case.name}: restorer={restorer}: output is not finite (NaN or Inf); the weights "
+                "may be corrupt"
+            )
         border = given.scale if protocol.luma else 0
         values = score(restored, case.reference, protocol.luma, border, distance)
         rows.append({"name": case.name, **values})
@@ -106,7 +109,7 @@ def _number(name: str, value: str | int | float) -> int | float:
     except ValueError:
         expected = "a number" if kind is float else "a whole number"
         raise UserError(
-            f"--{name}={value}: expected {expected}, or several with commas between"
+            f"{name}={value}: expected {expected}, or several with commas between"
         ) from None
 
 
@@ -127,9 +130,9 @@ def _settle(benchmark: str, protocol: Benchmark, restorer: str, given: Given) ->
             continue
         if name not in protocol.uses and name not in restorers.used_by(restorer):
             fits = [b for b, p in BENCHMARKS.items() if name in p.uses]
-            raise UserError(f"--{name} goes with --benchmark={', '.join(fits)}: leave it out")
+            raise UserError(f"{name} goes with benchmark={', '.join(fits)}: leave it out")
         if not low <= value <= high:
-            raise UserError(f"--{name}={value:g}: expected {low} to {high}")
+            raise UserError(f"{name}={value:g}: expected {low} to {high}")
     values = {k: v for k, v in dataclasses.asdict(given).items() if v is not None}
     return Given(**(protocol.uses | values))
 

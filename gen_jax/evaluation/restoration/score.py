@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from gen_jax.common import pixels
 from gen_jax.metrics import luma as luma_lib
 from gen_jax.metrics.psnr import psnr
 from gen_jax.metrics.ssim import ssim
@@ -40,7 +41,7 @@ def score(
       `psnr`, infinite where both are equal; `ssim`; `lpips` where a distance is given.
     """
     clipped = np.clip(restored, 0.0, 1.0)[None]
-    first, second = _rounded(clipped), reference[None]
+    first, second = pixels.from_unit(clipped), reference[None]
     cut = slice(border, -border or None)
     found = {}
     if distance is not None:
@@ -49,11 +50,7 @@ def score(
         found["lpips"] = float(distance(*pair)[0])
     if luma and reference.shape[-1] == 3:
         # The luma of what was restored is rounded once, not the three colours before it.
-        first = _rounded(np.asarray(luma_lib.bt601_luma(clipped)))
-        second = _rounded(np.asarray(luma_lib.bt601_luma(np.float32(second / 255.0))))
+        first = pixels.from_unit(np.asarray(luma_lib.bt601_luma(clipped)))
+        second = pixels.from_unit(np.asarray(luma_lib.bt601_luma(pixels.to_unit(second))))
     values = _both(*(np.float32(v[:, cut, cut]) for v in (first, second)))
     return {"psnr": float(values[0]), "ssim": float(values[1]), **found}
-
-
-def _rounded(x: np.ndarray) -> np.ndarray:
-    return np.round(x * 255.0).astype(np.uint8)

@@ -27,7 +27,7 @@ def build_run(folder: str, given: Given) -> Callable[[np.ndarray], np.ndarray]:
     network = restorer.model.task.network
     if "sigma" in network.conditions and given.sigma is None:
         kind = type(network).__name__
-        raise UserError(f"--restorer={folder}: its {kind} needs --sigma, a benchmark of noise")
+        raise UserError(f"restorer={folder}: its {kind} needs sigma, a benchmark of noise")
     told = {"sigma": given.sigma, "jpeg": None if given.quality is None else 100 - given.quality}
     known = {} if restorer.estimates else {k: v for k, v in told.items() if v is not None}
     if given.scale is not None:
@@ -39,7 +39,7 @@ def build_run(folder: str, given: Given) -> Callable[[np.ndarray], np.ndarray]:
         channels = image.shape[-1]
         if channels > restorer.channels:
             raise UserError(
-                f"--restorer={folder}: trained on {restorer.channels} channels, these pictures "
+                f"restorer={folder}: trained on {restorer.channels} channels, these pictures "
                 f"have {channels}"
             )
         if channels == restorer.channels:
@@ -52,4 +52,4 @@ def build_run(folder: str, given: Given) -> Callable[[np.ndarray], np.ndarray]:
 @functools.lru_cache(maxsize=1)
 def _loaded(folder: str) -> Restorer:
     """Several strengths share what is read and compiled."""
-    return Restorer(reader.load(folder), "--restorer")
+    return Restorer(reader.load(folder), "restorer")

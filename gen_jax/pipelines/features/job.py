@@ -62,7 +62,7 @@ def featurize(options: Options) -> Outcome:
         mine = whole_job[task::tasks]
         # The same task a second time would remove the first one's unfinished files.
         lock = out / plan.PARTS / f"task_{task}_of_{tasks}.lock"
-        with folder_lock.held(out, lock, "--out"):
+        with folder_lock.held(out, lock, "out"):
             todo = [part for part in mine if not parts.stands(out, part)]
             images = 0
             if todo:

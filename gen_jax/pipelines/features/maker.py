@@ -3,14 +3,13 @@
 import collections
 import dataclasses
 import pathlib
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
-import tqdm
 
 from gen_jax.common.errors import UserError
+from gen_jax.common.progress import ProgressLine, say
 from gen_jax.data import schema, shards
 from gen_jax.pipelines.features import parts, reading
 from gen_jax.pipelines.features.fidelity import Fidelity
@@ -45,39 +44,35 @@ class Maker:
           UserError: too many bad images, or no room for the shards.
         """
         total = sum(part.records for part in todo)
-        start, made = time.monotonic(), 0
-        with tqdm.tqdm(total=total, unit="img", disable=None, smoothing=0.1) as bar:
+        finished = 0
+        with ProgressLine("features", total, 0, unit="image") as line:
             for number, part in enumerate(todo, done + 1):
-                bar.set_description(f"shard {number}/{done + len(todo)}")
-                self._make(part, bar)
-                made += part.records
-                if bar.disable:  # no terminal: a line a shard
-                    rate = made / (time.monotonic() - start)
-                    left = (total - made) / rate / 60
-                    print(
-                        f"{part.name}: {part.records} images, {rate:.1f} images/s, "
-                        f"{left:.1f} min left",
-                        flush=True,
-                    )
+                self._make(part, lambda count, start=finished: line.update(start + count, {}))
+                finished += part.records
+                say(f"{part.name}: {part.records} images, shard {number} of {done + len(todo)}")
         return total
 
-    def _make(self, part: Part, bar: tqdm.tqdm) -> None:
+    def _make(self, part: Part, show: Callable[[int], None]) -> None:
         measured: dict[str, Fidelity] = collections.defaultdict(Fidelity)
         skipped: dict[str, str] = {}
-        written = shards.write_shard(
-            self._out / part.name, self._payloads(part, measured, skipped, bar)
-        )
+
+        def payloads():
+            for count, payload in enumerate(self._payloads(part, measured, skipped), 1):
+                yield payload
+                show(count)
+
+        written = shards.write_shard(self._out / part.name, payloads())
         parts.leave(self._out, part, written, measured, skipped)
 
-    def _payloads(self, part, measured, skipped, bar) -> Iterator[bytes]:
+    def _payloads(self, part, measured, skipped) -> Iterator[bytes]:
         waiting: collections.deque = collections.deque()
         for group in self._groups(part):
             waiting.append((group, self._program(self._joined(group))))
             # The device works on one batch while another one is packed and written.
             if len(waiting) > 1:
-                yield from self._pack(*waiting.popleft(), measured, skipped, bar)
+                yield from self._pack(*waiting.popleft(), measured, skipped)
         while waiting:
-            yield from self._pack(*waiting.popleft(), measured, skipped, bar)
+            yield from self._pack(*waiting.popleft(), measured, skipped)
 
     def _groups(self, part: Part) -> Iterator[list[reading.Chunk]]:
         """As many chunks as there are devices, or fewer at the end."""
@@ -111,12 +106,10 @@ class Maker:
         computed: Computed,
         measured: dict[str, Fidelity],
         skipped: dict[str, str],
-        bar: tqdm.tqdm,
     ) -> Iterator[bytes]:
         host = jax.device_get(computed)
         for place, chunk in enumerate(group):
             for row, record in enumerate(chunk.records):
-                bar.update()
                 if row in chunk.skipped:
                     name, why = chunk.skipped[row]
                     skipped[name] = why
@@ -138,7 +131,7 @@ class Maker:
         if 0 <= self._options.max_bad < self._bad:
             raise UserError(
                 f"{self._options.data}: {name} cannot be read ({why}), and it is number "
-                f"{self._bad}: more than --max_bad={self._options.max_bad}; restore the shards "
+                f"{self._bad}: more than max_bad={self._options.max_bad}; restore the shards "
                 "or prepare again"
             )
 

@@ -89,7 +89,7 @@ class Part:
 
 
 def check(options: Options) -> None:
-    """Raises UserError for a value that makes no sense, naming the flag."""
+    """Raises UserError for a value that makes no sense, naming the option."""
     for name, value, low, high in (
         ("batch_size", options.batch_size, 1, 65536),
         ("image_size", options.image_size, 0, 16384),
@@ -100,14 +100,14 @@ def check(options: Options) -> None:
         ("num_threads", options.num_threads, 1, 1024),
     ):
         if not low <= value <= high:
-            raise UserError(f"--{name}={value}: expected a number from {low} to {high}")
+            raise UserError(f"{name}={value}: expected a number from {low} to {high}")
     if options.dtype not in ("float32", "bfloat16"):
-        raise UserError(f"--dtype={options.dtype}: expected float32 or bfloat16")
+        raise UserError(f"dtype={options.dtype}: expected float32 or bfloat16")
     if not options.grids or len(set(options.grids)) < len(options.grids):
-        raise UserError(f"--grids={options.grids}: expected different numbers of tokens a side")
+        raise UserError(f"grids={options.grids}: expected different numbers of tokens per side")
     for grid in options.grids:
         if not 1 <= grid <= 256:
-            raise UserError(f"--grids: {grid} is no number of tokens a side from 1 to 256")
+            raise UserError(f"grids: {grid} is not a number of tokens per side from 1 to 256")
 
 
 def splits_of(options: Options, info: dataset.DatasetInfo) -> tuple[str, ...]:
@@ -119,7 +119,7 @@ def splits_of(options: Options, info: dataset.DatasetInfo) -> tuple[str, ...]:
     for split in options.splits:
         if split not in info.splits:
             raise UserError(
-                f"--splits: {options.data} has no split {split!r}; it has {', '.join(info.splits)}"
+                f"splits: {options.data} has no split {split!r}; it has {', '.join(info.splits)}"
             )
     return tuple(s for s in info.splits if not options.splits or s in options.splits)
 
@@ -155,7 +155,7 @@ def claim(out: pathlib.Path, fingerprint_: str) -> None:
     Raises:
       UserError: it holds something else, or cannot be made.
     """
-    other = "name another --out, or delete this folder if it is no longer wanted"
+    other = "name another folder, or delete this folder if it is no longer wanted"
     job = out / PARTS / _JOB
     if job.exists():
         try:
@@ -174,6 +174,6 @@ def claim(out: pathlib.Path, fingerprint_: str) -> None:
         job.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"--out={out}: cannot make this folder ({error.strerror}); name another one"
+            f"out={out}: cannot make this folder ({error.strerror}); name another one"
         ) from None
     files.write_text(job, json.dumps({"fingerprint": fingerprint_}) + "\n")

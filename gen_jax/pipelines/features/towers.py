@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gen_jax.common import pixels
 from gen_jax.common.errors import UserError
 from gen_jax.data.features import codec
 from gen_jax.encoders import catalog, extractors, files, text_tokenizer
@@ -78,11 +79,13 @@ def open_tower(options: Options) -> Tower:
 def _autoencoder(source: str, options: Options) -> Tower:
     if not source:
         raise UserError(
-            "--encoder=vae: name the autoencoder after a colon: a run directory, a diffusers "
-            "folder or package:vae_photos, as in --encoder=vae:package:vae_photos"
+            "encoder=vae: name the autoencoder after a colon: a run directory, a diffusers "
+            "folder or package:vae_photos, as in vae:package:vae_photos"
         )
     if options.layers:
-        raise UserError(f"--layers={options.layers}: an autoencoder has mean and deviation only")
+        raise UserError(
+            f"layers={options.layers}: an autoencoder only has a mean and a standard deviation"
+        )
     model = reader.load(source)
     components = model.task.components(model.variables, model.frozen)
     if "vae" not in components:
@@ -91,7 +94,7 @@ def _autoencoder(source: str, options: Options) -> Tower:
     side = options.image_size or model.task.predict_spec()["reconstruct"]["image"].shape[0]
 
     def call(params, inputs):
-        x = inputs[f"image_{side}"].astype(jnp.float32) / 127.5 - 1.0
+        x = pixels.to_signed(inputs[f"image_{side}"])
         mean, logvar = module.apply({"params": params}, x, method="encode")
         return {"mean": mean, "deviation": jnp.exp(0.5 * logvar)}
 
@@ -112,7 +115,7 @@ def _checked(tower: Tower, options: Options) -> Tower:
     if store.components and not any(codec.has_pca(store, shape) for shape in shapes):
         found = ", ".join(f"{name} {list(of.shape)}" for name, of in tower.outputs.items())
         raise UserError(
-            f"--store={store.name}: {tower.name} has no features of more than {store.components} "
-            f"channels at several places, but {found}"
+            f"store={store.name}: {tower.name} has no features of more than {store.components} "
+            f"channels at several positions, but {found}"
         )
     return tower

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from gen_jax.common.errors import UserError
-from gen_jax.models.latent_flow import LatentFlow, flow_loss, follow
+from gen_jax.models.latent_flow import LatentFlow, flow_loss, follow, velocity_fn
 from gen_jax.tasks.objectives.base import Objective, as_vector, likeness
 
 
@@ -96,7 +96,7 @@ class Paired(Objective):
         if self.prior == "none":
             return normal
         if self.prior == "flow":
-            z = follow(self._flow, variables["params"]["prior"], normal)
+            z = follow(velocity_fn(self._flow, variables["params"]["prior"]), normal)
             return z * self._deviation(extra) + extra["latent_mean"][None]
         # The covariance is positive, but float32 may not know.
         ridge = 1e-4 * jnp.eye(normal.shape[-1])

@@ -45,7 +45,7 @@ def open_source(
 
         return ShapesSource(num, seed, size)
     if num:
-        raise UserError(f"--num={num}: only {' and '.join(EMBEDDED)} take a number of records")
+        raise UserError(f"num={num}: only {' and '.join(EMBEDDED)} take a number of records")
     if text.startswith("tfds:"):
         from gen_jax.data.prepare.sources.tfds import open_tfds
 
@@ -61,7 +61,7 @@ def open_source(
         return ImageFolderSource(path, exclude)
     problem = "is a file, not a folder" if path.exists() else "no such folder"
     raise UserError(
-        f"--source={text}: {problem}; expected a folder of images, tfds:NAME[:SPLIT], "
+        f"source={text}: {problem}; expected a folder of images, tfds:NAME[:SPLIT], "
         f"hf:NAME[:SPLIT], {' or '.join(EMBEDDED)}"
     )
 
@@ -79,6 +79,6 @@ def check_unambiguous(spec: str, out: str) -> None:
     is_out = bool(out) and os.path.abspath(out) == os.path.abspath(spec)
     if spec in EMBEDDED and os.path.isdir(spec) and not is_out:
         raise UserError(
-            f"--source={spec}: there is a folder of this name; write ./{spec} for the folder, or "
+            f"source={spec}: there is a folder of this name; write ./{spec} for the folder, or "
             f"{PREFIX}{spec} for the {spec} that come with the package"
         )

@@ -37,9 +37,9 @@ class CropsSource:
           UserError: an embedded source, which crops by itself, or no size.
         """
         if pictures.embedded:
-            raise UserError(f"--crops={count}: {pictures.name} has crops of its own; use --num")
+            raise UserError(f"crops={count}: {pictures.name} has crops of its own; use num")
         if not size:
-            raise UserError(f"--crops={count}: give the side of the crops with --size, in pixels")
+            raise UserError(f"crops={count}: give the side of the crops as size, in pixels")
         self.name = pictures.name
         self._pictures, self._count, self._size, self._seed = pictures, count, size, seed
         self._last: tuple[int, RawImage, np.ndarray, str] | None = None

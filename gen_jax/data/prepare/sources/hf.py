@@ -152,5 +152,5 @@ def open_hf(text: str) -> HfSource:
     """Opens what follows "hf:"."""
     where, split = parse(text)
     if not where:
-        raise UserError("--source=hf: a name is missing, for example hf:nielsr/CelebA-faces")
+        raise UserError("source=hf: a name is missing, for example hf:nielsr/CelebA-faces")
     return HfSource(where, split)

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from gen_jax.common import pixels
 from gen_jax.data.prepare.sources import shape_draw, shape_scene
 
 Reading = dict[str, Any]
@@ -136,7 +137,7 @@ def read_scene(image: UInt8[np.ndarray, "h w 3"]) -> Reading:
         image = cv2.resize(image, size, interpolation=kind)
     height, width = image.shape[:2]
     names, palette = _palette()
-    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    lab = cv2.cvtColor(pixels.to_unit(image), cv2.COLOR_RGB2LAB)
     away = ((lab[:, :, None, :] - palette) ** 2).sum(-1)
     border = np.zeros((height, width), bool)
     border[[0, -1]] = border[:, [0, -1]] = True

@@ -142,5 +142,5 @@ def open_tfds(text: str) -> TfdsSource:
     """Opens what follows "tfds:"."""
     where, split = parse(text)
     if not where:
-        raise UserError("--source=tfds: a name is missing, for example tfds:oxford_flowers102")
+        raise UserError("source=tfds: a name is missing, for example tfds:oxford_flowers102")
     return TfdsSource(where, split)

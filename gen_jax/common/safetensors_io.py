@@ -1,17 +1,17 @@
-"""Reading and writing safetensors files, byte for byte.
+"""Reads and writes safetensors files, byte for byte.
 
 The file format (https://github.com/huggingface/safetensors): eight bytes with the length of
 the header, little endian; the header, JSON; the tensors' bytes at the header's offsets.
 Ours, because a faithful save needs the header as it was, and reads need no torch for bf16.
 """
 
-import contextlib
 import dataclasses
 import json
+import math
+import operator
 import os
 import pathlib
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ml_dtypes
@@ -86,10 +86,7 @@ def parse_header(header: bytes, path: str | os.PathLike) -> tuple[list[Entry], d
     try:
         table = json.loads(header)
         metadata = table.pop("__metadata__", {})
-        entries = [
-            Entry(name, _DTYPES[t["dtype"]], tuple(t["shape"]), *t["data_offsets"])
-            for name, t in table.items()
-        ]
+        entries = [_entry(name, fields) for name, fields in table.items()]
     except KeyError as e:
         raise UserError(
             f"{path}: unknown tensor type or field {e}: expected {', '.join(_DTYPES)}"
@@ -97,10 +94,26 @@ def parse_header(header: bytes, path: str | os.PathLike) -> tuple[list[Entry], d
     except (ValueError, TypeError, AttributeError):
         raise UserError(f"{path}: its header is no safetensors header: get it again") from None
     entries.sort(key=lambda e: (e.start, e.stop))
-    for e in entries:
-        if e.stop - e.start != e.dtype.itemsize * int(np.prod(e.shape, dtype=np.int64)):
+    end = 0
+    for e in entries:  # the format allows no gaps and no overlaps
+        if e.start != end or e.stop - e.start != e.dtype.itemsize * math.prod(e.shape):
             raise UserError(f"{path}: tensor {e.name} has offsets that do not fit its shape")
+        end = e.stop
     return entries, metadata
+
+
+def _entry(name: str, fields: Mapping[str, Any]) -> Entry:
+    """Reads a tensor's fields.
+
+    Raises:
+      KeyError: A field is missing, or its type is unknown.
+      TypeError, ValueError: A field is of another kind than expected.
+    """
+    shape = tuple(operator.index(n) for n in fields["shape"])
+    start, stop = map(operator.index, fields["data_offsets"])
+    if min(shape, default=0) < 0:
+        raise ValueError("a negative shape")
+    return Entry(name, _DTYPES[fields["dtype"]], shape, start, stop)
 
 
 def load_safetensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
@@ -172,31 +185,3 @@ def write_safetensors(
             if array.shape != entry.shape:
                 raise ValueError(f"{entry.name}: shape {array.shape}, header {entry.shape}")
             file.write(array.reshape(-1).view(np.uint8).data)
-
-
-@contextlib.contextmanager
-def replacing(folder: pathlib.Path, names: Iterable[str]):
-    """Yields a folder to write `names` into; on success they appear in `folder` at once.
-
-    A new folder appears whole by one rename. In a folder that exists each file is replaced
-    by a rename, in the order of `names`. After an error nothing is left and nothing changed.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    hidden = folder.parent / f".{folder.name}"
-    temporary = files.with_ending(hidden, f".tmp-{os.getpid()}-{time.time_ns()}")
-    temporary.mkdir()
-    try:
-        yield temporary
-        for name in names:
-            with open(temporary / name, "rb") as file:
-                os.fsync(file.fileno())
-        if folder.exists():
-            for name in names:
-                os.replace(temporary / name, folder / name)
-        else:
-            os.rename(temporary, folder)
-    finally:
-        if temporary.exists():
-            for leftover in temporary.iterdir():
-                leftover.unlink()
-            temporary.rmdir()
