@@ -74,6 +74,20 @@ def end_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
+def random_leaf(rng: np.random.Generator) -> Callable[[Any, Any], np.ndarray]:
+    """Returns a function for `tree_map_with_path` that draws float32 weights of a leaf's shape.
+
+    Outputs have about unit size, and nothing is zero as in a fresh network's last layer.
+    """
+
+    def draw(path, leaf):
+        size = np.float32(np.prod(leaf.shape[:-1]) ** -0.5 if len(leaf.shape) > 1 else 0.1)
+        values = rng.standard_normal(leaf.shape, np.float32) * size
+        return values + np.float32(path[-1].key == "scale")
+
+    return draw
+
+
 def kill_group(process: subprocess.Popen | None) -> None:
     """Ends a process that leads a session, and with it the compilers it started."""
     if process is None:

@@ -48,12 +48,7 @@ def ours(args):
     module = SCUNet(args.channels, args.channels, depths, args.dim, args.head_dim, dtype=args.dtype)
     rng = np.random.default_rng(1)
 
-    def fill(path, leaf):
-        size = np.float32(np.prod(leaf.shape[:-1]) ** -0.5 if len(leaf.shape) > 1 else 0.1)
-        noise = rng.standard_normal(leaf.shape, np.float32) * size
-        return noise + np.float32(path[-1].key == "scale")
-
-    params = jax.tree_util.tree_map_with_path(fill, param_shapes(module))
+    params = jax.tree_util.tree_map_with_path(contest.random_leaf(rng), param_shapes(module))
     save_file(torch_from_flax(params, PORT), f"{args.folder}/weights.safetensors")
     params = jax.tree.map(jnp.asarray, params)
     data = jax.tree.map(jnp.asarray, inputs(args))

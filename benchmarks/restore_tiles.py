@@ -10,10 +10,10 @@ that the process held, less what it held before the picture; 0 is the whole pict
 import argparse
 import multiprocessing
 import pathlib
-import resource
 import statistics
 import time
 
+from benchmarks.train_step import rss_mib
 from gen_jax.common import strict_json
 
 
@@ -31,11 +31,6 @@ def picture(height: int, width: int):
     return out
 
 
-def _peak() -> float:
-    """MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def measure(run: str, height: int, width: int, tile: int, repeats: int, pipe) -> None:
     """Sends seconds of each repeat, and MiB."""
     from gen_jax.parallel import compilation
@@ -44,13 +39,13 @@ def measure(run: str, height: int, width: int, tile: int, repeats: int, pipe) ->
 
     compilation.set_up()
     restorer = Restorer(reader.load(run))
-    before, seconds = _peak(), []
+    before, seconds = rss_mib(), []
     image = picture(height, width)
     for _ in range(repeats + 1):  # the first compiles
         began = time.monotonic()
         restorer(image, tile=tile)
         seconds.append(time.monotonic() - began)
-    pipe.send((seconds, _peak() - before, _peak()))
+    pipe.send((seconds, rss_mib() - before, rss_mib()))
 
 
 def main() -> None:

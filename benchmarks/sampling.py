@@ -45,15 +45,9 @@ def ours(args):
     compilation.tune_cpu()  # as the doors do
     rng = np.random.default_rng(0)
 
-    def fill(path, leaf):
-        # Outputs of about unit size, and none of the zeros that a fresh UNet ends with.
-        size = np.float32(np.prod(leaf.shape[:-1]) ** -0.5 if len(leaf.shape) > 1 else 0.1)
-        values = rng.standard_normal(leaf.shape, np.float32) * size
-        return values + np.float32(path[-1].key == "scale")
-
     def make(cls, config, name):
         module = build(cls, {**config, "dtype": args.dtype}, name)
-        params = jax.tree_util.tree_map_with_path(fill, param_shapes(module))
+        params = jax.tree_util.tree_map_with_path(contest.random_leaf(rng), param_shapes(module))
         save_diffusers(f"{args.folder}/{name}", module, params)
         return module, jax.tree.map(lambda p: jnp.asarray(p, args.dtype), params)
 

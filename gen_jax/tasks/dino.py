@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from gen_jax.common import pixels
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.common.fields import Part
@@ -130,9 +129,7 @@ class DINOTask(Task):
         return variables["extra"]["teacher"]["backbone"]
 
     def _features(self, variables, batch, rngs, frozen):
-        x = towers.normalised(pixels.to_unit(batch["image"]))
-        out = self.encoder.apply({"params": self.as_frozen(variables)}, x)
-        return {"cls": out["cls"], "patches": out["patches"]}
+        return towers.features(self.encoder, self.as_frozen(variables), batch["image"])
 
     def _loss(self, params, everything, extra, batch, rngs, frozen):
         images, n = batch["image"], len(batch["image"])

@@ -15,7 +15,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gen_jax.common import pixels
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.common.fields import Part
@@ -101,9 +100,7 @@ class MaskFeatTask(Task):
         return variables["params"]["model"]["backbone"]
 
     def _features(self, variables, batch, rngs, frozen):
-        x = towers.normalised(pixels.to_unit(batch["image"]))
-        out = self.encoder.apply({"params": self.as_frozen(variables)}, x)
-        return {"cls": out["cls"], "patches": out["patches"]}
+        return towers.features(self.encoder, self.as_frozen(variables), batch["image"])
 
     def _loss(self, params, everything, extra, batch, rngs, frozen):
         views = self.views.draw(rngs["views"], batch["image"])

@@ -5,7 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, UInt8
 
+from gen_jax.common import pixels
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.encoders.dinov2 import MEAN, STD, DINOv2
@@ -38,6 +40,12 @@ def first_parameters(encoder: DINOv2, rng: jax.Array) -> dict:
 def normalised(images: jax.Array) -> jax.Array:
     """Images [b, h, w, 3] in [0, 1] as DINOv2 towers read them."""
     return (images - jnp.asarray(MEAN)[None, None, None]) / jnp.asarray(STD)[None, None, None]
+
+
+def features(encoder: DINOv2, params: Any, images: UInt8[Array, "b h w 3"]) -> dict[str, jax.Array]:
+    """Returns the class token `cls` [b, c] and `patches` [b, rows, columns, c] of images."""
+    out = encoder.apply({"params": params}, normalised(pixels.to_unit(images)))
+    return {"cls": out["cls"], "patches": out["patches"]}
 
 
 def random_masks(

@@ -20,6 +20,7 @@ import numpy as np
 from gen_jax.common import files
 from gen_jax.common.errors import UserError
 from gen_jax.data.text import art_attributes
+from gen_jax.data.text.phrases import pick, with_article
 
 FILE = pathlib.Path(__file__).with_name("art_vocabulary.json")
 Example = dict[str, Any]
@@ -166,18 +167,17 @@ def say(chosen: Mapping[str, float], values: Mapping[str, float], rng: np.random
     adjectives = f"{', '.join(phrases)} and {last}" if phrases else last
     if rng.random() < 0.5:
         return adjectives
-    article = "an" if adjectives[0] in "aeiou" else "a"
-    return f"{article} {adjectives} {_pick(load().nouns, rng)}"
+    return with_article(f"{adjectives} {pick(load().nouns, rng)}")
 
 
 def _phrase(adjective, confidence, values, rng):
-    word = _pick(adjective.words, rng)
+    word = pick(adjective.words, rng)
     if rng.random() >= _MODIFIED:
         return word
     true = [
         m for m, rule in load().modifiers.items() if _holds(rule, adjective, confidence, values)
     ]
-    return f"{_pick(true, rng)} {word}" if true else word
+    return f"{pick(true, rng)} {word}" if true else word
 
 
 def _holds(rule, adjective, confidence, values):
@@ -203,7 +203,7 @@ def describe(train: bool = True) -> Callable[[Example, np.random.Generator], Exa
         if not train:
             text = own[0] if own else ", ".join(list(true)[: len(_STATED) - 1])
         elif own and rng.random() < 0.5:
-            text = _pick(own, rng)
+            text = pick(own, rng)
         else:
             count = min(int(rng.choice(len(_STATED), p=_STATED)), len(true))
             names = [list(true)[i] for i in rng.choice(len(true), count, replace=False)]
@@ -259,7 +259,3 @@ def contradictions(adjectives: list[Adjective]) -> list[tuple[str, str]]:
             if a.attribute == b.attribute and a.sign != b.sign
         ]
     return found
-
-
-def _pick(choices, rng: np.random.Generator) -> str:
-    return choices[int(rng.integers(len(choices)))]

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int8
 
+from gen_jax.data.text.phrases import pick, with_article
+
 ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
     "gender": ("man", "woman"),
     "expression": ("neutral", "smiling", "surprised"),
@@ -76,16 +78,16 @@ def say(facts: Mapping[str, str], rng: np.random.Generator) -> str:
         return ", ".join(word for word in words if word)
     before, after = "", []
     if feeling and rng.random() < 0.6:
-        before = _pick(_ADJECTIVES[feeling], rng) + " "
+        before = pick(_ADJECTIVES[feeling], rng) + " "
     elif feeling:
-        after.append(_pick(_EXPRESSIONS[feeling], rng))
+        after.append(pick(_EXPRESSIONS[feeling], rng))
     if glasses:
-        after.append(_pick(_GLASSES[glasses], rng))
+        after.append(pick(_GLASSES[glasses], rng))
     if not gender and rng.random() < 0.6:
-        subject = _with_article(f"{before}face")
+        subject = with_article(f"{before}face")
     else:
-        subject = _with_article(before + _pick(_NOUNS[gender], rng))
-        subject = _pick((*_FRAMES, "{}"), rng).format(subject)
+        subject = with_article(before + pick(_NOUNS[gender], rng))
+        subject = pick((*_FRAMES, "{}"), rng).format(subject)
     return " ".join([subject, " and ".join(after)]).strip()
 
 
@@ -114,14 +116,6 @@ def vocabulary() -> list[str]:
     """Sentences of all kinds, for a tokenizer to be trained on."""
     rng, found = np.random.default_rng(0), {"a face"}
     for _ in range(_SENTENCES):
-        facts = {name: _pick(values, rng) for name, values in ATTRIBUTES.items()}
+        facts = {name: pick(values, rng) for name, values in ATTRIBUTES.items()}
         found.add(say(some_of(facts, rng), rng))
     return sorted(found)
-
-
-def _pick(choices, rng: np.random.Generator) -> str:
-    return choices[int(rng.integers(len(choices)))]
-
-
-def _with_article(words: str) -> str:
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from gen_jax.data.text.phrases import pick
+
 Scene = dict[str, Any]
 
 # Raise it when scenes, drawing or wording change: old shards then count as another data set.
@@ -112,13 +114,9 @@ def _object(rng: np.random.Generator, pair, size: str, x: float, y: float, place
     }
 
 
-def _choose(rng: np.random.Generator, options):
-    return options[int(rng.integers(len(options)))]
-
-
 def _single(rng: np.random.Generator, pair) -> list[Scene]:
-    size = _choose(rng, ("small", "large"))
-    place = _choose(rng, tuple(POSITIONS))
+    size = pick(("small", "large"), rng)
+    place = pick(tuple(POSITIONS), rng)
     x, y = (v + float(rng.uniform(-_JITTER, _JITTER)) for v in POSITIONS[place])
     item = _object(rng, pair, size, x, y, place)
     edge = _reach(item["r"])
@@ -132,7 +130,7 @@ def _reach(r: float) -> float:
 
 
 def _group(rng: np.random.Generator, pair) -> list[Scene]:
-    count = _choose(rng, (2, 3))
+    count = pick((2, 3), rng)
     model = _object(rng, pair, "medium", 0.5, 0.5, None)
     # Far enough apart that points of stars never touch, and inside the frame.
     gap, edge = 2.5 * model["r"], _reach(model["r"])
@@ -149,7 +147,7 @@ def _group(rng: np.random.Generator, pair) -> list[Scene]:
 
 
 def _relation(rng: np.random.Generator, first, second) -> tuple[str, list[Scene]]:
-    relation = _choose(rng, RELATIONS)
+    relation = pick(RELATIONS, rng)
     spots = {
         "left of": ((0.26, 0.5), (0.74, 0.5)),
         "right of": ((0.74, 0.5), (0.26, 0.5)),
@@ -179,15 +177,15 @@ def random_scene(
       pair: (shape, colour) of the first object; drawn when None.
     """
     kind = kind or str(rng.choice(_KINDS, p=_KIND_SHARES))
-    pair = pair or _choose(rng, HELDOUT if heldout else TRAIN_PAIRS)
-    background = _choose(rng, tuple(BACKGROUNDS))
+    pair = pair or pick(HELDOUT if heldout else TRAIN_PAIRS, rng)
+    background = pick(tuple(BACKGROUNDS), rng)
     relation = None
     if kind == "single":
         objects = _single(rng, pair)
     elif kind == "group":
         objects = _group(rng, pair)
     elif kind == "relation":
-        other = _choose(rng, [p for p in TRAIN_PAIRS if p != pair])
+        other = pick([p for p in TRAIN_PAIRS if p != pair], rng)
         relation, objects = _relation(rng, pair, other)
     else:
         raise ValueError(f"unknown kind of scene {kind!r}, expected one of {_KINDS}")

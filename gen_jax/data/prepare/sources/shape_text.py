@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gen_jax.data.prepare.sources import shape_scene
+from gen_jax.data.text.phrases import pick, with_article
 
 Facts = dict[str, Any]
 
@@ -48,41 +49,32 @@ class Prompt(NamedTuple):
     facts: Facts
 
 
-def _pick(rng: np.random.Generator, options):
-    return options[int(rng.integers(len(options)))]
-
-
-def _article(words: str) -> str:
-    return ("an " if words[0] in "aeiou" else "a ") + words
-
-
 def _plural(noun: str) -> str:
     return noun + ("es" if noun.endswith(("ss", "sh")) else "s")
 
 
 def _place(position: str, rng: np.random.Generator) -> str:
     if position in _PLACE_WORDS:
-        return _pick(rng, _PLACE_WORDS[position])
-    return _pick(rng, (f"in the {position}", f"in the {position} corner"))
+        return pick(_PLACE_WORDS[position], rng)
+    return pick((f"in the {position}", f"in the {position} corner"), rng)
 
 
 def _noun(item: dict, rng: np.random.Generator) -> str:
     shapes = _SHAPE_WORDS.get(item["shape"], (item["shape"],))
     # The plain word three times out of four: synonyms season, they do not rule.
-    shape = shapes[0] if rng.random() < 0.75 else _pick(rng, shapes)
+    shape = shapes[0] if rng.random() < 0.75 else pick(shapes, rng)
     return f"{item['color']} {shape}"
 
 
 def _frame(subject: str, background: str | None, rng: np.random.Generator) -> str:
     """Puts a subject that begins with its article or number into a sentence."""
     if background is None:
-        return _pick(
-            rng,
+        return pick(
             (subject, f"a picture of {subject}", f"an image of {subject}", f"a drawing: {subject}"),
+            rng,
         ).strip()
-    back = _article(f"{background} background")
-    return _pick(
-        rng,
+    back = with_article(f"{background} background")
+    return pick(
         (
             f"{subject} on {back}",
             f"{subject} on {back}",
@@ -91,6 +83,7 @@ def _frame(subject: str, background: str | None, rng: np.random.Generator) -> st
             f"{back} with {subject}",
             f"on {back}, {subject}",
         ),
+        rng,
     )
 
 
@@ -100,8 +93,8 @@ def _single(scene: dict, rng: np.random.Generator) -> tuple[str, Facts]:
     words = _noun(item, rng)
     if rng.random() < _SAYS_SIZE:
         fact["size"] = item["size"]
-        words = f"{_pick(rng, _SIZE_WORDS[item['size']])} {words}"
-    subject = _article(words)
+        words = f"{pick(_SIZE_WORDS[item['size']], rng)} {words}"
+    subject = with_article(words)
     if rng.random() < _SAYS_POSITION:
         fact["position"] = item["position"]
         subject = f"{subject} {_place(item['position'], rng)}"
@@ -110,7 +103,7 @@ def _single(scene: dict, rng: np.random.Generator) -> tuple[str, Facts]:
 
 def _group(scene: dict, rng: np.random.Generator) -> tuple[str, Facts]:
     items = scene["objects"]
-    subject = f"{_pick(rng, _COUNT_WORDS[len(items)])} {_plural(_noun(items[0], rng))}"
+    subject = f"{pick(_COUNT_WORDS[len(items)], rng)} {_plural(_noun(items[0], rng))}"
     fact = {"shape": items[0]["shape"], "color": items[0]["color"]}
     return subject, {"objects": [dict(fact) for _ in items]}
 
@@ -120,12 +113,12 @@ def _relation(scene: dict, rng: np.random.Generator) -> tuple[str, Facts]:
     relation = scene["relation"]
     if rng.random() < 0.5:
         first, second, relation = second, first, _OPPOSITE[relation]
-    one, two = _article(_noun(first, rng)), _article(_noun(second, rng))
+    one, two = with_article(_noun(first, rng)), with_article(_noun(second, rng))
     facts = {"objects": [{k: item[k] for k in ("shape", "color")} for item in (first, second)]}
     if rng.random() < 0.2:
         return f"{one} and {two}", facts
     facts["relation"] = relation
-    return f"{one} {_pick(rng, _RELATION_WORDS[relation])} {two}", facts
+    return f"{one} {pick(_RELATION_WORDS[relation], rng)} {two}", facts
 
 
 def describe(attributes: dict, rng: np.random.Generator) -> Prompt:
