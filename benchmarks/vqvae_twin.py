@@ -14,12 +14,10 @@ def codebook(codes: int, dim: int) -> np.ndarray:
     return book / np.linalg.norm(book, axis=-1, keepdims=True)
 
 
-def train(weights, codes: int, images: np.ndarray, device: str, cast, wrap, rate: float):
-    """A function that takes one more step, and returns its squared error."""
-    import torch
+def _autoencoder(params):
+    """Returns `encode` and `decode`, of images and latents [b, h, w, c], with these weights."""
     import torch.nn.functional as F
 
-    params = {k: torch.from_numpy(v).to(device).requires_grad_() for k, v in weights.items()}
     heads = 4
 
     def dense(x, name):
@@ -85,6 +83,17 @@ def train(weights, codes: int, images: np.ndarray, device: str, cast, wrap, rate
             y = conv(F.silu(conv(x.permute(0, 3, 1, 2), "head_in")), "head_out")
             x = x + y.permute(0, 2, 3, 1)
         return x.float()
+
+    return encode, decode
+
+
+def train(weights, codes: int, images: np.ndarray, device: str, cast, wrap, rate: float):
+    """Returns a function that trains for one more step and returns its squared error."""
+    import torch
+    import torch.nn.functional as F
+
+    params = {k: torch.from_numpy(v).to(device).requires_grad_() for k, v in weights.items()}
+    encode, decode = _autoencoder(params)
 
     def forward(x, book):
         z = F.normalize(encode(x), dim=-1)

@@ -285,8 +285,8 @@ def test_a_mistake_in_a_transform_is_no_bad_record(shapes_dir):
     [
         ({"process_count": 3}, "batch_size=8 is not divisible by the 3 processes; .* 9"),
         ({"process_index": 2, "process_count": 2}, "process_index=2: expected 0 to 1"),
-        ({"batch_size": 0}, "batch_size=0: at least 1"),
-        ({"start_step": -1}, "start_step=-1: at least 0"),
+        ({"batch_size": 0}, "batch_size=0: expected a whole number of at least 1"),
+        ({"start_step": -1}, "start_step=-1: expected a whole number of at least 0"),
         ({"batch_size": 4096, "num_epochs": 1}, "larger than 1 epochs of .* train with"),
         ({"remainder": "keep"}, "remainder='keep'"),
         ({"split": "nope"}, "no split 'nope'"),

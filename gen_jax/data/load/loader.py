@@ -6,6 +6,7 @@ an endless sequence (`order.example_order`), and process p of P reads the rows
 are the single process's batch, for any P. There is no iterator state to save.
 """
 
+import dataclasses
 import gc
 import signal
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ import grain
 import numpy as np
 from absl import flags, logging
 
+from gen_jax.common import numbers
 from gen_jax.common.errors import UserError
 from gen_jax.data import dataset, schema, workers
 from gen_jax.data.load import order, steps
@@ -47,6 +49,39 @@ def _stack(examples: Sequence[dict[str, Any]], indices: np.ndarray) -> Batch:
     return batch
 
 
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """Decides which examples are in which batch.
+
+    Attributes:
+      batch_size: Examples per step over all processes together.
+      seed: Seed of the order and of all augmentation.
+      start_step: Global step of the first batch.
+      process_index: Part of each batch that this process reads.
+      process_count: Number of processes that share a batch.
+      shuffle: Whether each epoch has a new order.
+      total: Examples of a finite run; None for an endless one.
+      is_padded: Whether an incomplete last batch is filled with repeated examples.
+    """
+
+    batch_size: int
+    seed: int
+    start_step: int
+    process_index: int
+    process_count: int
+    shuffle: bool
+    total: int | None
+    is_padded: bool
+
+    @property
+    def num_steps(self) -> int:
+        """Global steps of the whole run."""
+        if self.total is None:
+            return _ENDLESS
+        whole = self.total // self.batch_size
+        return -(-self.total // self.batch_size) if self.is_padded else whole
+
+
 class _Failure:
     """An error on its way from a thread: Grain would write remarks into its message."""
 
@@ -57,45 +92,45 @@ class _Failure:
 class _Batches:
     """Random access to this process's batches by local step; what Grain prefetches from.
 
-    Each comes with the bad records that its reader has met, where that is a worker's.
+    Each batch comes with the bad records that its reader has met if that is a worker's.
     """
 
-    def __init__(self, reader: ExampleReader, transform, *, start_step: int, num_steps: int, **how):
+    def __init__(
+        self, reader: ExampleReader, transform: Transform, plan: _Plan, is_worker: bool
+    ):
         self._reader, self._transform = reader, transform
-        self._start, self._steps = start_step, num_steps
-        self._batch_size, self._seed = how["batch_size"], how["seed"]
-        self._process = how["process_index"], how["process_count"]
-        self._shuffle, self._total = how["shuffle"], how["total"]
-        self._pad, self._tells = how["pad"], how["tells"]
+        self._plan, self._is_worker = plan, is_worker
 
     def __len__(self) -> int:
-        return max(0, self._steps - self._start)
+        return max(0, self._plan.num_steps - self._plan.start_step)
 
     def __getitem__(self, local_step: int) -> tuple[Batch | _Failure, dict[int, tuple[str, str]]]:
         try:
             batch = self._batch(local_step)
         except Exception as error:
             batch = _Failure(error)
-        return batch, self._reader.bad_by_index if self._tells else {}
+        return batch, self._reader.bad_by_index if self._is_worker else {}
 
     def _batch(self, local_step: int) -> Batch:
-        size = len(self._reader)
-        step = self._start + int(local_step)
-        positions = order.rows_of_process(step, self._batch_size, *self._process)
+        plan, size = self._plan, len(self._reader)
+        step = plan.start_step + int(local_step)
+        positions = order.rows_of_process(
+            step, plan.batch_size, plan.process_index, plan.process_count
+        )
         valid = np.ones(len(positions), bool)
-        if self._total is not None:
-            valid = positions < self._total
+        if plan.total is not None:
+            valid = positions < plan.total
         positions = np.where(valid, positions, positions % size)
         # In one go: point by point the permutation would cost more than the decoding.
-        indices = order.example_order(positions, size, self._seed, self._shuffle)
+        indices = order.example_order(positions, size, plan.seed, plan.shuffle)
         examples = []
         for row, position in enumerate(positions.tolist()):
             index = int(indices[row])
-            indices[row], example = self._reader.read(position, index, self._seed, self._shuffle)
-            rng = order.augmentation_rng(self._seed, position)
+            indices[row], example = self._reader.read(position, index, plan.seed, plan.shuffle)
+            rng = order.augmentation_rng(plan.seed, position)
             examples.append(self._transform({**example, "step": step}, rng))
         batch = _stack(examples, indices)
-        if self._pad:
+        if plan.is_padded:
             batch["valid"] = valid
         return batch
 
@@ -269,27 +304,20 @@ def make_loader(
         ("num_workers", num_workers, 0),
         ("prefetch", prefetch, 1),
     ):
-        if value < low:
-            raise UserError(f"{name}={value}: at least {low}")
-    if not 0 <= process_index < process_count:
-        raise UserError(f"process_index={process_index}: expected 0 to {process_count - 1}")
-    if batch_size % process_count:
-        raise UserError(
-            f"batch_size={batch_size} is not divisible by the {process_count} processes; "
-            f"choose a multiple, for example {-(-batch_size // process_count) * process_count}"
-        )
+        numbers.parse(value, name, int, low)
+    _check_share(batch_size, process_index, process_count)
     if remainder not in ("drop", "pad"):
         raise UserError(f"remainder={remainder!r}: expected drop or pad")
     info, records = dataset.open_split(data_dir, split, verify)
     total = None if num_epochs is None else len(records) * num_epochs
-    pad = remainder == "pad" and total is not None
-    if total is not None and total < batch_size and not pad:
+    is_padded = remainder == "pad" and total is not None
+    if total is not None and total < batch_size and not is_padded:
         raise UserError(
             f"batch_size={batch_size} is larger than {num_epochs} epochs of {data_dir} "
             f"{split} with {len(records)} records; lower it, or use remainder='pad'"
         )
-    num_steps = (
-        _ENDLESS if total is None else -(-total // batch_size) if pad else total // batch_size
+    plan = _Plan(
+        batch_size, seed, start_step, process_index, process_count, shuffle, total, is_padded
     )
     reader = ExampleReader(
         records,
@@ -297,20 +325,8 @@ def make_loader(
         max_bad=max_bad_records,
         cache_bytes=_cache_bytes(info, split) * max(1, num_workers) if cache else 0,
     )
-    batches = _Batches(
-        reader,
-        transform or steps.select("image", "label"),
-        start_step=start_step,
-        num_steps=num_steps,
-        batch_size=batch_size,
-        seed=seed,
-        process_index=process_index,
-        process_count=process_count,
-        shuffle=shuffle,
-        total=total,
-        pad=pad,
-        tells=num_workers > 0,
-    )
+    transform = transform or steps.select("image", "label")
+    batches = _Batches(reader, transform, plan, is_worker=num_workers > 0)
     logging.info("%s %s: %d records", data_dir, split, len(records))
     return Loader(
         info,
@@ -323,6 +339,17 @@ def make_loader(
         prefetch=max(prefetch, num_threads),
         batch_size=batch_size,
     )
+
+
+def _check_share(batch_size: int, process_index: int, process_count: int) -> None:
+    """Raises UserError if the processes cannot share a batch evenly."""
+    if not 0 <= process_index < process_count:
+        raise UserError(f"process_index={process_index}: expected 0 to {process_count - 1}")
+    if batch_size % process_count:
+        raise UserError(
+            f"batch_size={batch_size} is not divisible by the {process_count} processes; "
+            f"choose a multiple, for example {-(-batch_size // process_count) * process_count}"
+        )
 
 
 def _cache_bytes(info: dataset.DatasetInfo, split: str) -> int:

@@ -6,7 +6,7 @@ Each agrees with its namesake in diffusers, and all are jittable: `process` and
 the options are static, and one compiled step is scanned over.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -91,7 +91,7 @@ def sample(
         x_0 [b, ...] in float32, or (x_0, Trajectory).
 
     Raises:
-        UserError: for an unknown name or a combination that makes no sense.
+        UserError: A name is unknown, or the options do not fit together.
     """
     if sampler not in SAMPLERS:
         raise UserError(f"sampler={sampler!r}: expected one of {', '.join(SAMPLERS)}")
@@ -114,28 +114,8 @@ def sample(
         raise UserError(f"rng: sampler={sampler!r} draws noise, expected a key")
 
     x = x_T.astype(jnp.float32)
-    t, alpha, sigma = (
-        jnp.asarray(a, jnp.float32) for a in (grid.t, grid.alpha[:-1], grid.sigma[:-1])
-    )
-
-    def predict(x, i):
-        """(x_0, eps) at state i."""
-        output = denoise_fn(x, jnp.broadcast_to(t[i], x.shape[:1])).astype(jnp.float32)
-        at = (alpha[i], sigma[i], process.prediction_type)
-        x_0 = predictions.to_x0(output, x, *at)
-        if clip_x_0 is None:
-            return x_0, predictions.to_eps(output, x, *at)
-        x_0 = jnp.clip(x_0, -clip_x_0, clip_x_0)
-        return x_0, (x - alpha[i] * x_0) / sigma[i]
-
-    def draw(i):
-        if noise is not None:
-            return noise[i].astype(jnp.float32)
-        if rng.ndim:
-            keys = jax.vmap(lambda key: jax.random.fold_in(key, i))(rng)
-            return jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys)
-        return jax.random.normal(jax.random.fold_in(rng, i), x.shape)
-
+    predict = _predict_fn(denoise_fn, process, grid, clip_x_0)
+    draw = _noise_fn(rng, noise, x.shape)
     if sampler == "ddpm":
         x, trace = one_step.ddpm(predict, x, grid, draw)
     elif sampler in ("ddim", "euler"):
@@ -146,4 +126,42 @@ def sample(
         x, trace = multistep.dpmpp_2m(predict, x, grid, lower_order_final)
     else:
         x, trace = multistep.unipc(predict, x, grid, lower_order_final)
-    return (x, Trajectory(t, *trace)) if return_trajectory else x
+    if not return_trajectory:
+        return x
+    return x, Trajectory(jnp.asarray(grid.t, jnp.float32), *trace)
+
+
+def _predict_fn(
+    denoise_fn: DenoiseFn, process: Process, grid: Grid, clip_x_0: float | int | None
+) -> Callable[[Array, Array], tuple[Array, Array]]:
+    """Returns (x, i) -> (x_0, eps), both as predicted from the state x at step i of the grid."""
+    t, alpha, sigma = (
+        jnp.asarray(a, jnp.float32) for a in (grid.t, grid.alpha[:-1], grid.sigma[:-1])
+    )
+
+    def predict(x, i):
+        output = denoise_fn(x, jnp.broadcast_to(t[i], x.shape[:1])).astype(jnp.float32)
+        at = (alpha[i], sigma[i], process.prediction_type)
+        x_0 = predictions.to_x0(output, x, *at)
+        if clip_x_0 is None:
+            return x_0, predictions.to_eps(output, x, *at)
+        x_0 = jnp.clip(x_0, -clip_x_0, clip_x_0)
+        return x_0, (x - alpha[i] * x_0) / sigma[i]
+
+    return predict
+
+
+def _noise_fn(
+    rng: Array | None, noise: Array | None, shape: tuple[int, ...]
+) -> Callable[[Array], Array]:
+    """Returns i -> the noise of step i: the given noise, or noise drawn by `rng`."""
+
+    def draw(i):
+        if noise is not None:
+            return noise[i].astype(jnp.float32)
+        if rng.ndim:
+            keys = jax.vmap(lambda key: jax.random.fold_in(key, i))(rng)
+            return jax.vmap(lambda key: jax.random.normal(key, shape[1:]))(keys)
+        return jax.random.normal(jax.random.fold_in(rng, i), shape)
+
+    return draw
