@@ -65,7 +65,9 @@ def opened(run: str):
     model = reader.load(run)
     config = model.config
     tokenizer = text_tower.tokenizer(config.task.to_dict(), model.path)
-    data = run_data.open_data(config.data.to_dict(), model.path, config.training.seed, tokenizer)
+    data = run_data.open_data(
+        config.data.to_dict(), model.path, config.training.seed, model.task.batch_spec(), tokenizer
+    )
     return model, data
 
 

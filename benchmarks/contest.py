@@ -6,6 +6,7 @@ machine disturbs all alike.
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -16,12 +17,61 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from gen_jax.common import memory, strict_json
+
+
+def add_options(parser: argparse.ArgumentParser, timeout: float = 600.0) -> None:
+    """Adds the flags that every contest has.
+
+    Args:
+      parser: Parser of the benchmark.
+      timeout: Default limit of a contestant's run, in seconds.
+    """
+    parser.add_argument("--timeout", type=float, default=timeout, help="seconds a run may take")
+    parser.add_argument("--skip-peer", action="store_true", help="measure ours alone")
+    parser.add_argument("--out", help="a JSON file for all numbers")
+
+
+def taking_part(
+    contestants: Iterable[str], args, *packages: str, gpu_only: Collection[str] = ()
+) -> list[str]:
+    """Returns the names of the contestants that can run here, ours first.
+
+    Args:
+      contestants: Names of all contestants; ours begin with "gen_jax".
+      args: Arguments of the benchmark, see `add_options`.
+      *packages: Packages that the peers import, torch among them.
+      gpu_only: Names of the contestants that run on a GPU alone.
+    """
+    ours = [who for who in contestants if who.startswith("gen_jax")]
+    if args.skip_peer:
+        return ours
+    if not all(map(importlib.util.find_spec, packages)):
+        verb = "are" if len(packages) > 1 else "is"
+        print(f"{' and '.join(packages)} {verb} not installed here: only ours is measured")
+        return ours
+    if not gpu_only:
+        return list(contestants)
+    import torch
+
+    return [who for who in contestants if who not in gpu_only or torch.cuda.is_available()]
+
+
+def warn_if_busy() -> float:
+    """Returns the load average; prints a line if other work would disturb the comparison."""
+    if (load := os.getloadavg()[0]) > 0.5:  # torch's threads wait for one another
+        print(f"load average {load:.1f}: beside other work torch loses more than we do")
+    return load
+
+
+def end_on_sigterm() -> None:
+    """Makes SIGTERM raise SystemExit, so that `finally` blocks end the contestants, too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def random_leaf(rng: np.random.Generator) -> Callable[[Any, Any], np.ndarray]:
@@ -181,11 +231,12 @@ def together(module: str, names: Iterable[str], args) -> Iterator[list[Contestan
                 kill_group(one.process)
 
 
-def write(args, **found) -> None:
-    """`args` and what was found as JSON into `args.out`, where one is named."""
+def write(args, **results) -> None:
+    """Writes the arguments and the results as JSON to the file `args.out`, if one is named."""
     if args.out:
         numbers = {k: v for k, v in vars(args).items() if k not in ("folder", "out")}
-        pathlib.Path(args.out).write_text(strict_json.dumps({**numbers, **found}, indent=2) + "\n")
+        text = strict_json.dumps({**numbers, **results}, indent=2)
+        pathlib.Path(args.out).write_text(text + "\n")
 
 
 def enter(contestants: Mapping[str, Callable[[Any], tuple]], main: Callable[[], None]) -> None:
@@ -194,5 +245,5 @@ def enter(contestants: Mapping[str, Callable[[Any], tuple]], main: Callable[[], 
         given = argparse.Namespace(**json.loads(sys.argv[2]))
         serve(contestants[sys.argv[1]], sys.argv[1], given)
     else:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stops the contestants too
+        end_on_sigterm()
         main()

@@ -12,8 +12,6 @@ runs, too.
 
 import argparse
 import functools
-import importlib.util
-import os
 
 import numpy as np
 
@@ -169,16 +167,6 @@ CONTESTANTS = {
 }
 
 
-def contestants() -> list[str]:
-    """Who can take part here."""
-    if not importlib.util.find_spec("torch"):
-        print("torch is not installed here: only ours is measured")
-        return ["gen_jax"]
-    import torch
-
-    return [who for who in CONTESTANTS if who != "torch_compiled" or torch.cuda.is_available()]
-
-
 def main() -> None:
     """Lets the contestants alternate at each resolution and run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -186,15 +174,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32, help="pictures at a time")
     parser.add_argument("--dtype", default="float32", choices=list(TOLERANCES))
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--timeout", type=float, default=600.0, help="seconds a run may take")
-    parser.add_argument("--out", help="a JSON file for all numbers")
+    contest.add_options(parser)
     args = parser.parse_args()
     if min(args.batch, args.repeats) < 1:
         parser.error("--batch and --repeats are at least 1")
-    if (load := os.getloadavg()[0]) > 0.5:  # torch's threads wait for one another
-        print(f"load average {load:.1f}: beside other work torch loses more than we do")
-    results = {}
-    with contest.together("benchmarks.faces", contestants(), args) as running:
+    names = contest.taking_part(CONTESTANTS, args, "torch", gpu_only=["torch_compiled"])
+    load, results = contest.warn_if_busy(), {}
+    with contest.together("benchmarks.faces", names, args) as running:
         for name in (f"{kind} {res}" for res in args.res for kind in ("sample", "train")):
             results[name] = rows = contest.measured(running, name, args)
             title = f"{name}, batch {args.batch}, {args.dtype}, medians of {args.repeats}"

@@ -11,18 +11,15 @@ as well. Without torch and transformers only ours is measured.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import pathlib
 import statistics
-import tempfile
 import time
 
 import numpy as np
 
 from benchmarks import contest, train_step
-from gen_jax.common import strict_json
 
 SIDE, GRID = 224, 16
 TARGET, END_TO_END = 1.0, 0.85  # of the fastest peer's rate; of the tower's own
@@ -184,35 +181,26 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--images", type=int, default=256, help="of the way from shards to shards")
-    parser.add_argument("--timeout", type=float, default=600.0, help="seconds a run may take")
-    parser.add_argument("--out", help="a JSON file for all numbers")
+    contest.add_options(parser)
     args = parser.parse_args()
     if min(args.batch, args.repeats) < 1 or args.images < 2 * args.batch:
         parser.error("--batch and --repeats are at least 1, --images twice the batch")
-    names = list(CONTESTANTS)
-    if not (importlib.util.find_spec("torch") and importlib.util.find_spec("transformers")):
-        print("torch and transformers are not installed here: only ours is measured")
-        names = names[:1]
-    if (load := os.getloadavg()[0]) > 0.5:  # torch's threads wait for one another
-        print(f"load average {load:.1f}: beside other work torch loses more than we do")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as args.folder:
+    names = contest.taking_part(CONTESTANTS, args, "torch", "transformers")
+    load = contest.warn_if_busy()
+    # This process uses the accelerator beside the contestants, so it must not take most of it.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    with contest.together("benchmarks.features", names, args) as running:
         write_weights(pathlib.Path(args.folder, "weights"), args.size)
-        running = [contest.Contestant("benchmarks.features", who, args) for who in names]
-        try:
-            rows, ratio = compete(running, args)
-        finally:
-            for one in running:
-                contest.kill_group(one.process)
+        rows, ratio = compete(running, args)
+        for one in running:
+            contest.kill_group(one.process)
         rate, alone = end_to_end(args)
     print(
         f"\nshards to shards: {rate:.1f} images/s, {rate / alone:.2f} of the tower's {alone:.1f} "
         f"(target: at least {END_TO_END})"
     )
-    if args.out:
-        report = {k: v for k, v in vars(args).items() if k not in ("folder", "out")}
-        report |= {"load": load, "rows": rows, "ours_over_fastest": ratio}
-        report |= {"shards_to_shards": rate, "tower_alone": alone}
-        pathlib.Path(args.out).write_text(strict_json.dumps(report, indent=2) + "\n")
+    rates = {"shards_to_shards": rate, "tower_alone": alone}
+    contest.write(args, load=load, rows=rows, ours_over_fastest=ratio, **rates)
 
 
 def compete(running: list[contest.Contestant], args) -> tuple[list[dict], float | None]:

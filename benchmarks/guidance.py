@@ -51,7 +51,9 @@ def measure(
     if not names:
         raise SystemExit(f"{run}: its config has none of the evaluators {', '.join(EVALUATORS)}")
     name = names[0]
-    data = run_data.open_data(config.data.to_dict(), model.path, config.training.seed)
+    data = run_data.open_data(
+        config.data.to_dict(), model.path, config.training.seed, model.task.batch_spec()
+    )
     values = {name: config.evaluators[name].to_dict()}
     if count:
         values[name] |= {k: count for k in ("count", "others") if k in values[name]}

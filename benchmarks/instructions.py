@@ -38,9 +38,9 @@ class Pictures:
 
     def read(self, split: str, count: int):
         """All of them, each `repeats` times."""
-        from gen_jax.data.load import transforms
+        from gen_jax.data.load import steps
 
-        step, wide = transforms.instruct(self._how), transforms.in_colour("image", "degraded")
+        step, wide = steps.instruct(self._how), steps.to_rgb("image", "degraded")
         made = []
         for index, crop in enumerate(self._crops):
             for again in range(self._repeats):
@@ -53,10 +53,10 @@ class Pictures:
 
 def middles(spec: str, size: int) -> list[np.ndarray]:
     """The middle square of each picture, of one channel or three."""
-    from gen_jax.data.load import transforms
+    from gen_jax.data.load import steps
     from gen_jax.evaluation.restoration import pictures
 
-    cut = transforms.native_crop(size, train=False)
+    cut = steps.native_crop(size, train=False)
     rng = np.random.default_rng(0)
     return [cut({"image": p.pixels()}, rng)["image"] for p in pictures.listed(spec)]
 
@@ -83,7 +83,7 @@ def measure(args) -> dict:
     asked = Pictures(crops, how, tokenizer, length, repeats=args.repeats)
     found["instructions"] = dict(Instructed(batch_size=8)(predict, asked).metrics)
     for name in args.degradations:
-        how = Instructions(0.0, degradations.build(name), spoken=0.0)
+        how = Instructions(0.0, degradations.build(name), prompt_prob=0.0)
         blind = Pictures(crops, how, tokenizer, length)
         found[name] = dict(RestoredCrops(batch_size=8)(predict, blind).metrics)
     found["drift"] = drift(predict, crops, asked)

@@ -23,7 +23,7 @@ from PIL import Image
 from gen_jax.data import dataset, schema
 from gen_jax.data import shards as shards_lib
 from gen_jax.data.features.pyramid import SCALE
-from gen_jax.data.load import transforms
+from gen_jax.data.load import steps as data_steps
 from gen_jax.data.load.loader import make_loader
 from gen_jax.data.prepare import build, plan
 from gen_jax.data.prepare.sources.photo_list import PHOTOS
@@ -87,7 +87,7 @@ def write_pyramids(files: pathlib.Path, folder: pathlib.Path, count: int) -> int
 
 def ours(shards: pathlib.Path, workers: int, steps: int, warmup: int, features: bool) -> float:
     """Our loader over the shards."""
-    select = transforms.select(*FEATURES) if features else None
+    select = data_steps.select(*FEATURES) if features else None
     with make_loader(
         shards, "train", batch_size=BATCH, seed=0, num_threads=workers, transform=select
     ) as batches:

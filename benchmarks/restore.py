@@ -12,8 +12,6 @@ torch.compile runs, too. float32 means TF32 for the products of all where the de
 
 import argparse
 import functools
-import importlib.util
-import os
 
 import numpy as np
 
@@ -120,16 +118,6 @@ CONTESTANTS = {
 }
 
 
-def contestants() -> list[str]:
-    """Who can take part here."""
-    if not (importlib.util.find_spec("torch") and importlib.util.find_spec("spandrel")):
-        print("torch and spandrel are not installed here: only ours is measured")
-        return ["gen_jax"]
-    import torch
-
-    return [who for who in CONTESTANTS if who != "spandrel_compiled" or torch.cuda.is_available()]
-
-
 def compete(running: list[contest.Contestant], name: str, args) -> dict:
     """Prints the table of a run; gives its rows and our time over the peer's."""
     rows = contest.measured(running, name, args)
@@ -156,14 +144,14 @@ def main() -> None:
     parser.add_argument("--head_dim", type=int, default=32, help="other than 32 without a peer")
     parser.add_argument("--runs", nargs="+", default=list(RUNS), choices=list(RUNS))
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--timeout", type=float, default=900.0, help="seconds a run may take")
-    parser.add_argument("--out", help="a JSON file for all numbers")
+    contest.add_options(parser, timeout=900.0)
     args = parser.parse_args()
     if min(args.batch, args.repeats) < 1 or args.size % 64 or args.crop % 64:
         parser.error("--batch and --repeats are at least 1, --size and --crop multiples of 64")
-    names = contestants()
-    if (load := os.getloadavg()[0]) > 0.5:  # torch's threads wait for one another
-        print(f"load average {load:.1f}: beside other work torch loses more than we do")
+    names = contest.taking_part(
+        CONTESTANTS, args, "torch", "spandrel", gpu_only=["spandrel_compiled"]
+    )
+    load = contest.warn_if_busy()
     with contest.together("benchmarks.restore", names, args) as running:
         report = {name: compete(running, name, args) for name in args.runs}
     contest.write(args, load=load, results=report)

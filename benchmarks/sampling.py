@@ -11,16 +11,11 @@ diffusers only ours is measured.
 """
 
 import argparse
-import importlib.util
-import os
-import pathlib
 import statistics
-import tempfile
 
 import numpy as np
 
 from benchmarks import contest, train_step
-from gen_jax.common import strict_json
 
 SAMPLERS = {"dpmpp_2m": "DPMSolverMultistepScheduler", "euler": "EulerDiscreteScheduler"}
 GUIDANCE = 7.5
@@ -192,33 +187,20 @@ def main() -> None:
     parser.add_argument("--samplers", nargs="+", default=[*SAMPLERS], choices=[*SAMPLERS])
     parser.add_argument("--decode", action="store_true", help="with AutoencoderKL; sd sizes only")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--timeout", type=float, default=600.0, help="seconds a run may take")
-    parser.add_argument("--out", help="a JSON file for all numbers")
+    contest.add_options(parser)
     args = parser.parse_args()
     if args.decode and not args.size.startswith("sd"):
         parser.error(f"--decode: there is no autoencoder of size {args.size}")
     if min(args.batch, args.steps, args.repeats) < 1:
         parser.error("--batch, --steps and --repeats are at least 1")
-    names = list(CONTESTANTS)
-    if not (importlib.util.find_spec("torch") and importlib.util.find_spec("diffusers")):
-        print("torch and diffusers are not installed here: only ours is measured")
-        names = names[:1]
-    rows, ratios, load = [], {}, os.getloadavg()[0]
-    if load > 0.5:  # torch's threads wait for one another in every operator
-        print(f"load average {load:.1f}: beside other work torch loses more than we do")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as args.folder:
-        running = [contest.Contestant("benchmarks.sampling", who, args) for who in names]
-        try:
-            for sampler in args.samplers:
-                rows += (found := compete(running, sampler, args))
-                ratios[sampler] = show(found, args)
-        finally:
-            for one in running:
-                contest.kill_group(one.process)
-    if args.out:
-        report = {k: v for k, v in vars(args).items() if k not in ("folder", "out")}
-        report |= {"guidance": GUIDANCE, "load": load, "rows": rows, "ours_over_fastest": ratios}
-        pathlib.Path(args.out).write_text(strict_json.dumps(report, indent=2) + "\n")
+    names = contest.taking_part(CONTESTANTS, args, "torch", "diffusers")
+    rows, ratios, load = [], {}, contest.warn_if_busy()
+    with contest.together("benchmarks.sampling", names, args) as running:
+        for sampler in args.samplers:
+            of_sampler = compete(running, sampler, args)
+            rows += of_sampler
+            ratios[sampler] = show(of_sampler, args)
+    contest.write(args, guidance=GUIDANCE, load=load, rows=rows, ours_over_fastest=ratios)
 
 
 if __name__ == "__main__":

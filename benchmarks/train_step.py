@@ -6,7 +6,8 @@
 The same architecture, batch, loss (mean squared error) and AdamW in one run. Prints medians,
 memory and compile time (cold and from the persistent cache), and our time as a share of each
 peer's. Without torch and diffusers only ours is measured. "full recipe" is what the trainer
-really runs: clipping and the moving average besides.
+really runs: clipping and the moving average besides. With JAX_COMPILATION_CACHE_DIR set, programs
+are kept there, and the first compilation may find its program already.
 """
 
 import argparse
@@ -140,13 +141,23 @@ def our_step(loss, params, batch, **optimizer):
 
 @dataclasses.dataclass
 class Measured:
-    """One contestant: median seconds a step, compile seconds, peak memory in MiB."""
+    """One contestant.
+
+    Attributes:
+      name: Library, and what of it.
+      on: Device and version.
+      median: Median of a step, in seconds.
+      first: Compilation, for a peer its first step, in seconds.
+      cached: Compilation from the persistent cache, in seconds.
+      mib: Peak memory, in MiB.
+    """
 
     name: str
-    step: float
-    compile_cold: float
-    compile_cached: float
-    memory: float
+    on: str
+    median: float
+    first: float
+    cached: float
+    mib: float
 
 
 def ours(args, full: bool) -> Measured:
@@ -163,7 +174,8 @@ def ours(args, full: bool) -> Measured:
     from gen_jax.training.step import make_train_step
 
     compilation.tune_cpu()  # as the doors do
-    jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp())
+    kept = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    jax.config.update("jax_compilation_cache_dir", kept or tempfile.mkdtemp())
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     config = config_of(args.size)
     unet = build(UNet2DConditionModel, {**config, "dtype": args.dtype}, "unet")
@@ -217,7 +229,8 @@ def ours(args, full: bool) -> Measured:
         if index >= args.warmup:
             times.append(time.perf_counter() - began)
     name = "gen_jax, full recipe" if full else "gen_jax"
-    return Measured(name, statistics.median(times), *seconds, jax_memory())
+    on = f"{jax.devices()[0].device_kind}, jax {jax.__version__}"
+    return Measured(name, on, statistics.median(times), *seconds, jax_memory())
 
 
 def theirs(args, compiled: bool) -> Measured:
@@ -260,7 +273,8 @@ def theirs(args, compiled: bool) -> Measured:
         if index >= args.warmup:
             times.append(time.perf_counter() - began)
     name = "diffusers, torch.compile" if compiled else "diffusers, eager"
-    return Measured(name, statistics.median(times), first, float("nan"), torch_memory())
+    on = f"{device}, torch {torch.__version__}"
+    return Measured(name, on, statistics.median(times), first, float("nan"), torch_memory())
 
 
 def isolated(args, who: str) -> Measured:
@@ -292,8 +306,9 @@ def isolated(args, who: str) -> Measured:
 CONTESTANTS = {
     "gen_jax": lambda args: ours(args, full=False),
     "gen_jax_full": lambda args: ours(args, full=True),
-    "eager": lambda args: theirs(args, compiled=False),
+    # The stronger peer first: a limit of time may leave the other out.
     "compiled": lambda args: theirs(args, compiled=True),
+    "eager": lambda args: theirs(args, compiled=False),
 }
 
 
@@ -305,30 +320,34 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--warmup", type=int, default=3)
-    parser.add_argument(
-        "--timeout", type=float, default=600.0, help="seconds a contestant may take"
-    )
+    contest.add_options(parser)
     parser.add_argument("--only", choices=sorted(CONTESTANTS), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.only:
         print(json.dumps(dataclasses.asdict(CONTESTANTS[args.only](args))))
         return
-    rows = []
-    for who in CONTESTANTS:
+    rows = {}
+    for who in contest.taking_part(CONTESTANTS, args, "torch", "diffusers"):
         try:
-            rows.append(isolated(args, who))
-        except RuntimeError as error:  # a peer that is not installed, or takes too long
+            rows[who] = isolated(args, who)
+        except RuntimeError as error:  # it takes too long, or something it needs is missing
             print(f"{who}: not measured ({str(error)[:160]})", flush=True)
-    base = next((r.step for r in rows if r.name == "gen_jax"), float("nan"))
+            if who == "gen_jax":
+                sys.exit(1)  # there is nothing to compare with
+            continue
+        # After each: whoever is stopped keeps what was measured until then.
+        contest.write(args, rows=[{"who": w, **dataclasses.asdict(r)} for w, r in rows.items()])
+    base = rows["gen_jax"].median
     print(f"\nUNet {args.size}, batch {args.batch}, {args.dtype}, medians of {args.steps} steps")
     heads = f"{'ms/step':>9}{'images/s':>10}{'compile s':>11}{'cached s':>10}{'MiB':>8}  ours/it"
     print(f"{'':<26}{heads}")
-    for r in rows:
+    for r in rows.values():
         print(
-            f"{r.name:<26}{1e3 * r.step:>9.1f}{args.batch / r.step:>10.1f}{r.compile_cold:>11.1f}"
-            f"{r.compile_cached:>10.1f}{r.memory:>8.0f}  {base / r.step:.2f}"
+            f"{r.name:<26}{1e3 * r.median:>9.1f}{args.batch / r.median:>10.1f}{r.first:>11.1f}"
+            f"{r.cached:>10.1f}{r.mib:>8.0f}  {base / r.median:.2f}"
         )
 
 
 if __name__ == "__main__":
+    contest.end_on_sigterm()
     main()

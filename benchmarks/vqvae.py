@@ -15,8 +15,6 @@ compiled by torch.compile runs, too.
 
 import argparse
 import functools
-import importlib.util
-import os
 
 import numpy as np
 
@@ -233,17 +231,6 @@ CONTESTANTS = {
 }
 
 
-def contestants(compiled: bool) -> list[str]:
-    """Who can take part here."""
-    if not importlib.util.find_spec("torch"):
-        print("torch is not installed here: only ours is measured")
-        return ["gen_jax"]
-    import torch
-
-    compiled = compiled and torch.cuda.is_available()
-    return [who for who in CONTESTANTS if who != "torch_compiled" or compiled]
-
-
 def main() -> None:
     """Lets the contestants alternate at each run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -253,21 +240,22 @@ def main() -> None:
     parser.add_argument("--search", type=int, nargs="*", default=[256, 1024, 8192, 65536])
     parser.add_argument("--runs", nargs="+", default=["train", "sample", "search"])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--timeout", type=float, default=600.0, help="seconds a run may take")
     parser.add_argument("--compiled", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--out", help="a JSON file for all numbers")
+    contest.add_options(parser)
     args = parser.parse_args()
     if min(args.batch, args.repeats) < 1:
         parser.error("--batch and --repeats are at least 1")
     if unknown := set(args.runs) - {"train", "sample", "search"}:
         parser.error(f"--runs: unknown {sorted(unknown)[0]}; expected train, sample or search")
-    if (load := os.getloadavg()[0]) > 0.5:  # torch's threads wait for one another
-        print(f"load average {load:.1f}: beside other work torch loses more than we do")
+    who = contest.taking_part(CONTESTANTS, args, "torch", gpu_only=["torch_compiled"])
+    if not args.compiled:
+        who = [name for name in who if name != "torch_compiled"]
+    load = contest.warn_if_busy()
     names = ["train"] * ("train" in args.runs)
     names += ["sample masked 8", "sample masked 12", "sample ordered"] * ("sample" in args.runs)
     names += [f"search {k}" for k in args.search] * ("search" in args.runs)
     results = {}
-    with contest.together("benchmarks.vqvae", contestants(args.compiled), args) as running:
+    with contest.together("benchmarks.vqvae", who, args) as running:
         for name in names:
             results[name] = rows = contest.measured(running, name, args)
             title = f"{name}, batch {args.batch}, {args.dtype}, medians of {args.repeats}"

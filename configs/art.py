@@ -77,7 +77,7 @@ def get_config(arg=None):
             prior=_prior(arg),
             text_encoder=common.text_encoder(arg.encoder, _LENGTH, hidden_size=128, minilm=_MINILM),
             style=_style() if arg.style else None,
-            drop_text=0.1,
+            text_dropout_prob=0.1,
             label_smoothing=0.0,
             decoder_weight=1.0 if arg.joint else 0.0,
             guidance_scale=2.0,
@@ -96,7 +96,8 @@ def get_config(arg=None):
             memorisation=dict(count=256, split="val", batch_size=32, encoder="", prompts=True),
         )
     config.data = config.requires.vqvae.data.copy_and_resolve_references()
-    config.data.update(art_words=True, max_length=_LENGTH, vocab_size=512)
+    config.data.transform.name = "art_captions"  # the crops of the VQ-VAE, captioned
+    config.data.update(max_length=_LENGTH, vocab_size=512)
     config.training.update(
         num_steps=2000,
         batch_size=32,
@@ -131,8 +132,9 @@ def _own_captions(config):
         config.evaluators.class_retrieval = dict(count=256, k=10, batch_size=32, encoder="")
         config.task.guidance_scale = 3.0
     for data in (config.data, config.requires.vqvae.data):
-        data.symmetries = False
-    config.data.update(art_words=False, vocab_size=2048, crop_scale=(1.0, 1.0))
+        data.transform.symmetries = False
+    config.data.transform.update(name="crops", crop_scale=(1.0, 1.0))
+    config.data.vocab_size = 2048
     if config.task.text_encoder.name == "compact":
         config.task.text_encoder.vocab_size = 2048
 
@@ -151,7 +153,7 @@ def _style():
         encoder=dict(dim=16, hidden=64),
         flow=dict(hidden=256, num_layers=3),
         noise=0.5,
-        drop=0.1,
+        dropout_prob=0.1,
     )
 
 

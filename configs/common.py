@@ -6,6 +6,8 @@ from typing import Any
 import ml_collections
 
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import defaults_of
+from gen_jax.data.load.transforms import TRANSFORMS
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
@@ -72,18 +74,11 @@ def base() -> ml_collections.ConfigDict:
                 dir="",  # a folder that gen_jax.prepare wrote
                 num=0,  # examples to prepare of an embedded source, 0: its own default
                 image_size=64,
-                crop_scale=(0.8, 1.0),  # share of the short side that a training crop keeps
-                flip=True,
-                symmetries=False,  # turned by quarters, too: for pictures with no right way up
-                colour=0.0,  # by how much brightness, contrast and saturation vary
-                degradation="",  # for restoration, see gen_jax/data/degradations/presets.py
-                gray=False,
-                instructions=-1.0,  # for restoration by text: share of contradictory requests
-                curriculum_steps=0,  # for restoration: over which the allowed severity rises
-                face_words=False,  # for faces by text: sentences written from attributes
-                art_words=False,  # for pictures by adjectives: captions of what is measured
+                # From records to inputs, see gen_jax/data/load/transforms.py.
+                transform=transform("crops"),
+                # Of stages that read text.
                 vocab_size=1024,  # of the tokenizer trained on the captions
-                max_length=32,  # tokens of a caption
+                max_length=32,  # tokens per caption
                 num_threads=4,
                 num_workers=0,  # processes that read instead, for transforms that cost more
                 cache=True,  # keep decoded images in memory: for small data sets
@@ -124,6 +119,26 @@ def base() -> ml_collections.ConfigDict:
             tensorboard=True,
         )
     )
+
+
+def transform(name: str, **changes: Any) -> dict[str, Any]:
+    """Returns `config.data.transform` with every field, so that the command line can set each.
+
+    Args:
+      name: Name in `TRANSFORMS`.
+      **changes: Fields with other values than their defaults.
+
+    Raises:
+      UserError: An unknown name or field.
+    """
+    if name not in TRANSFORMS:
+        raise UserError(f"transform: unknown name {name!r}; known are {', '.join(TRANSFORMS)}")
+    values = defaults_of(TRANSFORMS[name])
+    if unknown := sorted(set(changes) - set(values)):
+        raise UserError(
+            f"transform {name!r}: unknown key {unknown[0]!r}; it takes {', '.join(values)}"
+        )
+    return {"name": name, **values, **changes}
 
 
 def optimizer(**changes: Any) -> dict[str, Any]:

@@ -39,13 +39,14 @@ def get_config(arg=None):
             views=_views(48, (0.35, 0.8)),
             image_size=96,
             mask_ratio=0.35,
-            masked_views=0.25,
+            mask_prob=0.25,
             masked_weight=0.25,
             color_weight=0.5,
             layout_weight=0.5,
         )
     # Views are drawn on the device: the loader hands whole pictures over.
-    config.data.update(image_size=96, crop_scale=(1.0, 1.0))
+    config.data.image_size = 96
+    config.data.transform.crop_scale = (1.0, 1.0)
     config.training.update(num_steps=2500, batch_size=64, ema=0.99, checkpoint_every=250)
     config.optimizer.model.update(
         name="muon", learning_rate=3e-2, ns_steps=3, warmup_steps=50, weight_decay=0.04

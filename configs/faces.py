@@ -36,17 +36,17 @@ _DRIFTING = dict(
     name="drifting",
     temperatures=(0.02, 0.05, 0.2),
     real_per_generated=4,
-    per_prompt=2,
-    clusters=0,
-    bank=0,
-    places_weight=1.0,
+    samples_per_prompt=2,
+    num_clusters=0,
+    memory_bank_size=0,
+    local_weight=1.0,
     pooled_weight=1.0,
-    whole_weight=1.0,
+    global_weight=1.0,
     joint_weight=1.0,
     pixel_weight=0.5,
-    reading_weight=0.0,
+    classifier_weight=0.0,
 )
-_PAIRED = dict(name="paired", prior="flow", hidden=512, jitter=0.2, pixel_weight=1.0)
+_PAIRED = dict(name="paired", prior="flow", hidden_size=512, jitter=0.2, pixel_weight=1.0)
 _ADVERSARIAL = dict(
     name="adversarial",
     discriminator="patch",
@@ -54,14 +54,14 @@ _ADVERSARIAL = dict(
     r1_weight=1.0,
     range_weight=1.0,
     drifting_weight=0.0,
-    reading_weight=0.0,
+    classifier_weight=0.0,
 )
 _OBJECTIVES = {
     "drifting": _DRIFTING,
     "paired": _PAIRED,
     "paired_gaussian": _PAIRED | dict(prior="gaussian"),
     "paired_normal": _PAIRED | dict(prior="none"),
-    "imle": dict(name="imle", samples=4, radius=0.5, distinct=True, pixel_weight=0.5),
+    "imle": dict(name="imle", samples_per_image=4, radius=0.5, distinct=True, pixel_weight=0.5),
     "adversarial": _ADVERSARIAL,
     "projected": _ADVERSARIAL | dict(discriminator="projected", channels=64),
     "guided": _ADVERSARIAL | dict(drifting_weight=0.02),
@@ -118,6 +118,7 @@ def get_config(arg=None):
         config.evaluators.memorisation = dict(count=256, train=2000, batch_size=64, encoder="")
         config.evaluators.interpolation = dict(pairs=4, frames=32, distance="", detector="")
     config.data.update(image_size=arg.res, cache=True)
+    config.data.transform = common.transform("features")
     many = config.task.objective.get("real_per_generated", 1)
     config.training.update(
         num_steps=3000, batch_size=64 * many, ema=0.998, eval_every=1000, checkpoint_every=250
@@ -148,7 +149,7 @@ def _debug(config):
         config.task.objective.update(channels=8)
     if config.task.objective.name == "paired":
         with config.unlocked():
-            config.task.objective.update(hidden=8)
+            config.task.objective.update(hidden_size=8)
             if "prior" in config.optimizer:
                 config.optimizer.prior.warmup_steps = 1
     config.data.update(image_size=16, num=256)

@@ -9,9 +9,9 @@ r"""Faces by text: "a smiling woman's face with glasses".
 The generator of configs/faces.py hears sentences that are written from the attributes of the
 records (`gender`, `expression`, `glasses`, see gen_jax/data/text/face_words.py), a few of them at a
 time; real faces of which the same is true guide what it makes, and a linear probe on the frozen
-features, trained along, names what came (`reading_weight`). A tenth of the sentences are empty.
+features, trained along, names what came (`classifier_weight`). A tenth of the sentences are empty.
 
-`:hears=latent` (default) puts the text beside the latent, `:hears=cross` lets blocks of 8 and 16
+`:text=latent` (default) puts the text beside the latent, `:text=cross` lets blocks of 8 and 16
 pixels attend to it. `:encoder=compact` (default) is a small transformer trained along;
 `:encoder=clip`, `distilbert` and `minilm` are frozen, `--config.task.text_encoder.weights=FILE`.
 `:objective=guided` (default), `adversarial` or `drifting`; the other arguments are those of
@@ -38,31 +38,32 @@ def get_config(arg=None):
         arg,
         res=64,
         objective="guided",
-        hears="latent",
+        text="latent",
         size="base",
         encoder="compact",
         data="photos",
         gray=False,
         debug=False,
     )
-    if arg.hears not in ("latent", "cross"):
-        raise UserError(f"hears={arg.hears}: expected latent or cross")
+    if arg.text not in ("latent", "cross"):
+        raise UserError(f"text={arg.text}: expected latent or cross")
     if arg.objective not in ("drifting", "adversarial", "guided"):
         raise UserError(
             f"objective={arg.objective}: with text expected drifting, adversarial or guided"
         )
     shared = f"res={arg.res},objective={arg.objective},size={arg.size},data={arg.data}"
     config = faces.get_config(f"{shared},gray={arg.gray},debug={arg.debug}").unlock()
-    config.task.generator.text = arg.hears
+    config.task.generator.text = arg.text
     config.task.text_encoder = common.text_encoder(
         arg.encoder, _LENGTH, hidden_size=64, minilm=_MINILM
     )
-    config.task.drop_text = 0.1
-    config.task.objective.reading_weight = _READING[arg.objective]
+    config.task.text_dropout_prob = 0.1
+    config.task.objective.classifier_weight = _READING[arg.objective]
     if config.task.objective.name == "adversarial":
         # One of 1 leaves a discriminator so flat that the probe alone is heard.
         config.task.objective.r1_weight = 0.1
-    config.data.update(face_words=True, max_length=_LENGTH, vocab_size=512)
+    config.data.transform = common.transform("face_captions")
+    config.data.update(max_length=_LENGTH, vocab_size=512)
     config.evaluators.faces.update(per_value=64)
     if arg.debug:
         config.task.text_encoder.update(hidden_size=16, num_layers=1, num_heads=2)

@@ -61,14 +61,14 @@ def get_config(arg=None):
                 timestep_sampling="logit_normal",
                 shift=1.0,
             ),
-            sample_latent=True,
-            cond_dropout=0.1,
+            sample_posterior=True,
+            text_dropout_prob=0.1,
             sampler="dpmpp_2m",
             num_inference_steps=16,
             guidance_scale=3.0,
             guidance_rescale=0.0,
             guidance_interval=(0.0, 1.0),
-            coordinates=True,
+            use_coordinates=True,
             patch_size=1,
         )
         config.evaluators = dict(
@@ -108,12 +108,12 @@ def get_config(arg=None):
 
 def _shapes(config):
     # Captions say left and right; a scene is whole only uncropped.
-    config.data.update(flip=False, crop_scale=(1.0, 1.0))
+    config.data.transform.update(flip=False, crop_scale=(1.0, 1.0))
     # Flat scenes show their layout through almost any noise: what the text decides is decided
     # at times that are seldom drawn otherwise.
     config.task.process.update(timestep_sampling="stratified", shift=2.0)
     # The autoencoder's posterior is wide on purpose: its mean is all that can be predicted.
-    config.task.update(sample_latent=False)
+    config.task.update(sample_posterior=False)
     # What is settled at little noise needs no guidance (arXiv 2404.07724).
     config.task.update(guidance_interval=(0.6, 1.0))
     config.task.unet.update(
@@ -146,7 +146,7 @@ def _stable_diffusion(config, variant):
     unet = sizes[variant]
     with config.unlocked():
         config.task.unet = dict(unet, dtype="bfloat16")
-    config.task.update(image_size=512, coordinates=False)
+    config.task.update(image_size=512, use_coordinates=False)
     config.task.process.update(
         schedule="scaled_linear", prediction_type="v_prediction", timestep_sampling="uniform"
     )

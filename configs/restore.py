@@ -26,8 +26,9 @@ pixels, 800,000 steps of 24; one H200. Not yet measured. `:variant=ffdnet` (arXi
 `:variant=dncnn` (arXiv:1608.03981) are smaller.
 """
 
-from gen_jax.common.build import class_of, defaults_of
+from gen_jax.common.build import class_of
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import defaults_of
 from gen_jax.configs import common
 
 # The contract tests train this task by configs/restore_text.py.
@@ -61,19 +62,22 @@ def get_config(arg=None):
             perceptual="",
             perceptual_encoder="",
             perceptual_weight=0.0,
-            perceptual_where=dict(),
+            perceptual_ranges=dict(),
             perceptual_every=1,
             discriminator=None,
             adversarial_weight=0.0,
             adversarial_start=0,
             estimate_weight=0.1,
             gate_weight=0.01,
-            told_share=0.25,
+            teacher_forcing_prob=0.25,
         )
         config.evaluators = dict(
             restored_crops=dict(split="val", count=128, batch_size=32, shown=8)
         )
-    config.data.update(image_size=96, degradation=arg.degradation, gray=arg.gray)
+    config.data.image_size = 96
+    config.data.transform = common.transform(
+        "restoration", degradation=arg.degradation, gray=arg.gray
+    )
     config.training.update(
         num_steps=3000,
         batch_size=8,
@@ -111,7 +115,7 @@ def _swin(channels):
         residual_scale=1.0,
         embed_dim=128,
         text=(),
-        text_places=("body", "decoder"),
+        text_stages=("body", "decoder"),
         gate="block",
         remat=False,
         dtype="float32",

@@ -12,13 +12,16 @@ is heavy, where the pixel error alone smooths textures away, and with half of th
 camera, whose faint noise would else be kept with them. The packaged restorer was finished so; its
 card has the steps. `--config.task.perceptual_encoder=lpips-st-alex:FILE` (docs/encoders.md).
 
+`:variant=large` is the network of 14 million parameters of configs/restore.py, for a GPU. Not yet
+measured.
+
 `:encoder=compact` (default) is a small transformer trained along; `:encoder=clip`,
 `:encoder=distilbert` and `:encoder=minilm` are frozen, `--config.task.text_encoder.weights=FILE`.
 
 Ablations (`python -m benchmarks.restore_ablations` runs them): `:text=film`, `:text=cross`;
-`:places=body`, `:places=decoder`; `:gate=none`, `:gate=global`; `--config.data.max_length=8` with
-`--config.task.text_encoder.max_length=8` for the length of prompts. The other arguments are those
-of configs/restore.py.
+`:text_stages=body`, `:text_stages=decoder`; `:gate=none`, `:gate=global`;
+`--config.data.max_length=8` with `--config.task.text_encoder.max_length=8` for the length of
+prompts. The other arguments are those of configs/restore.py.
 """
 
 from gen_jax.common.errors import UserError
@@ -30,27 +33,36 @@ _MINILM = ("distilbert", "all-MiniLM-L6-v2")
 def get_config(arg=None):
     arg = common.parse_arg(
         arg,
+        variant="swin",
         encoder="compact",
         text="both",
         gate="block",
-        places="both",
+        text_stages="both",
         data="photos",
         degradation="photograph",
         gray=False,
         finish=False,
         debug=False,
     )
-    shared = f"data={arg.data},degradation={arg.degradation},gray={arg.gray},debug={arg.debug}"
-    config = restore.get_config(shared).unlock()
+    if arg.variant not in ("swin", "large"):
+        raise UserError(f"variant={arg.variant}: expected swin or large, which read a text")
+    shared = f'data="{arg.data}",degradation={arg.degradation},gray={arg.gray},debug={arg.debug}'
+    config = restore.get_config(f"{shared},variant={arg.variant}").unlock()
     ways = {"both": ("film", "cross"), "film": ("film",), "cross": ("cross",)}
     if arg.text not in ways:
         raise UserError(f"text={arg.text}: expected one of {', '.join(ways)}")
     places = {"both": ("body", "decoder"), "body": ("body",), "decoder": ("decoder",)}
-    if arg.places not in places:
-        raise UserError(f"places={arg.places}: expected one of {', '.join(places)}")
-    config.task.network.update(text=ways[arg.text], text_places=places[arg.places], gate=arg.gate)
-    config.training.num_steps = 3600
-    config.data.update(instructions=0.35, max_length=24, vocab_size=512)
+    if arg.text_stages not in places:
+        raise UserError(f"text_stages={arg.text_stages}: expected one of {', '.join(places)}")
+    config.task.network.update(
+        text=ways[arg.text], text_stages=places[arg.text_stages], gate=arg.gate
+    )
+    if arg.variant == "swin":
+        config.training.num_steps = 3600
+    config.data.transform = common.transform(
+        "instructed_restoration", degradation=arg.degradation, gray=arg.gray
+    )
+    config.data.update(max_length=24, vocab_size=512)
     with config.unlocked():
         config.task.text_encoder = common.text_encoder(
             arg.encoder, 24, hidden_size=128, minilm=_MINILM
@@ -69,9 +81,9 @@ def get_config(arg=None):
 def _finish(config):
     config.training.num_steps = 2000
     config.optimizer.model.update(learning_rate=1e-3, warmup_steps=30)
-    if config.data.degradation == "photograph":
+    if config.data.transform.degradation == "photograph":
         # Or the camera's faint noise would be kept with the texture.
-        config.data.degradation = "photograph_camera"
+        config.data.transform.degradation = "photograph_camera"
     config.task.update(
         perceptual="lpips",
         perceptual_encoder="lpips-st-alex",
@@ -79,4 +91,4 @@ def _finish(config):
         perceptual_every=4,
     )
     with config.unlocked():
-        config.task.perceptual_where = dict(sigma=(0.0, 1.0), shot=(0.0, 1.0), jpeg=(55.0, 100.0))
+        config.task.perceptual_ranges = dict(sigma=(0.0, 1.0), shot=(0.0, 1.0), jpeg=(55.0, 100.0))

@@ -51,7 +51,7 @@ def get_config(arg=None):
         config.evaluators = dict(
             reconstruction=dict(split="val", count=256, batch_size=64, encoder="")
         )
-    config.data.crop_scale = (0.7, 1.0)
+    config.data.transform.crop_scale = (0.7, 1.0)
     config.training.update(
         num_steps=3000,
         batch_size=16,
@@ -75,7 +75,8 @@ def get_config(arg=None):
 
 def _shapes(config):
     # A scene is whole only uncropped, and its shapes are nothing but edges.
-    config.data.update(num=20000, flip=False, crop_scale=(1.0, 1.0))
+    config.data.num = 20000
+    config.data.transform.update(flip=False, crop_scale=(1.0, 1.0))
     # A latent short of room is one that a small UNet can learn: a scene takes some 210 nats, and
     # the decoder, used to noise of the latent's own size, draws firm outlines from rough ones.
     config.task.update(kl_weight=0.5, kl_warmup=500, perceptual_weight=1.0)

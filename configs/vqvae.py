@@ -63,7 +63,7 @@ def get_config(arg=None):
             discriminator=dict(name="patch", channels=64, num_layers=3) if arg.disc else None,
             image_size=arg.res,
             beta=0.25,
-            keep_codes=bool(arg.decoder_of),
+            freeze_codes=bool(arg.decoder_of),
             l1_weight=0.5,
             l2_weight=2.0,
             gradient_weight=0.0,
@@ -79,7 +79,8 @@ def get_config(arg=None):
         )
         if arg.disc:
             config.optimizer.disc = common.optimizer(learning_rate=2e-4, b1=0.5, b2=0.9)
-    config.data.update(image_size=arg.res, crop_scale=(0.7, 1.0), symmetries=True)
+    config.data.image_size = arg.res
+    config.data.transform.update(crop_scale=(0.7, 1.0), symmetries=True)
     config.training.update(
         num_steps=2400,
         batch_size=8,
@@ -95,7 +96,7 @@ def get_config(arg=None):
     )
     common.set_data(config, arg.data)
     if arg.data == "photos":  # people and things have a right way up
-        config.data.symmetries = False
+        config.data.transform.symmetries = False
     if arg.size == "base":
         config.training.update(
             num_steps=10_000, batch_size=64, eval_every=2500, checkpoint_every=500

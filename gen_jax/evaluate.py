@@ -227,7 +227,9 @@ def _evaluate_run() -> tuple[dict[str, float], dict[str, str]]:
     if not named:
         raise UserError(f"{model.path}: its config names no evaluators; name --metrics")
     tokenizer = text_tower.tokenizer(config.task.to_dict(), model.path)
-    data = run_data.open_data(config.data.to_dict(), model.path, config.training.seed, tokenizer)
+    data = run_data.open_data(
+        config.data.to_dict(), model.path, config.training.seed, model.task.batch_spec(), tokenizer
+    )
     evaluators = build_evaluators(named, config.task.name)
     for note in check_data(evaluators, data):
         print(f"note: {note}", flush=True)

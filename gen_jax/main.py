@@ -15,7 +15,16 @@ from gen_jax.common import app, paths
 from gen_jax.common import config as config_lib
 from gen_jax.common.errors import UserError
 
-_CONFIG = config_lib.define("Recipe, FILE or FILE:ARG, for example configs/ldm.py:data=shapes.")
+
+def _complete(config):
+    from gen_jax.training import defaults
+
+    return defaults.complete(config)
+
+
+_CONFIG = config_lib.define(
+    "Recipe, FILE or FILE:ARG, for example configs/ldm.py:data=shapes.", _complete
+)
 flags.declare_key_flag("config")  # so that --help lists it
 _WORKDIR = paths.DEFINE_path("workdir", None, "Run directory; made if it is not there.")
 

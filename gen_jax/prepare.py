@@ -177,12 +177,12 @@ def _preview() -> None:
     from gen_jax.common.errors import UserError
     from gen_jax.data import images
     from gen_jax.data.degradations import preview
-    from gen_jax.data.load import transforms
+    from gen_jax.data.load import steps
     from gen_jax.data.prepare import sources
     from gen_jax.runs import layout
 
     source = sources.open_source(_SOURCE.value, num=_NUM.value, size=_SIZE.value, seed=_SEED.value)
-    crop, shown = transforms.native_crop(128, train=False), []
+    crop, shown = steps.native_crop(128, train=False), []
     for index in np.linspace(0, len(source) - 1, min(len(source), 6)).astype(int):
         try:
             raw = source.read(int(index))

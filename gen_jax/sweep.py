@@ -26,7 +26,14 @@ from gen_jax.common import app, files, numbers, outputs, paths
 from gen_jax.common import config as config_lib
 from gen_jax.common.errors import UserError
 
-_CONFIG = config_lib.define("Recipe, FILE or FILE:ARG, for example configs/vqvae.py.")
+
+def _complete(config):
+    from gen_jax.training import defaults
+
+    return defaults.complete(config)
+
+
+_CONFIG = config_lib.define("Recipe, FILE or FILE:ARG, for example configs/vqvae.py.", _complete)
 flags.declare_key_flag("config")
 _SPACE = paths.DEFINE_path("space", None, "JSON file with the fields to vary.")
 _STUDY = flags.DEFINE_string("study", "", "Name of an Optuna study; without one, a grid.")

@@ -151,15 +151,15 @@ MUTATIONS = (
     Mutation(
         "no caption is dropped in latent diffusion",
         _LDM,
-        'jax.random.bernoulli(rngs["drop_text"], self.cond_dropout, (count,))',
+        'jax.random.bernoulli(rngs["drop_text"], self.text_dropout_prob, (count,))',
         'jax.random.bernoulli(rngs["drop_text"], 0.0, (count,))',
         (f"{LDM}::test_captions_are_dropped_at_the_rate_of_the_recipe",),
     ),
     Mutation(
         "the recipe of latent diffusion drops no caption",
         "configs/ldm.py",
-        "cond_dropout=0.1",
-        "cond_dropout=0.0",
+        "text_dropout_prob=0.1",
+        "text_dropout_prob=0.0",
         (f"{LDM}::test_captions_are_dropped_at_the_rate_of_the_recipe",),
     ),
     Mutation(
@@ -204,14 +204,14 @@ MUTATIONS = (
     Mutation(
         "no text is dropped in art",
         "gen_jax/tasks/art.py",
-        'jax.random.bernoulli(rngs["drop_text"], self.drop_text, (count,))',
+        'jax.random.bernoulli(rngs["drop_text"], self.text_dropout_prob, (count,))',
         'jax.random.bernoulli(rngs["drop_text"], 0.0, (count,))',
         ("tests/tasks/test_art.py::test_texts_are_dropped_at_the_rate_of_the_recipe",),
     ),
     Mutation(
         "no sentence is dropped in faces",
         "gen_jax/tasks/faces.py",
-        'jax.random.bernoulli(rngs["drop_text"], self.drop_text, (count, 1))',
+        'jax.random.bernoulli(rngs["drop_text"], self.text_dropout_prob, (count, 1))',
         'jax.random.bernoulli(rngs["drop_text"], 0.0, (count, 1))',
         ("tests/tasks/test_faces.py::test_a_dropped_sentence_is_empty_and_asks_for_nothing",),
     ),

@@ -71,7 +71,7 @@ def test_pictures_are_made_of_words_and_odd_ones_are_named(run, tmp_path):
     assert away.returncode == 0, away.stderr[-2000:]
     manifest = json.loads((tmp_path / "e" / "00001.json").read_text())
     assert manifest["guiding_run"] == str(folder) and manifest["guiding_scale"] == 20.0
-    assert manifest["guide_sha256"] == manifest["weights_sha256"]
+    assert manifest["guiding_sha256"] == manifest["weights_sha256"]
     pictures = [(tmp_path / name / "00001.png").read_bytes() for name in "ae"]
     assert pictures[0] != pictures[1]
     # The style of an image of the folder, which so few steps have not taught the prior to follow.
@@ -123,7 +123,7 @@ def test_detail_is_trained_and_added(run, detail, tmp_path):
     pictures = [(tmp_path / name / "00001.png").read_bytes() for name in "ab"]
     assert pictures[0] != pictures[1]
     manifest = json.loads((tmp_path / "b" / "00001.json").read_text())
-    assert manifest["detail"] == str(detail) and len(manifest["detail_sha256"]) == 64
+    assert manifest["refiner"] == str(detail) and len(manifest["refiner_sha256"]) == 64
     wrong = call("generate", *flags, f"--refiner={run[0]}", f"--out={tmp_path}/c")
     assert "expected a run of configs/detail.py" in one_line_error(wrong)
     assert not (tmp_path / "c").exists()

@@ -3,12 +3,15 @@
 import argparse
 import json
 import sys
+import types
 
 import numpy as np
 import pytest
 
 from benchmarks import (
     art_sampling,
+    contest,
+    day_figures,
     face_objectives,
     restore,
     restore_ablations,
@@ -45,9 +48,12 @@ def test_sampling_prints_a_table_and_writes_its_numbers(call, tmp_path):
 
 
 @pytest.mark.slow
-def test_train_step_prints_a_table(call):
-    out = call(train_step, "--steps=1", "--warmup=0")
+def test_train_step_prints_a_table_and_writes_its_numbers(call, tmp_path):
+    file = tmp_path / "numbers.json"
+    out = call(train_step, "--steps=1", "--warmup=0", f"--out={file}")
     assert out.splitlines()[-1].startswith("gen_jax ") and out.split()[-1] == "1.00"
+    measured = day_figures.of_steps(file)
+    assert measured.figures["images/s"] > 0 and measured.device.startswith("cpu, jax")
 
 
 @pytest.mark.slow
@@ -150,10 +156,27 @@ def test_objectives_of_faces_have_a_mean_and_a_deviation(monkeypatch, capsys, tm
 
 
 def test_who_takes_too_long_is_named(call, capsys):
-    assert "gen_jax: not measured (no result in 0.1 s)" in call(train_step, "--timeout=0.1")
-    with pytest.raises(SystemExit):
-        call(sampling, "--timeout=0.1")
-    assert "gen_jax: not measured (no answer in 0.1 s)" in capsys.readouterr().out
+    for module, reason in ((train_step, "result"), (sampling, "answer")):
+        with pytest.raises(SystemExit):
+            call(module, "--timeout=0.1")
+        assert f"gen_jax: not measured (no {reason} in 0.1 s)" in capsys.readouterr().out
+
+
+def test_peers_run_where_they_can(monkeypatch, capsys):
+    def taking_part(skip_peer=False, packages=("json", "math"), gpu_only=()):
+        args = argparse.Namespace(skip_peer=skip_peer)
+        names = ("gen_jax", "gen_jax_full", "eager", "compiled")
+        return contest.taking_part(names, args, *packages, gpu_only=gpu_only)
+
+    assert taking_part() == ["gen_jax", "gen_jax_full", "eager", "compiled"]
+    assert taking_part(skip_peer=True) == ["gen_jax", "gen_jax_full"]
+    assert capsys.readouterr().out == ""
+    assert taking_part(packages=("json", "none_such")) == ["gen_jax", "gen_jax_full"]
+    expected = "json and none_such are not installed here: only ours is measured\n"
+    assert capsys.readouterr().out == expected
+    cuda = types.SimpleNamespace(is_available=lambda: False)
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(cuda=cuda))
+    assert taking_part(gpu_only=["compiled"]) == ["gen_jax", "gen_jax_full", "eager"]
 
 
 def test_samples_are_judged_by_other_details_than_those_skipped():

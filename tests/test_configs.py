@@ -1,5 +1,6 @@
 """Every config builds, every module imports, every door answers quickly."""
 
+import dataclasses
 import importlib
 import pkgutil
 import subprocess
@@ -50,11 +51,12 @@ VARIANTS += [
     (restore, "variant=dncnn,degradation=dejpeg"), (restore, "debug,adversarial"),
     (restore_text, "encoder=clip"),
     (restore_text, "encoder=distilbert,text=film,gate=global"),
-    (restore_text, "text=cross,gate=none"), (restore_text, "finish,places=body"),
+    (restore_text, "text=cross,gate=none"), (restore_text, "finish,text_stages=body"),
+    (restore_text, "variant=large"), (restore_text, "variant=large,debug"),
     (faces, "size=small,res=16,objective=imle,gray"), (faces, "objective=projected"),
     (faces, "size=huge,res=256,objective=paired"), (faces, "size=large,objective=adversarial"),
     (faces_text, "objective=adversarial,encoder=clip"),
-    (faces_text, "objective=guided,hears=cross,encoder=distilbert,size=large,res=32"),
+    (faces_text, "objective=guided,text=cross,encoder=distilbert,size=large,res=32"),
     (vqvae, "data=x,res=128,codes=1024,size=base,disc"),
     (vqvae, "quantizer=fsq,codes=1024"), (vqvae, "quantizer=residual,debug"),
     (art, "data=x,res=128,size=base,prior=ordered,encoder=minilm"),
@@ -72,7 +74,10 @@ def test_config_builds(module, arg):
     assert config_lib.to_json(config_lib.from_json(text)) == text, "plain values only"
     build(loop.Schedule, config.training.to_dict(), "config.training").check_numbers()
     checks._check_numbers(config.to_dict())
-    DataConfig.of(config.data.to_dict())
+    named = DataConfig.of(config.data.to_dict()).transform
+    fields = {"name", *(field.name for field in dataclasses.fields(named))}
+    assert set(config.data.transform) == fields, "each can be set from the command line"
+    assert all(named.build(config.data.image_size, train=train) for train in (True, False))
     build_evaluators(config.evaluators.to_dict(), config.task.name)
     for group in config.optimizer.values():
         optim.make_optimizer(group.to_dict(), 10)
@@ -82,6 +87,7 @@ def test_config_builds(module, arg):
     task = build_task(config.task.to_dict(), tasks)
     assert set(task.losses()) == set(config.optimizer)
     assert set(config.training.ema_groups) <= set(task.losses())
+    checks.check_inputs(task, config.data.to_dict())
     # A config read back from a run directory builds the same task.
     assert build_task(config_lib.from_json(text).task.to_dict(), tasks) == task
 
@@ -109,12 +115,31 @@ def test_arguments_are_checked():
     assert isinstance(common.base(), ml_collections.ConfigDict)
 
 
+def test_a_transform_has_all_of_its_fields_and_no_others():
+    assert common.transform("features") == {"name": "features", "flip": True}
+    with pytest.raises(UserError, match=r"^transform: unknown name 'crop'; known are crops, "):
+        common.transform("crop")
+    with pytest.raises(UserError, match=r"^transform 'features': unknown key 'gray'; it takes fl"):
+        common.transform("features", gray=True)
+
+
 def test_a_value_with_a_comma_stands_in_quotes():
     parsed = common.parse_arg('data="/a, b=c\'s/d",debug', data="", debug=False)
     assert parsed.to_dict() == {"data": "/a, b=c's/d", "debug": True}
     for arg in ("data=/a,b", 'data="/a,b'):
         with pytest.raises(UserError, match=r'in double quotes: .--config=FILE:data="a,b"'):
             common.parse_arg(arg, data="")
+
+
+def test_the_large_restorer_by_text_is_the_large_restorer():
+    large = restore_text.get_config('variant=large,data="/a,b"')
+    plain = restore.get_config("variant=large")
+    for key in ("block_out_channels", "window_size", "dtype"):
+        assert large.task.network[key] == plain.task.network[key]
+    assert large.training == plain.training and large.data.dir == "/a,b"
+    assert large.task.network.text == ("film", "cross")
+    with pytest.raises(UserError, match="variant=scunet: expected swin or large"):
+        restore_text.get_config("variant=scunet")
 
 
 def test_every_module_imports():

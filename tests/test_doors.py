@@ -1,6 +1,8 @@
 """The doors one after another, as a user goes through them, on a model of debug size."""
 
+import html
 import json
+import re
 
 import numpy as np
 import pytest
@@ -33,6 +35,23 @@ def test_main_ends_with_table_report_and_grid(run):
     assert {"git", "config_sha256", "packages", "mesh", "seed", "data"} <= set(manifest)
     assert len(manifest["frozen_weights_sha256"]["vae"]) == 64
     assert (workdir / "vae" / "report.json").exists() and (workdir / "metrics.png").exists()
+
+
+def test_the_page_of_a_run_explains_it(run):
+    workdir, _ = run
+    for folder in (workdir, workdir / "vae"):
+        page = (folder / "report.html").read_text()
+        for name in json.loads((folder / "report.json").read_text()):
+            row = page[page.index(f"<td class=name>{name}<") :].split("<tr>")[0]
+            assert "<td class=meaning></" not in row and not row.endswith("<td class=meaning>")
+        config = html.escape((folder / "config.json").read_text().strip())
+        assert f"<summary>The config</summary><pre>{config}</pre>" in page
+        main = f"python -m gen_jax.main --config=configs/ldm.py:debug,vae=train --workdir={workdir}"
+        assert main in html.unescape(re.sub("</?(span|i)>", "", page))
+        assert ("gen_jax.generate" in page) == (folder == workdir)
+    page = re.sub("</?(span|i)>", "", (workdir / "report.html").read_text())
+    (sampled,) = re.findall(r"python -m gen_jax.generate --run=(\S+) --prompt=", page)
+    assert sampled == str(workdir) and page.count("<li>") >= 4
 
 
 def generate(run, out, *args):

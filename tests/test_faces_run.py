@@ -164,18 +164,13 @@ def test_mistakes_with_prompts_cost_one_line(text_run, tmp_path):
     )
 
 
-def test_faces_of_whom_nothing_is_known_are_noted(run, tmp_path):
-    result = call("main", "--config=configs/faces_text.py:debug", f"--workdir={tmp_path / 'run'}")
-    assert result.returncode == 0, result.stderr[-3000:]
-    assert "none of its first 500 records has an attribute" in result.stdout
-
-
-def test_a_run_by_text_may_begin_with_one_without(run, tmp_path):
+def test_a_run_by_text_may_begin_with_one_without_and_notes_unknown_faces(run, tmp_path):
     result = call(
         "main",
-        "--config=configs/faces_text.py:debug,hears=cross",
+        "--config=configs/faces_text.py:debug,text=cross",
         f"--config.init_from={run}",
         f"--workdir={tmp_path / 'run'}",
     )
     assert result.returncode == 0, result.stderr[-3000:]
     assert f"parameters from {run}" in result.stdout
+    assert "none of its first 500 records has an attribute" in result.stdout

@@ -4,6 +4,7 @@ import errno
 import inspect
 import io
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -71,6 +72,14 @@ def run(main: Callable[[list[str]], int | None], positional: bool = False) -> No
         _die(str(known))
     except KeyboardInterrupt:
         _die("interrupted", code=130)
+
+
+def command_line() -> str:
+    """Returns the command that this process runs, as a user types it; "" if it is none of ours."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is None or not spec.name.startswith("gen_jax."):
+        return ""
+    return shlex.join(["python", "-m", spec.name, *sys.argv[1:]])
 
 
 def _print_anything() -> None:

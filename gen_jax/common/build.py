@@ -36,7 +36,17 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     ]
     if missing := sorted(set(needed) - set(values)):
         raise UserError(f"{where}: {missing[0]!r} has no value; {cls.__name__} needs it")
+    values = {k: _nested(cls, k, v, where) for k, v in values.items()}
     return cls(**{k: _dtype(v) if k == "dtype" else as_tuples(v) for k, v in values.items()})
+
+
+def _nested(cls: type, name: str, value: Any, where: str) -> Any:
+    """Builds a nested config of a class that names it in `parts` (see `fields.Part`)."""
+    part = getattr(cls, "parts", {}).get(name)
+    if part is None or not isinstance(value, Mapping):
+        return value
+    build_part = by_name if isinstance(part.kind, Mapping) else build
+    return build_part(part.kind, value, f"{where}.{name}")
 
 
 def as_tuples(value: Any) -> Any:
@@ -46,17 +56,6 @@ def as_tuples(value: Any) -> Any:
     if type(value) in (list, tuple):
         return tuple(as_tuples(v) for v in value)
     return value
-
-
-def defaults_of(cls: type) -> dict[str, Any]:
-    """Returns the fields of a dataclass whose defaults are plain config values.
-
-    Fields without a default, and those whose default is a module or None, are left out.
-    """
-    values = {f.name: f.default for f in dataclasses.fields(cls) if f.init and f.name not in _LINEN}
-    if "dtype" in values:
-        values["dtype"] = _name_of(values["dtype"])
-    return {k: v for k, v in values.items() if isinstance(v, bool | int | float | str | tuple)}
 
 
 def by_name(table: Mapping[str, type | str], config: Mapping[str, Any], where: str) -> Any:
@@ -97,7 +96,8 @@ def _dtype(value: Any) -> Any:
     return known[value]
 
 
-def _name_of(dtype: Any) -> str:
+def dtype_name(dtype: Any) -> str:
+    """Returns the name of a dtype, as `build` takes it."""
     import jax.numpy as jnp
 
     return jnp.dtype(dtype).name

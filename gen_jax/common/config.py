@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import ml_collections
@@ -13,28 +14,36 @@ from gen_jax.common.build import as_tuples
 from gen_jax.common.errors import UserError
 
 
-def define(help_text: str) -> flags.FlagHolder:
+def define(
+    help_text: str,
+    complete: Callable[[ml_collections.ConfigDict], ml_collections.ConfigDict],
+) -> flags.FlagHolder:
     """Declares `--config=FILE[:ARG]` together with its overrides `--config.key.sub=value`.
+
+    Args:
+      help_text: Text of `--help`.
+      complete: Adds the keys to a recipe that it leaves out and that overrides may set.
 
     Parsing the flag raises UserError where the file cannot be read or gives no ConfigDict, or
     an override does not fit.
     """
     holder = config_flags.DEFINE_config_file("config", None, help_text, lock_config=True)
     flag = flags.FLAGS["config"]
-    flag.parser = _CheckedParser(flag.parser)
+    flag.parser = _CheckedParser(flag.parser, complete)
     return holder
 
 
 class _CheckedParser(flags.ArgumentParser):
     """The config of a file, once it is known that the overrides fit it."""
 
-    def __init__(self, parser: flags.ArgumentParser):
-        self._parser = parser
+    def __init__(self, parser: flags.ArgumentParser, complete):
+        self._parser, self._complete = parser, complete
 
     def parse(self, argument: str) -> ml_collections.ConfigDict:
         config = self._parser.parse(recipes.resolve(argument, "--config"))
         if not isinstance(config, ml_collections.ConfigDict):
             raise UserError(f"--config={argument}: {_fault(config)}")
+        config = self._complete(config)
         arguments = flags.FLAGS.read_flags_from_files(sys.argv, force_gnu=False)
         overrides.check(config, arguments)
         return config

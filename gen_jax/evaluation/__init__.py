@@ -1,4 +1,7 @@
-"""Evaluators: predict functions + data -> numbers and pictures. A new one is a line here."""
+"""Evaluators: predict functions + data -> numbers and images.
+
+A new one is a line here, and a table of what its metrics mean in `meanings`.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +10,7 @@ from gen_jax.common import ranges
 from gen_jax.common.build import build, class_of
 from gen_jax.common.errors import UserError
 from gen_jax.common.numbers import MAX_SEED
+from gen_jax.evaluation import meanings as meanings_lib
 from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result, SplitData
 
 __all__ = [
@@ -143,17 +147,20 @@ def _too_few(where: str, need: Reads, have: int, data: SplitData) -> str:
 
 
 def run_all(evaluators: Mapping[str, Any], predict: Predictor, data: Data) -> Result:
-    """Runs them all; metrics become `prefix/name`."""
-    metrics, shown, notes, warnings = {}, {}, {}, {}
+    """Runs them all; metrics become `prefix/name`, and get their meanings."""
+    metrics, shown, notes, warnings, prompts, meanings = {}, {}, {}, {}, {}, {}
     before = predict.not_finite
     for name, (prefix, evaluator) in evaluators.items():
         predict.title = f"evaluating {name}"
         result = evaluator(predict, data)
         metrics |= {f"{prefix}/{k}": v for k, v in result.metrics.items()}
         notes |= {f"{prefix}/{k}": v for k, v in result.notes.items()}
+        of_metrics = meanings_lib.of_all(name, result.metrics)
+        meanings |= {f"{prefix}/{k}": v for k, v in of_metrics.items()}
         shown |= result.pictures
+        prompts |= result.prompts
         warnings |= dict.fromkeys(result.warnings)  # each once
     if count := predict.not_finite - before:
         text = f"{count} generated images are not finite (NaN or Inf) and were measured as black"
         warnings[text] = None
-    return Result(metrics, shown, notes, tuple(warnings))
+    return Result(metrics, shown, notes, tuple(warnings), prompts, meanings)

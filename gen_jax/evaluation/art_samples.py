@@ -98,7 +98,7 @@ class ArtSamples(Evaluator):
             ),
             "random_codes": pictures.grid(found[f"{kd}_random"][:shown], columns=6),
         }
-        return Result(metrics, shown_pictures, warnings=warnings)
+        return Result(metrics, shown_pictures, warnings=warnings, prompts={"samples": prompts})
 
 
 def _prompts(data: Data, batch) -> list[str]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from gen_jax.common import batching
 from gen_jax.common.errors import NoSplit, UserError
+from gen_jax.evaluation.meanings import Meaning
 from gen_jax.parallel import distributed, sharding
 
 
@@ -23,12 +24,16 @@ class Result:
       pictures: name -> uint8 `[h, w, 3]`.
       notes: name of a metric -> what to bear in mind with it.
       warnings: what a reader of the report must know before any number.
+      prompts: name of a picture -> the prompt of each sample in it, row by row.
+      meanings: name of a metric -> its meaning; `run_all` adds them.
     """
 
     metrics: Mapping[str, float]
     pictures: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     notes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    prompts: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    meanings: Mapping[str, Meaning] = dataclasses.field(default_factory=dict)
 
 
 class Predictor:

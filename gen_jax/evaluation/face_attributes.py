@@ -95,7 +95,8 @@ def attribute_accuracy(
     if not samples:
         return Result({}), np.zeros((0, *train["image"].shape[1:]), np.uint8)
     sheet = pictures.grid(np.concatenate(rows), captions, columns=min(_SHOWN, per_value))
-    return Result(metrics, {"asked": sheet}, notes), np.concatenate(samples)
+    result = Result(metrics, {"asked": sheet}, notes, prompts={"asked": captions})
+    return result, np.concatenate(samples)
 
 
 def _known_values(facts):

@@ -81,7 +81,7 @@ class Faces(Evaluator):
             # Of pixels, 1 where samples differ as much from each other as real images do.
             "diversity": _deviation(made) / max(_deviation(real), 1e-6),
         }
-        notes = {}
+        notes, prompts = {}, {}
         detector = FaceDetector(self.detector) if self.detector else None
         if detector:
             metrics |= _anatomy(detector, real, made)
@@ -95,10 +95,10 @@ class Faces(Evaluator):
                 controls_per_value=self.controls,
             )
             metrics, picture = metrics | asked.metrics, picture | asked.pictures
-            notes = asked.notes
+            notes, prompts = asked.notes, asked.prompts
             if detector and len(samples):
                 metrics["detection_rate_asked"] = len(_points(detector, samples)) / len(samples)
-        return Result(metrics, picture, notes)
+        return Result(metrics, picture, notes, prompts=prompts)
 
 
 def _deviation(images: np.ndarray) -> float:

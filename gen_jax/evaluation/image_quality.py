@@ -24,8 +24,8 @@ class ImageQuality(Evaluator):
     Attributes:
       metrics: names, such as ("fid", "kid", "lpips").
       encoder: "NAME[:WEIGHTS]", or several; each metric takes those that it has a use for.
-      of: "generate", pictures from the first caption of each image; "reconstruct", the images
-        given back; "" for the one of them that the task has, `generate` first.
+      predict_fn: "generate" for images from the first caption of each held-out image, "reconstruct"
+        for their reconstructions, or "" for the first of them that the task has.
       split: the split to read.
       count: images at most.
       batch_size: images at once.
@@ -33,7 +33,7 @@ class ImageQuality(Evaluator):
 
     metrics: tuple[str, ...] = ("fd",)
     encoder: str | tuple[str, ...] = ()
-    of: str = ""
+    predict_fn: str = ""
     split: str = "val"
     count: int = 1024
     batch_size: int = 64
@@ -51,11 +51,12 @@ class ImageQuality(Evaluator):
     def __call__(self, predict: Predictor, data: Data) -> Result:
         """The metrics that are named, with notes; no picture."""
         encoders, known = Encoders.sorted_from(self.encoder), predict.task.predict_fns()
-        of = self.of or next((n for n in ("generate", "reconstruct") if n in known), "")
+        of = self.predict_fn or next((n for n in ("generate", "reconstruct") if n in known), "")
         if of not in ("generate", "reconstruct"):
             raise UserError(
-                f"config.evaluators.image_quality.of={self.of!r}: expected 'generate' or "
-                f"'reconstruct', of a model that has it; this one has {', '.join(known)}"
+                f"config.evaluators.image_quality.predict_fn={self.predict_fn!r}: expected "
+                "'generate' or 'reconstruct', of a model that has it; this one has "
+                f"{', '.join(known)}"
             )
         batch = data.read(self.split, self.count)
         images, texts = batch["image"], None

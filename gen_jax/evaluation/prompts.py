@@ -91,10 +91,10 @@ class PromptAccuracy(Evaluator):
             name = f"prompt_accuracy_{control}"
             metrics[name] = _share(probe(probe_features(samples)).label, labels[rows])
             notes[name] = controls.NOTES[control]
-        # In steps through the classes, so that the picture shows many of them.
-        chosen = np.arange(min(self.shown, self.count))
-        sheet = pictures.grid(images[chosen], [prompts[i] for i in chosen])
-        return Result(metrics, {"prompts": sheet}, notes)
+        # Prompts go through the classes in turn, so that the picture shows many of them.
+        shown = prompts[: self.shown]
+        sheet = pictures.grid(images[: len(shown)], shown)
+        return Result(metrics, {"prompts": sheet}, notes, prompts={"prompts": shown})
 
 
 def _share(predicted, labels) -> float:

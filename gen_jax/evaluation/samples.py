@@ -42,4 +42,5 @@ class Samples(Evaluator):
             metrics["fd_untrained"] = float(frechet.frechet(real, fake))
             metrics["kid_untrained"] = float(kid.kernel_distance(real, fake).value)
         shown = min(self.shown, len(out))
-        return Result(metrics, {"samples": pictures.grid(out[:shown], texts[:shown])})
+        sheet = pictures.grid(out[:shown], texts[:shown])
+        return Result(metrics, {"samples": sheet}, prompts={"samples": texts[:shown]})

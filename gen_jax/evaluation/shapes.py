@@ -82,8 +82,9 @@ class ShapesAccuracy(Evaluator):
                 notes[f"{name}_accuracy_{control}"] = controls.NOTES[control]
         metrics["reader_accuracy"] = self._reader_accuracy(data)
         shown = np.linspace(0, len(wanted) - 1, min(self.shown, len(wanted))).astype(int)
-        sheet = pictures.grid(images[shown], [wanted[i].text for i in shown])
-        return Result(metrics, {"prompts": sheet}, notes)
+        texts = [wanted[i].text for i in shown]
+        sheet = pictures.grid(images[shown], texts)
+        return Result(metrics, {"prompts": sheet}, notes, prompts={"prompts": texts})
 
     def _reader_accuracy(self, data: Data) -> float:
         """Returns the share of real single objects that the reader gets right, color and shape."""

@@ -53,7 +53,8 @@ class WordAttention(Evaluator):
                 labels.append(f"{word} {looked.mean():.2f}")
         sheet = pictures.grid(cells, labels, columns=_WORDS + 1)
         metrics = {"attention_on_words": float(np.mean(shares))}
-        return Result(metrics, {"word_attention": sheet}, warnings=warnings)
+        by_picture = {"word_attention": texts}
+        return Result(metrics, {"word_attention": sheet}, warnings=warnings, prompts=by_picture)
 
 
 def _spans(data: Data, words: list[str]) -> list[tuple[int, int]]:

@@ -67,7 +67,7 @@ class SwinUNet(RestorationNetwork):
       residual_scale: of the blocks' branches.
       embed_dim: width of the embedding of what is told.
       text: ways in which a text steers: some of "film" and "cross"; empty without one.
-      text_places: where it does: some of "body" (the lowest resolution) and "decoder".
+      text_stages: where it does: some of "body" (the lowest resolution) and "decoder".
       gate: how strongly text, and the residual as a whole, come to bear: "none" (always fully), by
         one number an image ("global"), or by one for each place ("block"); decided from what is
         told of the degradation.
@@ -88,7 +88,7 @@ class SwinUNet(RestorationNetwork):
     residual_scale: float = 1.0
     embed_dim: int = 128
     text: tuple[str, ...] = ()
-    text_places: tuple[str, ...] = PLACES
+    text_stages: tuple[str, ...] = PLACES
     gate: str = "block"
     remat: bool = False
     dtype: Any = jnp.float32
@@ -145,7 +145,7 @@ class SwinUNet(RestorationNetwork):
         def stage(x, name, depth, level, part="encoder"):
             nonlocal place
             embedding = quality
-            if self.text and part in self.text_places:
+            if self.text and part in self.text_stages:
                 strength = gates[:, min(place, gates.shape[1] - 1)]
                 place += 1
                 if instruction is not None:
@@ -202,7 +202,7 @@ class SwinUNet(RestorationNetwork):
         if self.gate == "none":
             return jnp.ones((told.shape[0], 1), jnp.float32)
         levels = {"body": 1, "decoder": len(self.block_out_channels) - 1}
-        places = sum(levels[part] for part in self.text_places) if self.text else 0
+        places = sum(levels[part] for part in self.text_stages) if self.text else 0
         count = 1 if self.gate == "global" else places + 1
         y = jax.nn.silu(nn.Dense(32, name="gate_0")(told))
         return jax.nn.sigmoid(nn.Dense(count, name="gate_1")(y))
@@ -225,7 +225,7 @@ class SwinUNet(RestorationNetwork):
         for name, value, known in (("skip", self.skip, SKIPS), ("gate", self.gate, GATES)):
             if value not in known:
                 raise UserError(f"SwinUNet.{name}={value!r}: expected one of {', '.join(known)}")
-        for name, known in (("text", TEXT), ("text_places", PLACES)):
+        for name, known in (("text", TEXT), ("text_stages", PLACES)):
             if unknown := set(getattr(self, name)) - set(known):
                 known = ", ".join(known)
                 raise UserError(f"SwinUNet.{name}: {sorted(unknown)[0]!r} is none of {known}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from gen_jax.common.errors import UserError
 from gen_jax.data import images
-from gen_jax.data.load import transforms
+from gen_jax.data.load import steps
 from gen_jax.data.text import art_words
 from gen_jax.models import weight_storage
 from gen_jax.pipelines.sampling import Pipeline, Request
@@ -69,7 +69,7 @@ class CodePrior(Pipeline):
             raise UserError(f"{path}: {error.strerror or error}; name an image file") from error
         except images.ImageError as error:
             raise UserError(f"{path}: {error}; name another image") from error
-        cropped = transforms.center_crop(self.task.image_size)
+        cropped = steps.center_crop(self.task.image_size)
         return cropped({"image": pixels}, np.random.default_rng(0))["image"]
 
     def _batch(self, request: Request, seeds: np.ndarray) -> dict[str, np.ndarray]:

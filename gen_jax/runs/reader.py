@@ -9,10 +9,9 @@ import ml_collections
 import numpy as np
 
 from gen_jax.common import config as config_lib
-from gen_jax.common import files
 from gen_jax.common.errors import UserError
 from gen_jax.data.text.tokenizer import Tokenizer
-from gen_jax.runs import layout, manifest, text_tower, weights
+from gen_jax.runs import layout, manifest, renamed, text_tower, weights
 from gen_jax.tasks import build_task
 
 PACKAGED = pathlib.Path(__file__).resolve().parent.parent / "weights"
@@ -112,7 +111,7 @@ def load(source: str, step: str = "best") -> TrainedModel:
             f"{path}: is an encoder in Hugging Face's layout, no run; name it where an encoder is "
             "asked for"
         )
-    config = config_lib.from_json(files.read_text(path / layout.CONFIG))
+    config = config_lib.from_json(config_lib.to_json(renamed.current(found)))
     manifest.check(path)
     frozen = load_all_frozen(config, path)
     task = build_task(config.task.to_dict(), frozen.tasks)

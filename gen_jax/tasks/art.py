@@ -5,7 +5,7 @@ With `decoder_weight` the decoder is fine-tuned along and hears the text, too.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ import optax
 from gen_jax.common import pixels
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.diffusion import tokens as sampling
 from gen_jax.models.layers.conditioning import masked_mean
 from gen_jax.models.token_transformer import TokenTransformer
@@ -36,19 +37,25 @@ class ArtTask(CodePrior):
     one that goes in order (arXiv 2012.09841, section 3.2).
 
     Attributes:
-      drop_text: share of the texts that are left out in training, for guidance.
-      label_smoothing: of the codes that are to be told.
-      decoder_weight: weight of how the decoder gives images back, by the terms that the VQ-VAE was
-        trained by but for a discriminator; 0 leaves the decoder as it is, and deaf.
-      detail: draws what the decoder blurs of each picture made, by the parameters
-        `frozen["detail"]`; no part of the training (`pipelines.detail`).
+      text_dropout_prob: Probability that a text is replaced by the empty one in training, for
+        classifier-free guidance.
+      label_smoothing: Label smoothing of the codes' cross-entropy.
+      decoder_weight: Weight of the reconstruction terms that the VQ-VAE was trained with, except
+        for the adversarial one. 0 keeps the decoder frozen and unconditional.
+      detail: Refiner of generated images, with the parameters `frozen["detail"]`; it has no part in
+        training (`pipelines.model_changes.with_refiner`).
     """
 
-    drop_text: float = 0.1
+    text_dropout_prob: float = 0.1
     label_smoothing: float = 0.0
     decoder_weight: float = 0.0
     detail: DetailTask | None = None
 
+    parts: ClassVar = {
+        "prior": Part(TokenTransformer, derived=("num_codes", "grid")),
+        "text_encoder": Part(text.CONFIGS),
+        "style": Part(Style),
+    }
     rng_streams = ("hide", "drop_text", "dropout", "sample", "window", "style")
 
     @classmethod
@@ -188,7 +195,7 @@ class ArtTask(CodePrior):
         style = self.style_of(params, grid, frozen, each)
         heard = masked_mean(told["text"], told["mask"])
         loss = self.style.loss(params["style"], style, heard, keys[1])
-        kept = jax.random.bernoulli(keys[2], 1.0 - self.style.drop, (len(grid),))
+        kept = jax.random.bernoulli(keys[2], 1.0 - self.style.dropout_prob, (len(grid),))
         kept &= ~self._dropped(len(grid), rngs)
         return loss, jnp.where(kept[:, None], style, 0.0)
 
@@ -233,7 +240,7 @@ class ArtTask(CodePrior):
         }
 
     def _dropped(self, count, rngs):
-        return jax.random.bernoulli(rngs["drop_text"], self.drop_text, (count,))
+        return jax.random.bernoulli(rngs["drop_text"], self.text_dropout_prob, (count,))
 
     def _images(self, params, frozen, grid, told):
         """Codes [b, *grid] to images in about [-1, 1], by the decoder as it now is."""

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.tasks.feature_space import FeatureSpace
 
 Params = Mapping[str, Any]
@@ -75,6 +76,7 @@ class Task:
         (`config.init_from`) takes as well.
       required: Pattern of "GROUP/PATH" and of names in `inherited`: what a run begun with another's
         parameters must find there, because it is not trained here.
+      parts: Nested configs of `config.task`, so that each of their fields can be set.
       text_encoder: Text encoder that the stage is conditioned on, or None.
       is_refiner: Whether it adds detail to the images of another stage.
     """
@@ -83,6 +85,7 @@ class Task:
     pipeline: ClassVar[str] = "samples"
     inherited: ClassVar[tuple[str, ...]] = ()
     required = "^$"
+    parts: ClassVar[Mapping[str, Part]] = {}
     text_encoder = None
     is_refiner: ClassVar[bool] = False
 

@@ -8,7 +8,7 @@ its reconstruction, given that reconstruction. Colours stay the decoder's.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from gen_jax.common import pixels
 from gen_jax.common.build import build
 from gen_jax.common.color import BT601_LUMA
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.diffusion import samplers
 from gen_jax.diffusion.schedules import expand, make_process
 from gen_jax.models.layers.embeddings import timestep_embedding
@@ -56,6 +57,10 @@ class DetailTask(Task):
     num_inference_steps: int = 4
     noise: float = 1.0
 
+    parts: ClassVar = {
+        "network": Part(SwinUNet, derived=("in_channels", "out_channels", "residual", "text")),
+        "scale": Part(LocalScale),
+    }
     rng_streams = ("t", "noise", "window")
     is_refiner = True
 

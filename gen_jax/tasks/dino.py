@@ -7,13 +7,14 @@ of the student, lies in `extra` and is what is shipped.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.data.load.views import Views
 from gen_jax.encoders.dinov2 import DINOv2
 from gen_jax.losses import self_distillation as terms
@@ -65,6 +66,7 @@ class DINOTask(Task):
     momentum: float = 0.99
     momentum_steps: int = 1000
 
+    parts: ClassVar = {name: Part(kind) for name, kind in _PARTS.items()}
     rng_streams = ("views", "mask")
 
     @classmethod

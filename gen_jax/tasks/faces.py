@@ -7,7 +7,7 @@ real images of which the same is true guide what is made of it.
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -17,6 +17,7 @@ from gen_jax.common import pixels
 from gen_jax.common.build import build, by_name
 from gen_jax.common.color import BT601_LUMA
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.data.text import face_words
 from gen_jax.diffusion import guidance
 from gen_jax.models.progressive_generator import ProgressiveGenerator
@@ -44,9 +45,9 @@ class FacesTask(Task):
       perceptual: the perceptual term of pictures that are made for a real one, by name and encoder
         in the config.
       perceptual_weight: its weight, 0 for none.
-      text_encoder: reads sentences, where the generator hears any.
-      drop_text: share of the sentences that are left out in training, so that the generator knows
-        what is common to all faces.
+      text_encoder: Encoder of sentences, for a generator that is conditioned on text.
+      text_dropout_prob: Probability that a sentence is replaced by the empty one in training, so
+        that the generator is also trained unconditionally.
     """
 
     generator: ProgressiveGenerator
@@ -57,8 +58,14 @@ class FacesTask(Task):
     perceptual: PerceptualTerm | None = None
     perceptual_weight: float = 0.0
     text_encoder: nn.Module | text.FrozenText | None = None
-    drop_text: float = 0.1
+    text_dropout_prob: float = 0.1
 
+    parts: ClassVar = {
+        "generator": Part(ProgressiveGenerator),
+        "features": Part(FeatureSpace),
+        "objective": Part(OBJECTIVES),
+        "text_encoder": Part(text.CONFIGS),
+    }
     rng_streams = ("z", "noise", "drop_text", "reading")
     pipeline = "faces"
 
@@ -213,7 +220,7 @@ class FacesTask(Task):
         if self.text_encoder is None or "drop_text" not in rngs:
             return batch
         count = len(batch["tokens"])
-        dropped = jax.random.bernoulli(rngs["drop_text"], self.drop_text, (count, 1))
+        dropped = jax.random.bernoulli(rngs["drop_text"], self.text_dropout_prob, (count, 1))
         tokens, mask = text.empty(self.text_encoder, count)
         unasked = jnp.full_like(batch["asked"], face_words.UNKNOWN)
         new = {"tokens": tokens, "token_mask": mask, "asked": unasked}

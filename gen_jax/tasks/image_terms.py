@@ -14,6 +14,8 @@ from gen_jax.losses import adversarial, perceptual, reconstruction
 from gen_jax.models.patch_discriminator import PatchDiscriminator
 from gen_jax.tasks.perceptual import PerceptualTerm, make_term
 
+DISCRIMINATORS = {"patch": PatchDiscriminator}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageTerms:
@@ -124,7 +126,7 @@ def with_terms(config: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(config)
     if values.get("discriminator"):
         values["discriminator"] = by_name(
-            {"patch": PatchDiscriminator}, values["discriminator"], "config.task.discriminator"
+            DISCRIMINATORS, values["discriminator"], "config.task.discriminator"
         )
     else:
         values.pop("discriminator", None)

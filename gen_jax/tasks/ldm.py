@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import einops
 import flax.linen as nn
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from gen_jax.common import pixels
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.diffusion import guidance, samplers
 from gen_jax.diffusion.schedules import Process, make_process
 from gen_jax.models.unet_2d_condition import UNet2DConditionModel
@@ -32,9 +33,9 @@ class LDMTask(Task):
       process: the forward process and what the UNet predicts.
       image_size: side of the square images, in pixels.
       latent_shape: height, width and channels of a latent.
-      sample_latent: learn draws from the autoencoder's posterior; False learns its mean, which
+      sample_posterior: learn draws from the autoencoder's posterior; False learns its mean, which
         leaves out noise that nobody can predict, where the decoder has learnt to do without.
-      cond_dropout: probability that a caption is emptied, for guidance (arXiv 2207.12598).
+      text_dropout_prob: probability that a caption is emptied, for guidance (arXiv 2207.12598).
       num_time_bins: parts of the time range that the error is reported for.
       sampler: default of `generate`, see `diffusion.samplers`.
       num_inference_steps: its steps.
@@ -42,7 +43,7 @@ class LDMTask(Task):
       guidance_rescale: share of the contrast put back (arXiv 2305.08891).
       guidance_interval: part of the time range that is guided, from 0 (no noise) to 1
         (arXiv 2404.07724): at little noise guidance only frays what stands already.
-      coordinates: give the UNet each position's place as two more channels. Convolutions find
+      use_coordinates: give the UNet each position's place as two more channels. Convolutions find
         out late where they are (arXiv 1807.03247), and until then "top left" means nothing.
       patch_size: side of the squares of latents that the UNet sees as one position, as in
         arXiv 2212.09748: 2 leaves a quarter of the positions to compute.
@@ -55,17 +56,28 @@ class LDMTask(Task):
     process: Process
     image_size: int
     latent_shape: tuple[int, int, int]
-    sample_latent: bool = True
-    cond_dropout: float = 0.1
+    sample_posterior: bool = True
+    text_dropout_prob: float = 0.1
     num_time_bins: int = 4
     sampler: str = "dpmpp_2m"
     num_inference_steps: int = 20
     guidance_scale: float = 3.0
     guidance_rescale: float = 0.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
-    coordinates: bool = False
+    use_coordinates: bool = False
     patch_size: int = 1
 
+    parts: ClassVar = {
+        "unet": Part(
+            UNet2DConditionModel,
+            derived=(
+                *("sample_size", "in_channels", "out_channels", "cross_attention_dim"),
+                "projection_class_embeddings_input_dim",
+            ),
+        ),
+        "text_encoder": Part(text.CONFIGS),
+        "process": Part(make_process),
+    }
     rng_streams = ("latent", "t", "noise", "drop_text", "dropout")
     pipeline = "text_to_image"
 
@@ -92,7 +104,7 @@ class LDMTask(Task):
         side = values["image_size"]
         latent_shape = first_stage.latent_shape(autoencoder, side)
         text_encoder = text.build_text_encoder(values["text_encoder"], frozen_tasks)
-        extra = 2 * bool(values.get("coordinates", False))
+        extra = 2 * bool(values.get("use_coordinates", False))
         patch = values.get("patch_size", 1)
         if not isinstance(patch, int) or patch < 1 or latent_shape[0] % patch:
             raise UserError(
@@ -208,7 +220,7 @@ class LDMTask(Task):
         """Latents as the UNet takes them: in patches, each with its place where it is told."""
         p = self.patch_size
         x = einops.rearrange(x_t, "b (h p) (w q) c -> b h w (p q c)", p=p, q=p)
-        if not self.coordinates:
+        if not self.use_coordinates:
             return x
         # Of unit variance, as the latents are.
         rows, columns = (math.sqrt(3) * jnp.linspace(-1, 1, side) for side in x.shape[1:3])
@@ -217,13 +229,13 @@ class LDMTask(Task):
 
     def _loss(self, params, everything, extra, batch, rngs, frozen):
         x = pixels.to_signed(batch["image"])
-        draw = rngs["latent"] if self.sample_latent else None
+        draw = rngs["latent"] if self.sample_posterior else None
         x_0 = first_stage.encode(self.autoencoder, frozen["vae"], x, draw)
         x_0 = jax.lax.stop_gradient(x_0)
         count = x_0.shape[0]
         t = self.process.sample_t(rngs["t"], (count,))
         eps = jax.random.normal(rngs["noise"], x_0.shape)
-        drop = jax.random.bernoulli(rngs["drop_text"], self.cond_dropout, (count,))[:, None]
+        drop = jax.random.bernoulli(rngs["drop_text"], self.text_dropout_prob, (count,))[:, None]
         empty_tokens, empty_mask = text.empty(self.text_encoder, count)
         tokens = jnp.where(drop, empty_tokens, batch["tokens"])
         mask = jnp.where(drop, empty_mask, batch["token_mask"])

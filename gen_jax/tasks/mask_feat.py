@@ -9,7 +9,7 @@ teacher, so that a step costs a forward and a backward pass of one view: what tw
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.data.load.views import Views
 from gen_jax.encoders.dinov2 import DINOv2
 from gen_jax.losses import surroundings
@@ -36,7 +37,7 @@ class MaskFeatTask(Task):
       views: how a view of an image is drawn; targets are taken from the view itself.
       image_size: side of the images that the data gives, in pixels.
       mask_ratio: share of a masked view's patches that are hidden.
-      masked_views: share of the views that are masked at all.
+      mask_prob: share of the views that are masked at all.
       masked_weight: of a hidden patch's error beside a shown one's.
       color_weight: of the colours beside either histogram.
       layout_weight: of the class token's error.
@@ -46,11 +47,12 @@ class MaskFeatTask(Task):
     views: Views
     image_size: int = 96
     mask_ratio: float = 0.35
-    masked_views: float = 0.5
+    mask_prob: float = 0.5
     masked_weight: float = 0.5
     color_weight: float = 1.0
     layout_weight: float = 0.5
 
+    parts: ClassVar = {name: Part(kind) for name, kind in _PARTS.items()}
     rng_streams = ("views", "mask")
 
     @classmethod
@@ -105,8 +107,8 @@ class MaskFeatTask(Task):
         n, side = len(views), self.views.size // self.encoder.patch_size
         masked, _ = towers.random_masks(rngs["mask"], n, side, self.mask_ratio)
         # Spread over the batch, so that every device has its share of masked views.
-        chosen = jnp.floor(jnp.arange(1, n + 1) * self.masked_views) > jnp.floor(
-            jnp.arange(n) * self.masked_views
+        chosen = jnp.floor(jnp.arange(1, n + 1) * self.mask_prob) > jnp.floor(
+            jnp.arange(n) * self.mask_prob
         )
         masked &= chosen[:, None, None]
         out = self.encoder.apply({"params": params["backbone"]}, towers.normalised(views), masked)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -11,15 +11,16 @@ import jax.numpy as jnp
 from gen_jax.common import pixels
 from gen_jax.common.build import build, by_name
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.data.degradations import PARAMETERS
 from gen_jax.data.degradations.base import SCALES
 from gen_jax.losses import adversarial, frequency, reconstruction
 from gen_jax.metrics.ssim import ssim
 from gen_jax.models.degradation_estimator import DegradationEstimator
-from gen_jax.models.patch_discriminator import PatchDiscriminator
 from gen_jax.models.restoration import RestorationNetwork, RestorationOutput
 from gen_jax.tasks import text
 from gen_jax.tasks.base import Task
+from gen_jax.tasks.image_terms import DISCRIMINATORS
 from gen_jax.tasks.perceptual import PerceptualTerm, make_term
 
 NETWORKS = {
@@ -61,7 +62,7 @@ class RestoreTask(Task):
       frequency_weight: weight of the absolute error between spectra.
       perceptual: the perceptual term, by name and encoder in the config.
       perceptual_weight: its weight, 0 for none.
-      perceptual_where: which images it looks at: (name of `PARAMETERS`, least, most) in its unit,
+      perceptual_ranges: which images it looks at: (name of `PARAMETERS`, least, most) in its unit,
         in a config name -> (least, most); all where empty. It would sooner keep grain, which looks
         like texture, than blur it.
       perceptual_every: of a batch, one image of so many is looked at, those first that it is for; a
@@ -70,8 +71,8 @@ class RestoreTask(Task):
       adversarial_start: updates before that term sets in.
       estimate_weight: weight of the estimator's mean absolute error.
       gate_weight: weight of the squared difference of gates and `severity`.
-      told_share: of the crops, those whose true strengths a SwinUNet is told in training; the
-        others go by the estimate, as in use.
+      teacher_forcing_prob: Probability that a training crop is conditioned on the true degradation
+        vector instead of the estimate.
     """
 
     network: RestorationNetwork
@@ -87,14 +88,20 @@ class RestoreTask(Task):
     frequency_weight: float = 0.0
     perceptual: PerceptualTerm | None = None
     perceptual_weight: float = 0.0
-    perceptual_where: tuple[tuple[str, float, float], ...] = ()
+    perceptual_ranges: tuple[tuple[str, float, float], ...] = ()
     perceptual_every: int = 1
     adversarial_weight: float = 0.0
     adversarial_start: int = 0
     estimate_weight: float = 0.1
     gate_weight: float = 0.0
-    told_share: float = 0.25
+    teacher_forcing_prob: float = 0.25
 
+    parts: ClassVar = {
+        "network": Part(NETWORKS),
+        "estimator": Part(DegradationEstimator, derived=("outputs",)),
+        "text_encoder": Part(text.CONFIGS),
+        "discriminator": Part(DISCRIMINATORS),
+    }
     rng_streams = ("dropout", "told")
     pipeline = "restoration"
 
@@ -124,15 +131,15 @@ class RestoreTask(Task):
             )
         if values.get("discriminator"):
             values["discriminator"] = by_name(
-                {"patch": PatchDiscriminator}, values["discriminator"], "config.task.discriminator"
+                DISCRIMINATORS, values["discriminator"], "config.task.discriminator"
             )
         else:
             values.pop("discriminator", None)
         if values.get("perceptual_weight"):
             term, encoder = config.get("perceptual", ""), config.get("perceptual_encoder", "")
             values["perceptual"] = make_term(term, encoder)
-        where = values.get("perceptual_where") or {}
-        values["perceptual_where"] = tuple(_bounds(name, v) for name, v in sorted(where.items()))
+        where = values.get("perceptual_ranges") or {}
+        values["perceptual_ranges"] = tuple(_bounds(name, v) for name, v in sorted(where.items()))
         task = build(cls, values, "config.task")
         task._check()
         return task
@@ -245,7 +252,7 @@ class RestoreTask(Task):
 
     def _distance(self, x, y, batch, frozen):
         wanted = jnp.ones(len(x), bool)
-        for name, least, most in self.perceptual_where:
+        for name, least, most in self.perceptual_ranges:
             value = degradation_of(batch["degradation"], name)
             wanted &= (value >= least) & (value <= most)
         if self.perceptual_every > 1:
@@ -269,7 +276,7 @@ class RestoreTask(Task):
         if self.estimator is None:
             return self._apply(params, batch, rngs, frozen, train=True), None
         estimate, truth = self._told(params, batch), batch["degradation"]
-        show = jax.random.bernoulli(rngs["told"], self.told_share, (truth.shape[0], 1))
+        show = jax.random.bernoulli(rngs["told"], self.teacher_forcing_prob, (truth.shape[0], 1))
         told = jnp.where(show, truth, as_told(jax.lax.stop_gradient(estimate)))
         batch = {**batch, "degradation": told}
         return self._apply(params, batch, rngs, frozen, train=True), estimate
@@ -314,7 +321,7 @@ class RestoreTask(Task):
 
 
 def _bounds(name: str, value: Any) -> tuple[str, float, float]:
-    where = "config.task.perceptual_where"
+    where = "config.task.perceptual_ranges"
     if name not in PARAMETERS:
         raise UserError(f"{where}: {name!r} is none of {', '.join(PARAMETERS)}")
     if len(value) != 2:

@@ -8,7 +8,7 @@ channel that limits how much it tells. The style of a picture can be given, too.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.diffusion import guidance
 from gen_jax.models.latent_flow import LatentFlow, flow_loss, follow, velocity_fn
 from gen_jax.models.style_encoder import StyleEncoder
@@ -30,13 +31,15 @@ class Style:
       flow: from noise and a text's mean state to styles.
       noise: deviation of the channel's noise, styles having 1: by Shannon's formula at most
         dim/2 log(1 + 1/noise²) nats pass it.
-      drop: share of the styles that are left out in training besides those whose texts are.
+      dropout_prob: share of the styles that are left out in training besides those whose texts are.
     """
+
+    parts: ClassVar = {"encoder": Part(StyleEncoder), "flow": Part(LatentFlow)}
 
     encoder: StyleEncoder
     flow: LatentFlow
     noise: float = 0.5
-    drop: float = 0.1
+    dropout_prob: float = 0.1
 
     @classmethod
     def from_config(cls, config: Any) -> "Style":
@@ -51,8 +54,10 @@ class Style:
         style = build(cls, values, "config.task.style")
         if style.noise < 0.0:
             raise UserError(f"config.task.style.noise={style.noise}: expected 0 or more")
-        if not 0.0 <= style.drop < 1.0:
-            raise UserError(f"config.task.style.drop={style.drop}: expected 0 or more, below 1")
+        if not 0.0 <= style.dropout_prob < 1.0:
+            raise UserError(
+                f"config.task.style.dropout_prob={style.dropout_prob}: expected 0 or more, below 1"
+            )
         return style
 
     @property

@@ -45,6 +45,10 @@ class TowerConfig:
     dtype: Any = jnp.float32
 
 
+CONFIGS = {**TRAINED, **dict.fromkeys(FROZEN, TowerConfig)}
+"""Name in `config.task.text_encoder` -> what its other keys are fields of."""
+
+
 @dataclasses.dataclass(frozen=True)
 class FrozenText:
     """A frozen tower as the text encoder of a stage; its parameters are `frozen["text"]`.

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from gen_jax.common import pixels
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.losses import reconstruction
 from gen_jax.tasks import first_stage
 from gen_jax.tasks.base import Task
-from gen_jax.tasks.image_terms import ImageTerms, with_terms
+from gen_jax.tasks.image_terms import DISCRIMINATORS, ImageTerms, with_terms
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,10 @@ class VAETask(ImageTerms, Task):
     kl_warmup: int = 0
     momentum: float = 0.99
 
+    parts: ClassVar = {
+        "autoencoder": Part(first_stage.AUTOENCODERS),
+        "discriminator": Part(DISCRIMINATORS),
+    }
     rng_streams = ("latent", "window")
 
     @classmethod

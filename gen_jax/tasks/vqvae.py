@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,11 @@ import jax.numpy as jnp
 from gen_jax.common import pixels
 from gen_jax.common.build import build, by_name
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.models.quantizers import QUANTIZERS
 from gen_jax.models.vqvae import VQVAE
 from gen_jax.tasks.base import Task
-from gen_jax.tasks.image_terms import ImageTerms, with_terms
+from gen_jax.tasks.image_terms import DISCRIMINATORS, ImageTerms, with_terms
 
 ENCODER = "patch_in|encoder_|downs_"
 """Pattern of the parameters before the codes: how their names begin."""
@@ -27,15 +28,20 @@ class VQVAETask(ImageTerms, Task):
       autoencoder: from images to latents and back.
       quantizer: from latents to codes and back; a `models.quantizers.Quantizer`.
       beta: weight of the commitment: how near latents are to stay to their codes.
-      keep_codes: whether only the decoder learns: encoder and codebook stay, and with them the
+      freeze_codes: whether only the decoder learns: encoder and codebook stay, and with them the
         codes of every image, so that a prior over them stays true.
     """
 
     autoencoder: VQVAE
     quantizer: Any
     beta: float = 0.25
-    keep_codes: bool = False
+    freeze_codes: bool = False
 
+    parts: ClassVar = {
+        "autoencoder": Part(VQVAE, derived=("dim",)),
+        "quantizer": Part(QUANTIZERS),
+        "discriminator": Part(DISCRIMINATORS),
+    }
     inherited = ("codebook",)
     rng_streams = ("codebook", "window")
 
@@ -67,7 +73,7 @@ class VQVAETask(ImageTerms, Task):
     @property
     def required(self) -> str:
         """Encoder and codebook, where they are not trained."""
-        return rf"^(model/({ENCODER})|codebook$)" if self.keep_codes else "^$"
+        return rf"^(model/({ENCODER})|codebook$)" if self.freeze_codes else "^$"
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -99,7 +105,7 @@ class VQVAETask(ImageTerms, Task):
 
     def _model_loss(self, params, everything, extra, batch, rngs, frozen):
         x = pixels.to_signed(batch["image"])
-        if self.keep_codes:
+        if self.freeze_codes:
             return self._decoder_loss(x, params, everything, extra, rngs, frozen)
         z = self.autoencoder.apply({"params": params}, x, method="encode")
         start, later = jax.random.split(rngs["codebook"])

@@ -12,6 +12,7 @@ from gen_jax import evaluation
 from gen_jax.common import ranges
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
+from gen_jax.data.load.transforms import TRANSFORMS, WHERE
 from gen_jax.evaluation import build_evaluators
 from gen_jax.parallel.mesh import make_mesh
 from gen_jax.runs import reader, text_tower
@@ -34,8 +35,9 @@ _TASK_RANGES = {
         r"^decay$|^label_smoothing$": ranges.BELOW_1,
         r"_weight$|temperature$|^guidance_scale$|^beta$": ranges.NOT_NEGATIVE,
         r"_start$|_warmup$|_steps$|_layers$|^num_": ranges.NOT_NEGATIVE,
-        # 0 of VQVAE.head_channels is a decoder without that head.
-        r"(^|_)(size|(?<!^head_)channels|heads|dim|length|width|depth)$": ranges.AT_LEAST_1,
+        # 0 of VQVAE.head_channels is a decoder without that head, 0 of a bank's size no bank.
+        r"(^|_)((?<!bank_)size|heads|dim|length|width|depth)$": ranges.AT_LEAST_1,
+        r"(^|_)(?<!^head_)channels$": ranges.AT_LEAST_1,
         r"^num_(inference_steps|codes|heads|train_timesteps)$|_every$": ranges.AT_LEAST_1,
     }.items()
 }
@@ -79,16 +81,33 @@ def _check_task(config: ml_collections.ConfigDict, required: Mapping[str, Any]) 
     if others or text_tower.is_frozen(config.task) or any(c.requires for c in required.values()):
         return  # it also works on weights, which are read when it is built for training
     tasks = {name: build_task(needed.task.to_dict()) for name, needed in required.items()}
-    check_length(build_task(config.task.to_dict(), tasks), config.data.max_length)
+    check_inputs(build_task(config.task.to_dict(), tasks), config.data.to_dict())
 
 
-def check_length(task: Any, max_length: int) -> None:
-    """Raises UserError if captions are cut to another length than the task reads."""
-    spec = task.batch_spec()
-    if "tokens" in spec and max_length != spec["tokens"].shape[0]:
+def check_inputs(task: Any, data: Mapping[str, Any]) -> None:
+    """Checks whether the data's transform gives what a task reads.
+
+    Args:
+      task: The task.
+      data: `config.data`.
+
+    Raises:
+      UserError: A key is missing, or texts have another length.
+    """
+    spec, data = task.batch_spec(), DataConfig.of(data)
+    if "tokens" in spec and data.max_length != spec["tokens"].shape[0]:
         raise UserError(
-            f"config.data.max_length={max_length} and config.task.text_encoder.max_length="
+            f"config.data.max_length={data.max_length} and config.task.text_encoder.max_length="
             f"{spec['tokens'].shape[0]} must be the same"
+        )
+    missing = sorted(set(spec) - set(data.transform.keys(has_tokens=True)))
+    # Which features the records have is known once the data is open.
+    if missing and not data.transform.takes_features:
+        fitting = [n for n, t in TRANSFORMS.items() if set(spec) <= set(t.keys(has_tokens=True))]
+        fitting = fitting or [n for n, t in TRANSFORMS.items() if t.takes_features]
+        raise UserError(
+            f"{WHERE}.name={data.transform.name!r} does not give {missing[0]!r}, which the task "
+            f"reads; use {' or '.join(fitting)}"
         )
 
 
@@ -139,7 +158,7 @@ def check_data(
 
 
 def _check_captions(config: ml_collections.ConfigDict, data: DataSplits) -> tuple[str, ...]:
-    reads = DataConfig.of(config.data.to_dict()).reads_captions
+    reads = DataConfig.of(config.data.to_dict()).transform.reads_captions
     missing = data.num_without_caption("train")
     if not (config.task.get("text_encoder") and reads and missing):
         return ()

@@ -3,12 +3,14 @@
 import dataclasses
 import difflib
 import pathlib
+from collections.abc import Collection
 
 import ml_collections
 
-from gen_jax.common import pictures
+from gen_jax.common import app, pictures
+from gen_jax.common import config as config_lib
 from gen_jax.common.progress import in_words, say
-from gen_jax.evaluation import Result, html_report
+from gen_jax.evaluation import Result, html_report, next_commands
 from gen_jax.runs import data as run_data
 from gen_jax.runs import layout
 from gen_jax.training import logging
@@ -47,8 +49,18 @@ def write(
     result: Result,
     config: ml_collections.ConfigDict,
     seconds: float,
+    predict_fns: Collection[str],
 ) -> None:
-    """Writes report.json, report.html, done.json and the plots, and prints the table."""
+    """Writes report.json, report.html, done.json and the plots, and prints the table.
+
+    Args:
+      workdir: The run directory.
+      trained: What the training returned.
+      result: The last evaluation.
+      config: The resolved config.
+      seconds: Time that the run took.
+      predict_fns: Names of the task's predict functions, which decide what the run is used for.
+    """
     lines = logging.read_metrics(workdir)
     curves = {}
     for key in ("model/loss", "model/grad_norm", "model/learning_rate", "images_per_second"):
@@ -80,6 +92,11 @@ def write(
             "minutes": f"{seconds / 60:.1f}",
             "data": config.data.dir or config.data.source,
         },
+        meanings=result.meanings,
+        prompts=result.prompts,
+        commands=next_commands.of_run(config.to_dict(), predict_fns, workdir, result.prompts),
+        trained_by=app.command_line(),
+        config=config_lib.to_json(config),
     )
     for text in result.warnings:
         say(f"warning: {text}")

@@ -8,7 +8,8 @@ import ml_collections
 
 from gen_jax.common import config as config_lib
 from gen_jax.common.errors import UserError
-from gen_jax.runs import layout
+from gen_jax.runs import layout, renamed
+from gen_jax.training.defaults import complete
 
 # What may change between two starts of one run: sections, and keys of sections.
 _SECTIONS = ("mesh", "sharding", "evaluators", "tensorboard", "requires")
@@ -30,10 +31,11 @@ def check_same_run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> 
     path = workdir / layout.CONFIG
     if not path.exists():
         return
-    recorded = layout.read_json(
-        path, "the config of a run; put back a copy, or delete it to resume"
-    )
-    given = json.loads(config_lib.to_json(config))
+    expected = "the config of a run; put back a copy, or delete it to resume"
+    recorded = renamed.current(layout.read_json(path, expected))
+    # Both with all defaults: a recipe may state what it left to a default before.
+    recorded = json.loads(config_lib.to_json(complete(ml_collections.ConfigDict(recorded))))
+    given = json.loads(config_lib.to_json(complete(config.copy_and_resolve_references())))
     for tree in (recorded, given):
         for section in _SECTIONS:
             tree.pop(section, None)

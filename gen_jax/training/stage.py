@@ -58,7 +58,8 @@ def _run(config: ml_collections.ConfigDict, workdir: pathlib.Path, began: float)
     trained, result = train(stage, data)
     result = dataclasses.replace(result, warnings=(*warnings, *result.warnings))
     if distributed.is_main():
-        report.write(workdir, trained, result, config, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        report.write(workdir, trained, result, config, seconds, stage.task.predict_fns())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +144,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Stage:
     if tokenizer is None and init is not None and _reads_text(init):
         # Words keep the ids by which the parameters know them.
         tokenizer = tokenizer_file.load(init.path / layout.TOKENIZER)
-    checks.check_length(task, config.data.max_length)
+    checks.check_inputs(task, config.data.to_dict())
     return Stage(
         config=config,
         workdir=workdir,
@@ -170,7 +171,8 @@ def claim(stage: Stage) -> tuple[run_data.RunData, tuple[str, ...]]:
     if distributed.is_main():
         files.write_text(workdir / layout.CONFIG, config_lib.to_json(config) + "\n")
     seed = stage.schedule.seed
-    data = run_data.open_data(config.data.to_dict(), workdir, seed, stage.tokenizer)
+    reads = stage.task.batch_spec()
+    data = run_data.open_data(config.data.to_dict(), workdir, seed, reads, stage.tokenizer)
     _check_vocabulary(stage.task, data)
     warnings, notes = checks.check_data(config, data)
     for note in (*warnings, *notes):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gen_jax.common.errors import UserError
-from gen_jax.data.load.transforms import standard
+from gen_jax.data.load.transforms import ArtCaptions
 from gen_jax.data.prepare import caption_check
 from gen_jax.data.text import art_attributes, art_words
 from gen_jax.data.text.tokenizer import train_tokenizer
@@ -99,10 +99,10 @@ def test_an_owners_caption_is_used_half_the_time():
     assert plain["caption"] == "my own words"
 
 
-def test_standard_puts_words_into_tokens():
+def test_art_captions_become_tokens():
     tokenizer = train_tokenizer(art_words.vocabulary(), 400)
     example = {"image": DARK, "captions": (), "label": -1, "attributes": {}}
-    make = standard(16, train=False, tokenizer=tokenizer, max_length=32, words=True)
+    make = ArtCaptions().build(16, train=False, tokenizer=tokenizer, max_length=32)
     out = make(example, np.random.default_rng(0))
     assert "dark" in tokenizer.decode(out["tokens"][out["token_mask"]])
 

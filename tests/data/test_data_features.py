@@ -13,7 +13,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.data import schema
 from gen_jax.data.features import codec
 from gen_jax.data.features.pyramid import SCALE, Pyramid
-from gen_jax.data.load import transforms
+from gen_jax.data.load import steps
 
 INT8, BF16 = codec.Store.parse("int8"), codec.Store.parse("bf16")
 
@@ -116,7 +116,7 @@ def test_records_hold_arrays():
     for name, array in arrays.items():
         assert found[name].dtype == array.dtype
         np.testing.assert_array_equal(found[name], array)
-    example = transforms.decode(schema.pack(record))
+    example = steps.decode(schema.pack(record))
     assert "image" not in example and example["key"] == "k" and example["a"].shape == (2, 3)
     with pytest.raises(TypeError, match="array 'x' is float64"):
         schema.pack(schema.Record("k", b"", 1, 1, arrays={"x": np.zeros(1)}))

@@ -7,7 +7,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.data import degradations
 from gen_jax.data.degradations.base import from_bytes, to_bytes
 from gen_jax.data.degradations.instructed import Instructions, contradictory
-from gen_jax.data.load import order, transforms
+from gen_jax.data.load import order, steps, transforms
 from gen_jax.data.text import instructions
 from gen_jax.data.text.tokenizer import train_tokenizer
 
@@ -37,18 +37,18 @@ def test_an_instruction_takes_away_one_fault_and_keeps_the_others(seed):
     assert by_kind["decompress"].drawn["jpeg"] >= 20
 
 
-def test_the_share_decides_who_is_asked_what():
+def test_the_probabilities_decide_which_crops_have_instructions():
     clean, otherwise = picture(), degradations.build("denoise25")
     rng = np.random.default_rng(0)
-    none = [Instructions(0.0, otherwise, spoken=0.0)(clean, rng) for _ in range(5)]
+    none = [Instructions(0.0, otherwise, prompt_prob=0.0)(clean, rng) for _ in range(5)]
     assert all(m.prompt == "" and m.kind == "restore" for m in none)
     assert all(m.drawn == {"sigma": 25.0} for m in none)
     all_ = [Instructions(1.0, otherwise)(clean, rng) for _ in range(80)]
     assert {m.kind for m in all_} == set(instructions.KINDS) and all(m.prompt for m in all_)
-    some = [Instructions(0.0, otherwise, spoken=1.0)(clean, rng) for _ in range(40)]
+    some = [Instructions(0.0, otherwise, prompt_prob=1.0)(clean, rng) for _ in range(40)]
     prompts = {m.prompt for m in some}
     assert "" not in prompts and any("noisy" in p or "grainy" in p for p in prompts)
-    with pytest.raises(UserError, match="instructions=2"):
+    with pytest.raises(UserError, match="contradiction_prob=2"):
         Instructions(2.0, otherwise)
 
 
@@ -66,10 +66,8 @@ def test_sentences_are_of_one_kind_and_describe_what_is_there():
 
 def test_the_loader_hands_out_tokens_and_the_target():
     tokenizer = train_tokenizer(instructions.vocabulary(), 512)
-    how = degradations.build("denoise25")
-    run = transforms.restoration(
-        32, how, train=True, instructions=1.0, tokenizer=tokenizer, max_length=24
-    )
+    named = transforms.InstructedRestoration("denoise25", contradiction_prob=1.0)
+    run = named.build(32, train=True, tokenizer=tokenizer, max_length=24)
     example = {"image": picture(), "label": 0, "captions": [], "key": "a", "attributes": {}}
     out, again = (run(example, order.augmentation_rng(0, 5)) for _ in range(2))
     for key, value in out.items():
@@ -82,14 +80,14 @@ def test_the_loader_hands_out_tokens_and_the_target():
 
 
 def test_the_distance_from_the_clean_picture_is_measured():
-    run = transforms.degrade(degradations.build("denoise25"))
+    run = steps.degrade(degradations.build("denoise25"))
     vector = run({"image": picture()}, np.random.default_rng(0))["degradation"]
     error = vector[degradations.PARAMETERS.index("error")] * degradations.base.SCALES["error"]
     assert error == pytest.approx(25.0, rel=0.03)
 
 
 def test_some_training_crops_are_gray_with_gray_noise():
-    run = transforms.restoration(32, degradations.build("denoise25"), train=True)
+    run = transforms.Restoration("denoise25").build(32, train=True)
     example = {"image": picture(), "label": 0}
     out = [run(example, order.augmentation_rng(0, i)) for i in range(60)]
     gray = [np.ptp(o["image"], axis=-1).max() == 0 for o in out]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gen_jax.common.errors import UserError
 from gen_jax.data import dataset, schema, shards
-from gen_jax.data.load import loader, reading, transforms
+from gen_jax.data.load import loader, reading, steps, transforms
 from gen_jax.data.text import tokenizer
 from tests.processes import ROOT
 
@@ -20,10 +20,10 @@ def _augment():
     def noise(example, rng):
         return {**example, "draw": np.float32(rng.random())}
 
-    return transforms.compose(
-        transforms.random_resized_crop(12),
+    return steps.compose(
+        steps.random_resized_crop(12),
         noise,
-        transforms.select("image", "label", "draw"),
+        steps.select("image", "label", "draw"),
     )
 
 
@@ -141,7 +141,7 @@ def test_keys_and_records_of_a_batch(shapes_dir):
 
 def test_tokens_in_a_batch(shapes_dir):
     tok = tokenizer.train_tokenizer(["a red circle"], 300)
-    step = transforms.standard(16, train=True, tokenizer=tok, max_length=20)
+    step = transforms.Crops().build(16, train=True, tokenizer=tok, max_length=20)
     batch = _take(shapes_dir, 1, transform=step)[0]
     assert batch["tokens"].shape == batch["token_mask"].shape == (8, 20)
     assert (batch["tokens"][:, 0] == tok.bos_id).all()
@@ -202,8 +202,8 @@ import numpy as np
 from gen_jax.data.load import loader, transforms
 from gen_jax.data.text import tokenizer
 
-step = transforms.standard(
-    12, train=True, tokenizer=tokenizer.train_tokenizer(["a red circle"], 300), words=True
+step = transforms.ArtCaptions().build(
+    12, train=True, tokenizer=tokenizer.train_tokenizer(["a red circle"], 300)
 )
 how = dict(batch_size=8, seed=3, transform=step, cache=True, start_step=3)
 with (
@@ -229,7 +229,7 @@ def test_workers_read_the_same_batches_and_tell_of_bad_records(own_shapes_dir):
 
 def test_bad_records_of_workers_count_together(own_shapes_dir):
     _, records = dataset.open_split(own_shapes_dir, "train", "none")
-    reader = reading.ExampleReader(records, transforms.decode, max_bad=2)
+    reader = reading.ExampleReader(records, steps.decode, max_bad=2)
     sent = pickle.loads(pickle.dumps(reader))  # as a worker gets it
     assert sent.read(0, 7, 0, True)[0] == 7 and sent.bad_by_index == {}
     reader.learn_bad({5: ("shard record 5", "torn"), 1: ("shard record 1", "torn")})
@@ -250,7 +250,7 @@ def test_too_many_bad_records_stop_with_shard_and_record(own_shapes_dir):
 def test_threads_that_read_ahead_repeat_the_first_error(own_shapes_dir):
     _rewrite(own_shapes_dir, lambda i, d: _without_image(d))
     _, records = dataset.open_split(own_shapes_dir, "train", "none")
-    reader = reading.ExampleReader(records, transforms.decode, max_bad=1)
+    reader = reading.ExampleReader(records, steps.decode, max_bad=1)
     said = []
     for position in (0, 8, 16):
         with pytest.raises(UserError, match="number 2: more than max_bad_records=1") as caught:

@@ -1,150 +1,131 @@
+"""Transforms by name: what each gives, what it declares, and what a config may not say."""
+
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gen_jax.common.errors import UserError
-from gen_jax.data import images
-from gen_jax.data.load import augmentation, transforms
-from gen_jax.data.prepare.sources import photos
-from gen_jax.data.text import tokenizer
+from gen_jax.data import schema
+from gen_jax.data.load import transforms
+from gen_jax.data.text import instructions
+from gen_jax.data.text.tokenizer import train_tokenizer
+from gen_jax.runs.data import DataConfig
+
+SIZE, LENGTH = 16, 24
+KEYS = {
+    "crops": set(),
+    "art_captions": set(),
+    "features": {"grid"},
+    "face_captions": {"grid"},
+    "restoration": {"degraded", "degradation"},
+    "instructed_restoration": {"degraded", "degradation", "kind"},
+}
+TEXT_KEYS = {"face_captions": {"facts", "asked"}, "restoration": None}
 
 
-def _example(height=40, width=60, captions=("a cat", "a pet"), **attributes):
-    pixels = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+def example(captions=("a cat",), **attributes):
+    rng = np.random.default_rng(0)
     return {
-        "image": pixels,
+        "image": rng.integers(0, 255, (32, 40, 3), dtype=np.uint8),
+        "grid": rng.integers(0, 9, (2, 2, 3)),
         "captions": captions,
         "label": 1,
-        "label_name": "cat",
         "attributes": attributes,
-        "key": "k",
     }
 
 
-def _rng(seed=0):
+def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.integers(0, 99))
-def test_crops_have_the_asked_size_and_lie_inside(height, width, size, seed):
-    example = _example(height, width)
-    for step in (transforms.random_resized_crop(size, (0.3, 1.0)), transforms.center_crop(size)):
-        image = step(example, _rng(seed))["image"]
-        assert image.shape == (size, size, 3) and image.dtype == np.uint8
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(["a cat"], 300)
 
 
-def test_center_crop_is_the_middle():
-    example = _example(20, 40)
-    image = transforms.center_crop(20)(example, _rng())["image"]
-    np.testing.assert_array_equal(image, example["image"][:, 10:30])
+@pytest.mark.parametrize("has_tokens", [True, False])
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("name", transforms.TRANSFORMS)
+def test_each_gives_the_keys_that_it_declares(name, train, has_tokens, tokenizer):
+    named = transforms.TRANSFORMS[name]()
+    features = ("grid",) if named.takes_features else ()
+    given = tokenizer if has_tokens else None
+    run = named.build(SIZE, train=train, tokenizer=given, max_length=LENGTH, features=features)
+    one, again = run(example(), rng(3)), run(example(), rng(3))
+    text = TEXT_KEYS.get(name, set())
+    with_text = {"tokens", "token_mask", *text} if has_tokens and text is not None else set()
+    assert set(one) == {"image", "label", *KEYS[name], *with_text}
+    assert set(one) == set(named.keys(has_tokens, features))
+    assert one["image"].shape == (SIZE, SIZE, 3) and one["image"].dtype == np.uint8
+    for key, value in one.items():
+        np.testing.assert_array_equal(value, again[key])
 
 
-def test_crop_of_the_whole_square_changes_nothing():
-    example = _example(32, 32)
-    image = transforms.random_resized_crop(32, (1.0, 1.0))(example, _rng())["image"]
-    np.testing.assert_array_equal(image, example["image"])
-    with pytest.raises(UserError, match="crop scale"):
-        transforms.random_resized_crop(32, (0.5, 1.5))
+def test_crops_change_images_in_training_only():
+    named = transforms.Crops(crop_scale=(1.0, 1.0), symmetries=True, color_jitter=0.3)
+    square = example() | {"image": example()["image"][:, :32]}
+    train, evaluate = (named.build(32, train=train) for train in (True, False))
+    assert len({train(square, rng(i))["image"].tobytes() for i in range(30)}) > 20
+    np.testing.assert_array_equal(evaluate(square, rng())["image"], square["image"])
+    plain = transforms.Crops(crop_scale=(1.0, 1.0), flip=False).build(32, train=True)
+    np.testing.assert_array_equal(plain(square, rng())["image"], square["image"])
 
 
-def test_shrinking_is_antialiased():
-    # A fine chequerboard must become gray, not a coarser pattern.
-    board = (np.indices((256, 256)).sum(0) % 2 * 255).astype(np.uint8)
-    board = np.repeat(board[..., None], 3, axis=-1)
-    for size in (32, 60, 100):
-        small = images.resize(board, size).astype(int)
-        assert abs(small.mean() - 127.5) < 2 and small.std() < 26
-        again = images.resize_short_side(board, size).astype(int)
-        assert again.std() < 26
+def test_features_stay_with_the_whole_image():
+    named = transforms.Features(flip=True)
+    seen = set()
+    for seed in range(8):
+        out = named.build(32, train=True, features=("grid",))(example(), rng(seed))
+        is_flipped = not np.array_equal(out["grid"], example()["grid"])
+        middle = example()["image"][:, 4:36]
+        np.testing.assert_array_equal(out["image"], middle[:, ::-1] if is_flipped else middle)
+        seen.add(is_flipped)
+    assert seen == {True, False}
+    with pytest.raises(ValueError, match="crops would crop"):
+        transforms.Crops().build(32, train=True, features=("grid",))
 
 
-def test_flip_mirrors_unless_it_would_make_a_lie():
-    flip = augmentation.horizontal_flip(1.0)
-    example = _example()
-    np.testing.assert_array_equal(flip(example, _rng())["image"], example["image"][:, ::-1])
-    for held in (
-        _example(captions=("a cat", "a cat on the LEFT of a dog")),
-        _example(captions=("top right corner",)),
-        _example(no_flip=True),
-    ):
-        np.testing.assert_array_equal(flip(held, _rng())["image"], held["image"])
-    assert not augmentation.names_a_side(["leftover copyright brightness"])
-    never = augmentation.horizontal_flip(0.0)
-    np.testing.assert_array_equal(never(example, _rng())["image"], example["image"])
+def test_texts_that_a_tokenizer_is_trained_on():
+    def unread():
+        raise AssertionError("captions were read from the records")
+        yield
+
+    own = ["my own caption"]
+    assert transforms.Crops().vocabulary(own) == transforms.Features().vocabulary(own) == own
+    assert {"my own caption"} < set(transforms.ArtCaptions().vocabulary(own))
+    assert any("glasses" in text for text in transforms.FaceCaptions().vocabulary(unread()))
+    instructed = transforms.InstructedRestoration().vocabulary(unread())
+    assert instructed == instructions.vocabulary()
 
 
-def test_captions_random_in_training_and_first_in_evaluation():
-    example = _example(captions=("one", "two", "three"))
-    drawn = {transforms.pick_caption()(example, _rng(s))["caption"] for s in range(50)}
-    assert drawn == {"one", "two", "three"}
-    assert transforms.pick_caption(train=False)(example, _rng(7))["caption"] == "one"
-    assert transforms.pick_caption()(_example(captions=()), _rng())["caption"] == ""
+def test_faces_without_attributes_are_noted():
+    named = transforms.FaceCaptions()
+    plain, known = (
+        schema.Record("k", b"", 1, 1, attributes=a) for a in ({}, {"glasses": "without"})
+    )
+    assert "none of its first 500 records has an attribute" in named.check_records([plain] * 3)
+    assert named.check_records(iter([plain, known])) == ""
+    assert transforms.Crops().check_records([plain]) == ""
 
 
-def test_steps_leave_their_input_alone():
-    tok = tokenizer.train_tokenizer(["a cat"], 300)
-    example = _example()
-    before, keys = example["image"].copy(), set(example)
-    example["image"].setflags(write=False)
-    step = transforms.standard(16, train=True, tokenizer=tok, max_length=9)
-    one, two = step(example, _rng(5)), step(example, _rng(5))
-    assert set(one) == {"image", "label", "tokens", "token_mask"}
-    for key in one:
-        np.testing.assert_array_equal(one[key], two[key])
-    np.testing.assert_array_equal(example["image"], before)
-    assert set(example) == keys
-
-
-def test_real_photograph_through_the_whole_chain():
-    example = {**_example(), "image": photos.load("chelsea.png")}
-    image = transforms.standard(64, train=False)(example, _rng())["image"]
-    # The middle of the cat at 64 pixels keeps its mean colour.
-    whole = photos.load("chelsea.png")[:, 75:375].reshape(-1, 3).mean(0)
-    np.testing.assert_allclose(image.reshape(-1, 3).mean(0), whole, atol=1.0)
-
-
-def test_features_are_mirrored_with_their_image():
-    example = _example(captions=("a face",))
-    example |= {"grid": np.arange(12).reshape(2, 2, 3), "whole": np.arange(3)}
-    step = augmentation.mirrored_features(("grid", "whole"), probability=1.0)
-    found = step(example, _rng())
-    np.testing.assert_array_equal(found["image"], example["image"][:, ::-1])
-    np.testing.assert_array_equal(found["grid"], example["grid"][:, ::-1])
-    np.testing.assert_array_equal(found["whole"], example["whole"])
-    held = {**example, "captions": ("an eye on the left",)}
-    np.testing.assert_array_equal(step(held, _rng())["grid"], example["grid"])
-    whole = transforms.featured(20, ("grid", "whole"), train=False)(example, _rng())
-    assert set(whole) == {"image", "label", "grid", "whole"} and whole["image"].shape == (20, 20, 3)
-
-
-def test_all_symmetries_come_and_words_of_sides_hold_a_picture():
-    step = augmentation.symmetric()
-    example = _example(24, 24, captions=("a cat",))
-    seen = {step(example, _rng(i))["image"].tobytes() for i in range(80)}
-    assert len(seen) == 8
-    for held in (
-        _example(24, 24, captions=("on the left",)),
-        _example(24, 24, no_flip=True),
-    ):
-        for i in range(8):
-            assert step(held, _rng(i))["image"] is held["image"]
-
-
-def test_tints_are_of_the_strength_that_is_given():
-    example = _example(24, 24)
-    same = augmentation.jitter_colour(0.0)(example, _rng())["image"]
-    assert np.abs(same.astype(int) - example["image"]).max() <= 1
-    means = [augmentation.jitter_colour(0.2)(example, _rng(i))["image"].mean() for i in range(200)]
-    base = example["image"].mean()
-    assert 0.78 * base < min(means) < 0.87 * base and 1.12 * base < max(means) < 1.22 * base
-    assert example["image"].dtype == np.uint8
-
-
-def test_standard_turns_and_tints_in_training_alone():
-    example = _example(32, 32)
-    options = {"scale": (1.0, 1.0), "symmetries": True, "colour": 0.3}
-    train = transforms.standard(32, train=True, **options)
-    assert len({train(example, _rng(i))["image"].tobytes() for i in range(30)}) > 20
-    still = transforms.standard(32, train=False, **options)
-    np.testing.assert_array_equal(still(example, _rng())["image"], example["image"])
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        (dict(name="crop"), ".name='crop': expected one of art_captions, crops, face_captions"),
+        (dict(flip=True), ".name=None: expected one of"),
+        (dict(name="crops", gray=True), ": unknown key 'gray'; Crops takes crop_scale, flip"),
+        ("crops", "='crops': expected a dict with the name of a transform and its fields"),
+        (dict(name="crops", crop_scale=(0.8, 0.5)), ".crop_scale=(0.8, 0.5): expected two frac"),
+        (dict(name="crops", color_jitter=1.0), ".color_jitter=1.0: expected at least 0 and below"),
+        (dict(name="restoration", degradation="rain"), ".degradation='rain': expected one of"),
+        (dict(name="restoration", curriculum_steps=-1), ".curriculum_steps=-1: expected at least"),
+        (
+            dict(name="instructed_restoration", contradiction_prob=2.0),
+            ".contradiction_prob=2.0: expected at least 0 and at most 1",
+        ),
+    ],
+)
+def test_mistakes_are_named(values, line):
+    with pytest.raises(UserError) as caught:
+        DataConfig.of(dict(dir="data", transform=values))
+    assert str(caught.value).startswith(f"config.data.transform{line}")
+    assert "\n" not in str(caught.value)

@@ -10,7 +10,7 @@ from gen_jax.data import degradations
 from gen_jax.data.degradations import base, blur, presets
 from gen_jax.data.degradations.curriculum import Curriculum
 from gen_jax.data.degradations.noise import Poisson
-from gen_jax.data.load import order, transforms
+from gen_jax.data.load import order, steps, transforms
 from tests.processes import call, one_line_error
 
 
@@ -173,7 +173,7 @@ def example(height, width, seed=0):
 
 def test_crops_are_the_images_own_pixels():
     whole = example(40, 50)
-    step = transforms.restoration(32, degradations.build("denoise25"), train=True)
+    step = transforms.Restoration("denoise25").build(32, train=True)
     found = step(whole, order.augmentation_rng(0, 7))
     again = step(whole, order.augmentation_rng(0, 7))
     for key in ("image", "degraded", "degradation"):
@@ -187,7 +187,7 @@ def test_crops_are_the_images_own_pixels():
 def test_gray_crops_of_small_images_are_mirrored_and_exact():
     whole = example(20, 60)
     whole["image"][:] = whole["image"][..., :1]
-    step = transforms.restoration(32, degradations.build("denoise25"), train=False, gray=True)
+    step = transforms.Restoration("denoise25", gray=True).build(32, train=False)
     found = step(whole, rng())["image"]
     np.testing.assert_array_equal(found[:20, :, 0], whole["image"][:, 14:46, 0])
     np.testing.assert_array_equal(found[20:, :, 0], found[8:20, :, 0][::-1])
@@ -216,7 +216,7 @@ def test_a_curriculum_begins_mildly_and_ends_without_a_limit():
         degradations.build("denoise_blind"),
     )
     gray = np.full((16, 16, 1), 128, np.uint8)
-    run = transforms.degrade(how, plan)
+    run = steps.degrade(how, plan)
 
     def errors(step):
         made = [run({"image": gray, "step": step}, rng(i))["degradation"] for i in range(80)]

@@ -1,15 +1,13 @@
 """Evaluators of codes, samples and adjectives, on predictors whose answers are known."""
 
-import base64
 import dataclasses
-import re
 
 import numpy as np
 import pytest
 
 from gen_jax.common.errors import NoSplit
 from gen_jax.data.text import art_attributes, art_words
-from gen_jax.evaluation import Result, html_report, run_all
+from gen_jax.evaluation import Result, run_all
 from gen_jax.evaluation.adjectives import Adjectives
 from gen_jax.evaluation.art_samples import ArtSamples
 from gen_jax.evaluation.class_retrieval import ClassRetrieval, _places
@@ -313,43 +311,6 @@ def test_warnings_of_all_evaluators_come_once():
 
     both = run_all({"a": ("s", One()), "b": ("t", One())}, Answers(), Known())
     assert both.warnings == ("look out",) and both.metrics == {"s/x": 1.0, "t/x": 1.0}
-
-
-def test_the_report_says_warnings_first_and_needs_no_other_file(tmp_path):
-    picture = tmp_path / "a.png"
-    picture.write_bytes(b"\x89PNG...")
-    path = tmp_path / "r.html"
-    html_report.write(
-        path, "art: <run>", {"art/kid": 0.25, "art/accuracy/dark": 1.0, "art/accuracy/bright": 0.5},
-        [picture], warnings=("copies & more",), notes={"art/kid": "biased"}, facts={"steps": "9"},
-    )  # fmt: skip
-    text = path.read_text()
-    body = text[text.index("<h1>") :]
-    assert body.index("copies &amp; more") < body.index("0.2500")
-    assert "&lt;run&gt;" in body and "<run>" not in body and "biased" in body
-    assert re.search(r"<h2>art/accuracy</h2>\s*<table><tr><td>bright.*dark", body)
-    assert base64.b64encode(b"\x89PNG...").decode() in body
-    assert 'src="a.png' not in body and "http" not in body
-
-
-def test_numbers_of_the_same_parts_stand_side_by_side(tmp_path):
-    values = {"dark": 0.1, "bright": 0.2}
-    metrics = {
-        f"art/{name}/{part}": v for name in ("heard", "probed") for part, v in values.items()
-    }
-    metrics |= {"art/kid": 0.3, "art/probed/dark": 0.7, "art/wording/long": 0.9}
-    notes = {f"art/probed/{part}": "by a probe" for part in values} | {"art/heard/dark": "once"}
-    html_report.write(tmp_path / "r.html", "art", metrics, [], notes=notes)
-    text = (tmp_path / "r.html").read_text()
-    # A note on a whole column stands once above the table, one on a number beside it.
-    assert text.count("by a probe") == 1 and "<p>art/probed: by a probe</p>" in text
-    assert "0.1000 <small>once</small>" in text
-    text = text.replace(" <small>once</small>", "")
-    tables = [re.findall(r"<t[dh][^>]*>([^<]*)", part) for part in text.split("<table>")[1:]]
-    assert tables[0] == ["art/kid", "0.3000"]
-    both = ["", "art/heard", "art/probed", "bright", "0.2000", "0.2000", "dark", "0.1000", "0.7000"]
-    assert tables[1:] == [both, ["long", "0.9000"]]
-    assert "<h2>art/heard, art/probed</h2>" in text
 
 
 class Words(Known):

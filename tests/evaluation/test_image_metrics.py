@@ -237,4 +237,4 @@ def test_evaluators_measure_what_a_model_gives_back(specs):
     assert row["lpips"] == pytest.approx(want["lpips"], rel=1e-5)
     assert row["lpips_low"] < row["lpips"] < row["lpips_high"]
     with pytest.raises(UserError, match="'generate' or 'reconstruct'"):
-        ImageQuality(of="encode")(predict, Held())
+        ImageQuality(predict_fn="encode")(predict, Held())

@@ -5,9 +5,11 @@ import pytest
 from gen_jax.evaluation.restoration.benchmarks import Given
 from gen_jax.evaluation.restoration.run import run
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("optimized")]
+pytestmark = pytest.mark.usefixtures("optimized")
+slow, nightly = pytest.mark.slow, pytest.mark.nightly
 
 
+@slow
 @pytest.mark.parametrize(
     "pictures,scale,psnr,ssim",
     [
@@ -23,6 +25,7 @@ def test_bicubic(shared, pictures, scale, psnr, ssim):
     assert found["ssim"] == pytest.approx(ssim, abs=1e-3)
 
 
+@slow
 @pytest.mark.parametrize("quality,psnr", [(10, 27.82), (40, 32.43)])
 def test_jpeg_of_classic5_as_it_is(shared, quality, psnr):
     images = f"{shared}/sr_jpeg.zip:classic5"
@@ -30,14 +33,19 @@ def test_jpeg_of_classic5_as_it_is(shared, quality, psnr):
     assert found["psnr"] == pytest.approx(psnr, abs=0.05)
 
 
+def row(*values, mark=nightly):
+    """A row of the table; one of each kind of network runs in CI."""
+    return pytest.param(*values, marks=mark)
+
+
 @pytest.mark.parametrize(
     "images,restorer,weights,sigma,psnr,tolerance",
     [
-        ("restore_gray.zip:BSD68", "dncnn", "dncnn_gray_sigma25", 25, 29.23, 0.02),
-        ("restore_gray.zip:BSD68", "dncnn", "dncnn_gray_sigma50", 50, 26.23, 0.02),
-        ("restore_gray.zip:BSD68", "ffdnet", "ffdnet_gray", 25, 29.19, 0.02),
-        ("restore_gray.zip:Set12", "ffdnet", "ffdnet_gray", 25, 30.43, 0.03),
-        ("restore_color.zip:CBSD68", "ffdnet", "ffdnet_color", 25, 31.21, 0.05),
+        row("restore_gray.zip:BSD68", "dncnn", "dncnn_gray_sigma25", 25, 29.23, 0.02, mark=slow),
+        row("restore_gray.zip:BSD68", "dncnn", "dncnn_gray_sigma50", 50, 26.23, 0.02),
+        row("restore_gray.zip:BSD68", "ffdnet", "ffdnet_gray", 25, 29.19, 0.02),
+        row("restore_gray.zip:Set12", "ffdnet", "ffdnet_gray", 25, 30.43, 0.03, mark=slow),
+        row("restore_color.zip:CBSD68", "ffdnet", "ffdnet_color", 25, 31.21, 0.05),
     ],
 )
 def test_published_denoisers(shared, images, restorer, weights, sigma, psnr, tolerance):

@@ -105,7 +105,7 @@ def test_a_shut_gate_leaves_the_picture_and_silences_the_text(gate, count, way):
 
 @pytest.mark.parametrize("place", ["body", "decoder"])
 def test_text_is_heard_where_it_is_to_be(place):
-    module, params = built(text=("film", "cross"), text_places=(place,))
+    module, params = built(text=("film", "cross"), text_stages=(place,))
     assert [k for k in params if k.endswith("_cross")] == [
         {"body": "body", "decoder": "up_0"}[place] + "_cross"
     ]
@@ -137,7 +137,7 @@ def test_recomputing_blocks_changes_nothing():
         ({"skip": "sum"}, "skip='sum'"),
         ({"gate": "open"}, "gate='open'"),
         ({"text": ("prompt",)}, "'prompt'"),
-        ({"text_places": ("head",)}, "text_places: 'head'"),
+        ({"text_stages": ("head",)}, "text_stages: 'head'"),
         ({"out_channels": 1}, "in_channels equal"),
     ],
 )

@@ -15,7 +15,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.data import dataset, schema, shards
 from gen_jax.data.features import feature_set
 from gen_jax.data.features.codec import Store
-from gen_jax.data.load import loader, transforms
+from gen_jax.data.load import loader, steps
 from gen_jax.encoders import preprocess, text_tokenizer
 from gen_jax.encoders.extractors import of_images
 from gen_jax.pipelines.features import job, maker, reading, towers
@@ -139,7 +139,7 @@ def test_features_are_the_towers_through_the_loader(made, tower, photos):
     out, info = made
     _, module, params = tower
     pyramid = feature_set.pyramid(out)
-    select = transforms.select(*feature_set.keys(info), "label")
+    select = steps.select(*feature_set.keys(info), "label")
     with (
         loader.make_loader(out, "val", batch_size=4, seed=0, transform=select) as ours,
         loader.make_loader(photos, "val", batch_size=4, seed=0) as theirs,
@@ -152,8 +152,8 @@ def test_features_are_the_towers_through_the_loader(made, tower, photos):
     squares = np.stack([reading.square(image, 16) for image in images["image"]])
     want = jax.jit(module.apply)({"params": params}, preprocess.normalize(squares, "dinov2-small"))
     level = np.asarray(pyramid.level(found, 4))
-    steps = found["patches_4.scale"][:, None, None]
-    assert (np.abs(level - want["patches"]) <= 0.51 * steps).all()
+    step_sizes = found["patches_4.scale"][:, None, None]
+    assert (np.abs(level - want["patches"]) <= 0.51 * step_sizes).all()
     cls = feature_set.decode(found, "cls_4")
     np.testing.assert_allclose(cls, want["cls"], rtol=2**-7, atol=1e-3)
     assert pyramid.level(found, 64).shape == (4, 64, 64, 24)
@@ -172,7 +172,7 @@ def test_pca_is_fitted_once_and_read_back(tower, photos, tmp_path):
         "val",
         batch_size=2,
         seed=0,
-        transform=transforms.select(*feature_set.keys(info)),
+        transform=steps.select(*feature_set.keys(info)),
     ) as batches:
         batch = next(batches)
     assert batch["patches_4"].shape == (2, 4, 4, 8)
@@ -229,7 +229,7 @@ def test_an_image_that_does_not_decode_is_named_and_stepped_over(tower, photos, 
     assert list(info.skipped) == [key] and "cannot decode" in info.skipped[key]
     count = dataset.load(tmp_path / "f").num_records("val")
     assert info.images == count - 1
-    select = transforms.select("cls_4")
+    select = steps.select("cls_4")
     with loader.make_loader(
         tmp_path / "f", "val", batch_size=count, seed=0, shuffle=False, transform=select
     ) as batches:
@@ -289,7 +289,7 @@ def test_latents_of_an_autoencoder(photos, tmp_path):
     }  # fmt: skip
     assert info.outputs["deviation"]["mean"] > 0 and info.cosine_p1 > 0.999
     with loader.make_loader(
-        tmp_path / "f", "val", batch_size=2, seed=0, transform=transforms.select("mean")
+        tmp_path / "f", "val", batch_size=2, seed=0, transform=steps.select("mean")
     ) as batches:
         assert next(batches)["mean"].dtype == jnp.bfloat16
 
@@ -309,7 +309,7 @@ def test_captions_are_read_by_text_towers(photos, tmp_path, kind):
         "val",
         batch_size=2,
         seed=0,
-        transform=transforms.select(*feature_set.keys(info)),
+        transform=steps.select(*feature_set.keys(info)),
     ) as batches:
         batch = next(batches)
         (record, _) = batches.records(batch["index"])

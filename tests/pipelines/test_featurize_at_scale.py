@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gen_jax.data.features import feature_set
-from gen_jax.data.load import loader, transforms
+from gen_jax.data.load import loader, steps
 from gen_jax.data.prepare import build, plan
 from gen_jax.encoders import dinov2
 from tests import tiny_towers
@@ -115,7 +115,7 @@ def test_size_and_fidelity_of_a_pyramid(vit_s, tmp_path, store, limit):
     if store == "int8":
         assert info.cosine_mean >= 0.999 and info.cosine_p1 >= 0.995
     pyramid = feature_set.pyramid(tmp_path / "f")
-    select = transforms.select(*feature_set.keys(info))
+    select = steps.select(*feature_set.keys(info))
     with loader.make_loader(
         tmp_path / "f", "train", batch_size=2, seed=0, transform=select
     ) as batches:

@@ -85,8 +85,13 @@ def test_the_tower_is_found_from_any_folder_and_goes_along(photos, tmp_path, mon
     assert not list((tmp_path / "other").iterdir())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["clip", "distilbert"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("clip", marks=pytest.mark.slow),
+        pytest.param("distilbert", marks=pytest.mark.nightly),
+    ],
+)
 def test_the_doors_take_runs_with_frozen_text(photos, tmp_path, kind):
     weights = tower_folder(kind, tmp_path / "models" / kind)
     recipe = f"configs/ldm.py:debug,data={photos},vae=package:vae_photos,text={kind}"

@@ -86,7 +86,7 @@ def plain(**changes) -> LDMTask:
     config = ldm.get_config("debug,vae=train")
     vae = build_task(config.requires.vae.task.to_dict())
     values = config.task.to_dict()
-    task = build_task({**values, "coordinates": False}, {"vae": vae})
+    task = build_task({**values, "use_coordinates": False}, {"vae": vae})
     changes = {"unet": Exact(), "autoencoder": Latents(), "text_encoder": Words(), **changes}
     return dataclasses.replace(task, **changes)
 

@@ -51,7 +51,7 @@ def loss_of(task, params, frozen, batch):
 
 def test_the_loss_is_of_hidden_codes_alone():
     task, params, frozen, batch = made()
-    task = dataclasses.replace(task, drop_text=0.0)
+    task = dataclasses.replace(task, text_dropout_prob=0.0)
     loss, (metrics, _) = loss_of(task, params, frozen, batch)(params["model"])
     assert float(loss) == pytest.approx(float(metrics["model/prior_nll"]))
 

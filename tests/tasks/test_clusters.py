@@ -59,7 +59,13 @@ def test_latents_are_of_clusters_as_often_as_images_are():
 
 
 def test_drifting_by_clusters_teaches_their_latents():
-    how = dict(name="drifting", real_per_generated=2, per_prompt=2, clusters=3, bank=5)
+    how = dict(
+        name="drifting",
+        real_per_generated=2,
+        samples_per_prompt=2,
+        num_clusters=3,
+        memory_bank_size=5,
+    )
     task = build_task(config(objective=how))
     params, extra = filled(task)
     extra = jax.tree.map(jnp.zeros_like, extra)
@@ -82,13 +88,13 @@ def test_drifting_by_clusters_teaches_their_latents():
 
 
 def test_real_images_of_other_clusters_do_not_count():
-    how = dict(name="drifting", real_per_generated=2, per_prompt=2, clusters=2)
+    how = dict(name="drifting", real_per_generated=2, samples_per_prompt=2, num_clusters=2)
     task = build_task(config(objective=how))
     params, extra = filled(task)
     batch = batch_of(task)
     scene = task._scene(batch, params, extra, keys(task), tower())
     objective, images = task.objective, scene.real[:2] * 0.5
-    rows = objective._sets(scene.features.stored(batch), scene.real)["whole"]
+    rows = objective._sets(scene.features.stored(batch), scene.real)["global"]
     rows = jnp.concatenate([x[0] for x in rows.values()], -1)
     known = {"cluster_means": rows[:2], "cluster_sizes": jnp.full((2,), 0.5)}
     of_real = np.asarray(clusters.labels_of(known, rows))
@@ -116,6 +122,6 @@ def test_real_images_of_other_clusters_do_not_count():
 
 def test_sentences_and_clusters_do_not_go_together():
     task, *_, batch = hearing("objective=drifting")
-    odd = dataclasses.replace(task, objective=dataclasses.replace(task.objective, clusters=2))
-    with pytest.raises(UserError, match="clusters: expected 0"):
+    odd = dataclasses.replace(task, objective=dataclasses.replace(task.objective, num_clusters=2))
+    with pytest.raises(UserError, match="num_clusters: expected 0"):
         odd.init(jax.random.key(0), batch)

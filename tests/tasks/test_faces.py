@@ -117,15 +117,15 @@ def test_drifting_pulls_several_real_images_for_each_generated():
 
     metrics = told(params["model"])
     assert seen == [(BATCH // task.objective.real_per_generated, 8)]
-    kinds = ("places", "pooled", "whole", "pixel", "joint")
+    kinds = ("local", "pooled", "global", "pixel", "joint")
     assert set(metrics) == {"force", *(f"force_{kind}" for kind in kinds)}
 
 
 def test_a_bank_of_earlier_images_attracts_as_a_larger_batch_does():
-    how = dict(name="drifting", real_per_generated=1, bank=6)
+    how = dict(name="drifting", real_per_generated=1, memory_bank_size=6)
     task, large = (
         build_task(config(objective=how)),
-        build_task(config(objective={**how, "bank": 0})),
+        build_task(config(objective={**how, "memory_bank_size": 0})),
     )
     params, extra = filled(task)
     extra = jax.tree.map(jnp.zeros_like, extra)
@@ -185,7 +185,7 @@ def test_imle_chooses_samples_that_are_nearer_than_chance():
 
         return jax.jit(loss)(params["model"])
 
-    one = build_task(config("imle", objective=dict(name="imle", samples=1)))
+    one = build_task(config("imle", objective=dict(name="imle", samples_per_image=1)))
     metrics, alone = told(task), told(one)
     assert metrics["distance"] < alone["distance"]
     assert 1 / BATCH <= metrics["distinct"] <= 1
@@ -238,7 +238,7 @@ def test_a_new_block_fades_in_by_updates():
         (dict(image_size=32), "block_out_channels"),
         (dict(objective=dict(name="magic")), "objective.name"),
         (dict(objective=dict(name="paired", prior="magic")), "prior"),
-        (dict(objective=dict(name="imle", samples=0)), "samples=0"),
+        (dict(objective=dict(name="imle", samples_per_image=0)), "samples_per_image=0"),
         (dict(objective=dict(name="adversarial", discriminator="magic")), "discriminator"),
         (dict(features=dict(store="pca64-int8")), "store"),
         (dict(features=dict(encoder="dino_huge")), "dino_huge"),
@@ -252,8 +252,8 @@ def test_mistakes_are_named(changes, message):
 
 def test_as_one_vector_every_feature_weighs_the_same():
     real = {
-        "places": {"fine": 100.0 * jax.random.normal(jax.random.key(0), (4, 6, 3)) + 7.0},
-        "whole": {"class": 0.01 * jax.random.normal(jax.random.key(1), (1, 6, 5))},
+        "local": {"fine": 100.0 * jax.random.normal(jax.random.key(0), (4, 6, 3)) + 7.0},
+        "global": {"class": 0.01 * jax.random.normal(jax.random.key(1), (1, 6, 5))},
         "pixel": {"pixel": jax.random.normal(jax.random.key(2), (1, 6, 2))},
     }
     fake = jax.tree.map(lambda x: x[:, :2], real)
@@ -267,7 +267,7 @@ def test_as_one_vector_every_feature_weighs_the_same():
             assert part.sum() == pytest.approx(1.0, rel=1e-3)
 
 
-HEARING = ("objective=drifting", "objective=adversarial", "objective=guided", "hears=cross")
+HEARING = ("objective=drifting", "objective=adversarial", "objective=guided", "text=cross")
 
 
 @functools.cache
@@ -302,7 +302,7 @@ def test_text_is_learnt_by_every_parameter(how):
             assert np.isfinite(g).all() and np.abs(g).max() > 0, jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize("how", ["objective=drifting", "hears=cross"])
+@pytest.mark.parametrize("how", ["objective=drifting", "text=cross"])
 def test_a_picture_is_its_seed_and_its_sentence(how):
     task, params, extra, batch = hearing(how)
     variables = {"params": params, "extra": extra}
@@ -347,7 +347,7 @@ def test_real_faces_attract_what_was_asked_to_be_like_them():
 def test_a_dropped_sentence_is_empty_and_asks_for_nothing():
     task, *_, batch = hearing("objective=drifting")
     for share in (0.0, 1.0):
-        changed = dataclasses.replace(task, drop_text=share)
+        changed = dataclasses.replace(task, text_dropout_prob=share)
         left = changed._scene(batch, {}, {}, keys(task), {}).batch  # what losses see
         if share:
             assert (left["asked"] == -1).all() and (left["token_mask"].sum(1) == 2).all()
@@ -360,7 +360,7 @@ def test_a_dropped_sentence_is_empty_and_asks_for_nothing():
 
 def test_a_bank_keeps_what_is_known_of_its_images():
     task, *_, batch = hearing("objective=drifting")
-    objective = dataclasses.replace(task.objective, bank=12, per_prompt=2)
+    objective = dataclasses.replace(task.objective, memory_bank_size=12, samples_per_prompt=2)
     task = dataclasses.replace(task, objective=objective)
     params, extra = filled(task)
     extra = {**jax.tree.map(jnp.zeros_like, extra), "bank_facts": extra["bank_facts"] * 0 - 1}
@@ -389,6 +389,8 @@ def test_mistakes_of_text_are_named(changes, message):
 
 def test_groups_of_a_sentence_must_come_out_even():
     task, params, extra, batch = hearing("objective=drifting")
-    odd = dataclasses.replace(task, objective=dataclasses.replace(task.objective, per_prompt=1))
-    with pytest.raises(UserError, match="per_prompt=1"):
+    odd = dataclasses.replace(
+        task, objective=dataclasses.replace(task.objective, samples_per_prompt=1)
+    )
+    with pytest.raises(UserError, match="samples_per_prompt=1"):
         odd.losses()["model"](params["model"], params, extra, batch, keys(task), tower())

@@ -54,7 +54,7 @@ def test_the_unet_is_told_where_each_position_is(task):
 def test_stable_diffusion_sizes_are_told_nothing_more():
     for variant in ("sd15", "sd2"):
         config = ldm.get_config(f"variant={variant},data=somewhere")
-        assert not config.task.coordinates
+        assert not config.task.use_coordinates
         assert "class_embed_type" not in config.task.unet
 
 
@@ -184,5 +184,5 @@ def test_the_mean_of_the_posterior_is_learnt_where_asked_for(task):
         return float(task._loss(params, None, {}, batch, rngs, frozen)[0])
 
     assert loss(told, 8) != loss(told, 9)
-    mean = dataclasses.replace(told, sample_latent=False)
+    mean = dataclasses.replace(told, sample_posterior=False)
     assert loss(mean, 8) == loss(mean, 9)

@@ -34,7 +34,7 @@ def test_the_laptop_recipe_is_the_packaged_tower():
 
 
 def test_saying_the_mean_costs_one_for_each_kind():
-    task = debug_task(masked_views=0.0)
+    task = debug_task(mask_prob=0.0)
     params, _ = filled(task)
     silent = {k: jax.tree.map(jnp.zeros_like, params["model"][k]) for k in ("head", "layout_head")}
     model = params["model"] | silent

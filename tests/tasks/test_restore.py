@@ -58,9 +58,9 @@ def test_the_perceptual_term_looks_at_the_images_that_it_is_for():
     for name, more in {
         "all": {},
         "half": {"perceptual_every": 2},
-        "clean": {"perceptual_where": {"sigma": (0, 2), "shot": (0, 2)}},
-        "both": {"perceptual_where": {"sigma": (0, 2), "shot": (0, 2)}, "perceptual_every": 2},
-        "louder": {"perceptual_where": {"sigma": (0, 11), "shot": (0, 11)}},
+        "clean": {"perceptual_ranges": {"sigma": (0, 2), "shot": (0, 2)}},
+        "both": {"perceptual_ranges": {"sigma": (0, 2), "shot": (0, 2)}, "perceptual_every": 2},
+        "louder": {"perceptual_ranges": {"sigma": (0, 11), "shot": (0, 11)}},
     }.items():
         task = debug_task(**changes, **more)
         params, extra = filled(task)
@@ -78,9 +78,9 @@ def test_the_perceptual_term_looks_at_the_images_that_it_is_for():
     with pytest.raises(UserError, match="perceptual_every=0"):
         debug_task(perceptual_every=0)
     with pytest.raises(UserError, match="'noise' is none of sigma"):
-        debug_task(perceptual_where={"noise": (0, 1)})
+        debug_task(perceptual_ranges={"noise": (0, 1)})
     with pytest.raises(UserError, match="expected the least and the most"):
-        debug_task(perceptual_where={"sigma": (0, 1, 2)})
+        debug_task(perceptual_ranges={"sigma": (0, 1, 2)})
 
 
 def test_a_network_that_gives_its_input_back_has_the_noise_as_error():
@@ -187,7 +187,7 @@ def test_the_worse_the_picture_the_wider_the_gate():
 
 
 def test_estimates_are_learnt_by_their_error_alone():
-    task = plain_task(estimate_weight=2.0, told_share=0.0, l1_weight=1.0)
+    task = plain_task(estimate_weight=2.0, teacher_forcing_prob=0.0, l1_weight=1.0)
     data = batch(task)
     keys = {n: jax.random.key(0) for n in task.rng_streams}
 
@@ -212,7 +212,7 @@ def test_told_share_decides_who_hears_the_truth():
     keys = {n: jax.random.key(0) for n in task.rng_streams}
     params = plain_params(jnp.zeros((512, 1)), estimate=1.5)  # no true strength is above 1
     for share in (0.0, 0.25, 1.0):
-        shared = dataclasses.replace(task, told_share=share)
+        shared = dataclasses.replace(task, teacher_forcing_prob=share)
         output, _ = shared._trained_on(params, data, keys, {})
         strengths = np.asarray(output.image - data["degraded"])[:, 0, 0, 0]
         truth = np.abs(strengths - data["degradation"][:, 0]) < 1e-4

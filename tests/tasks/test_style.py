@@ -86,7 +86,7 @@ def test_the_flow_teaches_the_encoder_nothing_and_the_prior_does():
 def test_styles_are_left_out_where_the_text_is_and_now_and_then_besides():
     task, params, frozen, _ = made()
     task = dataclasses.replace(
-        task, drop_text=0.3, style=dataclasses.replace(task.style, drop=0.25)
+        task, text_dropout_prob=0.3, style=dataclasses.replace(task.style, dropout_prob=0.25)
     )
     many = 2048
     told = {
@@ -161,7 +161,7 @@ def test_a_key_that_does_not_fit_is_named():
         ({"x": 1}, r"config\.task\.style"),
         ({"encoder": {"x": 1}}, r"style\.encoder"),
         ({"noise": -0.1}, r"config\.task\.style\.noise=-0\.1"),
-        ({"drop": 1.0}, r"config\.task\.style\.drop=1\.0"),
+        ({"dropout_prob": 1.0}, r"config\.task\.style\.dropout_prob=1\.0"),
     ):
         values = config.task.to_dict()
         values["style"] = {**values["style"], **change}

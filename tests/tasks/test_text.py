@@ -126,7 +126,9 @@ def test_a_dropped_caption_is_the_empty_one(towers, kind):
     def run(frozen, tokens, mask):
         batch = {"tokens": tokens, "token_mask": mask, "image": jnp.zeros((2, 16, 16, 3), "uint8")}
         for rate in texts:
-            told = dataclasses.replace(task, cond_dropout=rate, unet=Told(), autoencoder=Flat())
+            told = dataclasses.replace(
+                task, text_dropout_prob=rate, unet=Told(), autoencoder=Flat()
+            )
             told._loss({"unet": {}}, None, {}, batch, rngs, {"vae": stage, **frozen})
         want = [text.encode(encoder, {}, frozen, *encoded(tokenizer, *t)) for t in texts.values()]
         return [heard.pop(0) for _ in texts], want

@@ -242,6 +242,6 @@ def test_another_number_of_codes_begins_a_codebook_of_its_own():
     state, text = warm_start.take(state, given, "runs/a", task.inherited)
     assert text.endswith("new are codebook")
     np.testing.assert_array_equal(state.extra["codebook"]["codes"], fresh["codes"])
-    alone = dataclasses.replace(task, keep_codes=True)
+    alone = dataclasses.replace(task, freeze_codes=True)
     with pytest.raises(UserError, match="init_from=runs/a: its codebook does not fit"):
         warm_start.take(state, given, "runs/a", alone.inherited, alone.required)

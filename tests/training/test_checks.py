@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import ldm, vae, vqvae
+from configs import faces, ldm, vae, vqvae
 from gen_jax.common.errors import UserError
 from gen_jax.data.prepare import build, plan
 from gen_jax.runs.splits import DataSplits
+from gen_jax.tasks import build_task
 from gen_jax.training import checks
 
 
@@ -44,8 +45,8 @@ def changed(config, key, value):
         ("evaluators.reconstruction.batch_size", 0, "batch_size=0: expected at least 1"),
         ("evaluators", dict(reconstruction=dict(encoder="lpips-vgg:none")), "no such file"),
         ("evaluators", dict(interpolation=dict(distance="lpips-vgg")), "needs weights"),
-        ("data.crop_scale", (0.8, 0.5), "config.data.crop_scale=(0.8, 0.5): expected two shares"),
-        ("data.crop_scale", (0.0, 1.0), "expected above 0 and at most 1"),
+        ("data.transform.crop_scale", (0.8, 0.5), "transform.crop_scale=(0.8, 0.5): expected two"),
+        ("data.transform.crop_scale", (0.0, 1.0), "expected above 0 and at most 1"),
         ("data.image_size", 0, "config.data.image_size=0: expected at least 1"),
         ("data.verify", "sise", "config.data.verify='sise': expected one of size, digest, none"),
         ("data.source", "", "config.data: name either an embedded source"),
@@ -64,13 +65,23 @@ def test_mistakes_in_a_config(tmp_path, key, value, line):
 @pytest.mark.parametrize(
     "key,value,line",
     [
-        ("task.cond_dropout", 1.5, "config.task.cond_dropout=1.5: expected at least 0 and at most"),
+        (
+            "task.text_dropout_prob",
+            1.5,
+            "config.task.text_dropout_prob=1.5: expected at least 0 and at most",
+        ),
         ("task.num_inference_steps", 0, "config.task.num_inference_steps=0: expected at least 1"),
         ("task.process.shift", float("nan"), "config.task.process.shift=nan: expected a finite"),
         ("requires.vae.optimizer.model.eps", -1.0, "config.optimizer.model.eps=-1.0"),
         ("data", dict(dir="/nowhere"), "prepare the data first"),
         ("task.process.schedule", "flwo", "schedule='flwo': expected one of"),
         ("data.max_length", 9, "config.data.max_length=9 and config.task.text_encoder.max_length"),
+        (
+            "data.transform",
+            dict(name="restoration"),
+            "config.data.transform.name='restoration' does not give 'token_mask', which the task "
+            "reads; use crops or art_captions or features",
+        ),
     ],
 )
 def test_mistakes_are_found_before_a_required_stage_is_trained(tmp_path, key, value, line):
@@ -161,6 +172,15 @@ def test_captions_where_they_are_learned_from(five, tmp_path):
             changed(config, "data", config.data.to_dict() | dict(source="", dir=str(info.parent))),
             tmp_path,
         )
+
+
+def test_a_task_that_reads_features_needs_a_transform_that_keeps_them():
+    config = faces.get_config("debug")
+    task = build_task(config.task.to_dict())
+    checks.check_inputs(task, config.data.to_dict())
+    config = changed(config, "data.transform", dict(name="crops"))
+    with pytest.raises(UserError, match=r"'cls_2', which .* reads; use features or face_captions"):
+        checks.check_inputs(task, config.data.to_dict())
 
 
 def test_a_decoder_without_a_head_is_allowed(tmp_path):

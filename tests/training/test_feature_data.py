@@ -24,6 +24,12 @@ def made(photos, tmp_path_factory):
     return workdir, feature_data.folder_of(photos, SPACE, workdir)
 
 
+def opened(values, workdir, folder):
+    """Data of a run with the features of a folder."""
+    data = run_data.open_data(values, workdir, 0, SPACE.spec())
+    return data.with_features(folder, tuple(SPACE.spec()))
+
+
 def test_features_are_made_once_and_read_with_their_images(made, photos, capsys):
     workdir, folder = made
     assert folder == workdir / "features" and feature_set.load(folder).images
@@ -32,8 +38,8 @@ def test_features_are_made_once_and_read_with_their_images(made, photos, capsys)
     assert "images through" not in capsys.readouterr().out, "computed again"
     # The folder itself serves as data, too.
     assert feature_data.folder_of(folder, SPACE, workdir / "other") == folder
-    values = dict(dir=str(photos), image_size=16, num_threads=1)
-    data = run_data.open_data(values, workdir, 0).with_features(folder, tuple(SPACE.spec()))
+    values = dict(dir=str(photos), image_size=16, transform=dict(name="features"), num_threads=1)
+    data = opened(values, workdir, folder)
     batch = next(data.batches(4, 0))
     for name, spec in SPACE.spec().items():
         assert batch[name].shape == (4, *spec.shape) and batch[name].dtype == spec.dtype
@@ -50,8 +56,8 @@ def test_what_is_stored_is_what_is_computed(made):
     from gen_jax.data.features import codec
 
     _, folder = made
-    values = dict(dir=str(folder), image_size=32, flip=False, num_threads=1)
-    data = run_data.open_data(values, made[0], 0).with_features(folder, tuple(SPACE.spec()))
+    values = dict(dir=str(folder), image_size=32, transform=dict(name="features"), num_threads=1)
+    data = opened(values, made[0], folder)
     batch = data.read("val", 8)
     frozen = {"features": encoders.load("dino_tiny")[1]}
     computed = SPACE.computed(frozen, jnp.asarray(batch["image"]) / 127.5 - 1.0)

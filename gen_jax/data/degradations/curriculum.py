@@ -32,7 +32,7 @@ class Curriculum:
 
     def __post_init__(self):
         if self.steps < 0:
-            raise UserError(f"config.data.curriculum_steps={self.steps}: expected 0 or more")
+            raise UserError(f"curriculum_steps={self.steps}: expected 0 or more")
 
     def limit(self, step: int) -> float:
         """The severity allowed at a step."""

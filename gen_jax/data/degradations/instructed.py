@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from gen_jax.common.errors import UserError
+from gen_jax.common import ranges
 from gen_jax.data.degradations.base import Image, combined, from_bytes, to_bytes
 from gen_jax.data.degradations.blur import Blur
 from gen_jax.data.degradations.codec import Jpeg
@@ -41,31 +41,31 @@ class Instructions:
     to denoise its very blur. Compression is never put back, as no one asks for artefacts.
 
     Attributes:
-      share: of the pictures that are made so; the others have `otherwise` done to them, and are to
-        be restored in full.
-      otherwise: a degradation.
-      spoken: of those others, the share that has a prompt at all.
-      kinds: that are asked for among faults made here, drawn alike often.
+      contradiction_prob: Probability of contradictory faults. The other images have `otherwise`
+        done to them and are restored in full.
+      otherwise: Degradation of the other images.
+      prompt_prob: Probability that one of the other images has a prompt.
+      kinds: Kinds of instructions about contradictory faults, drawn with equal probability.
     """
 
-    share: float
+    contradiction_prob: float
     otherwise: Any
-    spoken: float = 0.3
+    prompt_prob: float = 0.3
     kinds: tuple[str, ...] = instructions.KINDS
 
     def __post_init__(self):
-        if not 0.0 <= self.share <= 1.0:
-            raise UserError(f"config.data.instructions={self.share}: expected a share, 0 to 1")
+        for name in ("contradiction_prob", "prompt_prob"):
+            ranges.check_range(getattr(self, name), ranges.SHARE, name)
 
     def __call__(self, clean: UInt8[np.ndarray, "h w c"], rng: np.random.Generator) -> Instructed:
         """Degrades a picture and says what for."""
         x = from_bytes(clean)
-        if rng.random() < self.share:
+        if rng.random() < self.contradiction_prob:
             kind = self.kinds[rng.integers(len(self.kinds))]
             return contradictory(x, kind, rng)
         degraded, drawn = self.otherwise(x, rng)
         prompt = ""
-        if rng.random() < self.spoken:
+        if rng.random() < self.prompt_prob:
             described = instructions.describe(drawn, rng) if rng.random() < 0.5 else ""
             prompt = described or instructions.instruct(instructions.RESTORE, drawn, rng)
         return Instructed(degraded, clean, drawn, instructions.RESTORE, prompt)

@@ -185,15 +185,15 @@ PRESETS: dict[str, Mapping[str, Any]] = {
 }
 
 
-def build(config: str | Mapping[str, Any], where: str = "config.data.degradation") -> Degradation:
-    """A degradation.
+def build(config: str | Mapping[str, Any], where: str = "degradation") -> Degradation:
+    """Builds a degradation.
 
     Args:
-      config: a name of `PRESETS`, or `name` of one of `KINDS` and its fields; `steps` nest.
-      where: the place in the config, for messages.
+      config: Name in `PRESETS`, or `name` of one of `KINDS` and its fields; `steps` nest.
+      where: Key of the config, for error messages.
 
     Raises:
-      UserError: an unknown name or field, or a value that does not fit.
+      UserError: An unknown name or field, or a value that does not fit.
     """
     if isinstance(config, str):
         if config not in PRESETS:

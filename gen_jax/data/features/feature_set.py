@@ -4,12 +4,12 @@ The folder is a data set like any other (`dataset.json`, shards, `make_loader`);
 arrays in place of images.
 
     from gen_jax.data.features import feature_set
-    from gen_jax.data.load import loader, transforms
+    from gen_jax.data.load import loader, steps
 
     info = feature_set.load("features/faces")
     pyramid = feature_set.pyramid("features/faces")
     batches = loader.make_loader("features/faces", "train", batch_size=64, seed=0,
-                                 transform=transforms.select(*feature_set.keys(info)))
+                                 transform=steps.select(*feature_set.keys(info)))
     tokens = jax.jit(lambda batch: pyramid.level(batch, 64))(next(batches))  # [64, 64, 64, c]
 """
 
@@ -97,7 +97,7 @@ def load(folder: str | os.PathLike) -> FeaturesInfo:
 
 
 def keys(info: FeaturesInfo) -> tuple[str, ...]:
-    """Names of the arrays of a record, for `transforms.select`."""
+    """Names of the arrays of a record, for `steps.select`."""
     found = []
     for name, output in info.outputs.items():
         found.append(name)

@@ -1,4 +1,4 @@
-"""Turned, mirrored and tinted pictures: steps of the loader, see `transforms`."""
+"""Rotations, flips and color jitter: steps of the loader, see `steps`."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -71,8 +71,8 @@ def symmetric() -> Transform:
     return run
 
 
-def jitter_colour(strength: float) -> Transform:
-    """Brightness, contrast and saturation, each by a factor of 1 - strength to 1 + strength."""
+def jitter_color(strength: float) -> Transform:
+    """Scales brightness, contrast and saturation, each by a factor in 1 +- `strength`."""
 
     def run(example: Example, rng: np.random.Generator) -> Example:
         light, contrast, saturation = 1.0 + strength * rng.uniform(-1.0, 1.0, 3)

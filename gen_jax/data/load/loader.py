@@ -19,7 +19,8 @@ from absl import flags, logging
 from gen_jax.common import numbers
 from gen_jax.common.errors import UserError
 from gen_jax.data import dataset, schema, workers
-from gen_jax.data.load import order, transforms
+from gen_jax.data.load import order, steps
+from gen_jax.data.load.augmentation import Transform
 from gen_jax.data.load.reading import ExampleReader
 
 Batch = dict[str, np.ndarray]
@@ -95,7 +96,7 @@ class _Batches:
     """
 
     def __init__(
-        self, reader: ExampleReader, transform: transforms.Transform, plan: _Plan, is_worker: bool
+        self, reader: ExampleReader, transform: Transform, plan: _Plan, is_worker: bool
     ):
         self._reader, self._transform = reader, transform
         self._plan, self._is_worker = plan, is_worker
@@ -245,7 +246,7 @@ def make_loader(
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-    transform: transforms.Transform | None = None,
+    transform: Transform | None = None,
     shuffle: bool = True,
     num_epochs: int | None = None,
     remainder: str = "drop",
@@ -255,7 +256,7 @@ def make_loader(
     max_bad_records: int = 16,
     verify: str = "size",
     cache: bool = False,
-    decode: Callable[[bytes], dict[str, Any]] = transforms.decode,
+    decode: Callable[[bytes], dict[str, Any]] = steps.decode,
 ) -> Loader:
     """Opens a split for training or evaluation.
 
@@ -319,7 +320,7 @@ def make_loader(
         max_bad=max_bad_records,
         cache_bytes=_cache_bytes(info, split) * max(1, num_workers) if cache else 0,
     )
-    transform = transform or transforms.select("image", "label")
+    transform = transform or steps.select("image", "label")
     batches = _Batches(reader, transform, plan, is_worker=num_workers > 0)
     logging.info("%s %s: %d records", data_dir, split, len(records))
     return Loader(

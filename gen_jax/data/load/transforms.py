@@ -1,367 +1,308 @@
-"""Small steps from a record to what a model reads; each maps (example, rng) to an example.
+"""Transforms by name: what `config.data.transform` may hold, from a record to a task's inputs.
 
-An example is a dict with "image" (RGB uint8 [h, w, 3]), "captions", "label",
-"label_name", "attributes" and "key". Steps return a new dict and never write into
-arrays, because decoded images may be shared by the loader's cache. Images stay
-uint8: the device turns them into [-1, 1].
+Each transform is a frozen dataclass in `TRANSFORMS`. It composes the steps of `steps`, and declares
+what the data layer and the trainer need to know about it. A new one is a class and its entry there.
 """
 
-import functools
-from collections.abc import Sequence
+import dataclasses
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
-import cv2
-import numpy as np
-
+from gen_jax.common import ranges
 from gen_jax.common.errors import UserError
-from gen_jax.data import degradations, images, schema
-from gen_jax.data.degradations.base import error, from_bytes
+from gen_jax.data import degradations, schema
 from gen_jax.data.degradations.curriculum import Curriculum
 from gen_jax.data.degradations.instructed import Instructions
-from gen_jax.data.load.augmentation import (
-    Example,
-    Transform,
-    horizontal_flip,
-    jitter_colour,
-    mirrored_features,
-    symmetric,
-    turn_and_flip,
-)
-from gen_jax.data.text import art_words, face_words
-from gen_jax.data.text.instructions import KINDS
+from gen_jax.data.load import augmentation, steps
+from gen_jax.data.load.augmentation import Transform
+from gen_jax.data.text import art_words, face_words, instructions
 from gen_jax.data.text.tokenizer import Tokenizer
 
-NO_CURRICULUM = Curriculum()
+WHERE = "config.data.transform"
+_GRAY_PROB = 0.1
+_CHECKED = 500  # records that are searched for attributes before a run begins
 
 
-def decode(data: bytes) -> Example:
-    """A record's bytes to an example; what every pipeline begins with.
+@dataclasses.dataclass(frozen=True)
+class NamedTransform:
+    """Base of the transforms.
 
-    A record of features has no image, and its arrays stand under their names.
-
-    Raises:
-      RecordError: the bytes are no record of this schema version.
-      ImageError: its image cannot be decoded.
+    Attributes:
+      name: Name in `TRANSFORMS`.
+      has_text: Whether it gives tokens if it gets a tokenizer.
+      reads_captions: Whether its texts are the captions of the records, so that a record without
+        captions has the empty text.
+      takes_features: Whether it keeps the features that records may have beside their image.
     """
-    record = schema.unpack(data)
-    image = {}
-    if record.image or not record.arrays:
-        image["image"] = images.decode_fast(record.image)
-    return {
-        **image,
-        **record.arrays,
-        "captions": record.captions,
-        "label": record.label,
-        "label_name": record.label_name,
-        "attributes": record.attributes,
-        "key": record.key,
+
+    name: ClassVar[str]
+    has_text: ClassVar[bool] = True
+    reads_captions: ClassVar[bool] = False
+    takes_features: ClassVar[bool] = False
+    _ranges: ClassVar[Mapping[str, ranges.Range]] = {}
+
+    def __post_init__(self):
+        ranges.check_fields(self, self._ranges, WHERE)
+
+    def build(
+        self,
+        size: int,
+        *,
+        train: bool,
+        tokenizer: Tokenizer | None = None,
+        max_length: int = 32,
+        features: Sequence[str] = (),
+    ) -> Transform:
+        """Builds the loader's transform.
+
+        Args:
+          size: Side of the images in pixels.
+          train: Whether to augment images and draw texts at random.
+          tokenizer: Tokenizer of the texts; None gives no tokens.
+          max_length: Tokens per text.
+          features: Names of the features in the records, of a transform that takes features.
+
+        Returns:
+          A transform from the example of a record to the arrays that `keys` names.
+        """
+        if features and not self.takes_features:
+            raise ValueError(f"{self.name} would crop images away from their features")
+        chain = self._image_steps(size, train, features)
+        has_tokens = self.has_text and tokenizer is not None
+        if has_tokens:
+            chain += [*self._caption_steps(train), steps.tokenize(tokenizer, max_length)]
+        return steps.compose(*chain, steps.select(*self.keys(has_tokens, features)))
+
+    @classmethod
+    def keys(cls, has_tokens: bool, features: Sequence[str] = ()) -> tuple[str, ...]:
+        """Returns the keys of an example: "image" (uint8 [size, size, c]), "label" and more."""
+        text = ("tokens", "token_mask") if has_tokens and cls.has_text else ()
+        return ("image", "label", *features, *text)
+
+    def vocabulary(self, captions: Iterable[str]) -> list[str]:
+        """Returns the texts that a tokenizer is trained on.
+
+        Args:
+          captions: Captions of the training split, each once and sorted. They are only read from
+            the records if they are iterated over.
+        """
+        return list(captions)
+
+    def check_records(self, records: Iterable[schema.Record]) -> str:
+        """Returns a note on what the records lack, "" if there is nothing to say.
+
+        Args:
+          records: Records of the training split, read as they are iterated over.
+        """
+        return ""
+
+    def _image_steps(self, size: int, train: bool, features: Sequence[str]) -> list[Transform]:
+        raise NotImplementedError
+
+    def _caption_steps(self, train: bool) -> tuple[Transform, ...]:
+        """Returns the steps that set "caption"."""
+        return (steps.pick_caption(train),)
+
+
+@dataclasses.dataclass(frozen=True)
+class Crops(NamedTransform):
+    """Random resized crops with the captions of the records, the centered square in evaluation.
+
+    Attributes:
+      crop_scale: Range of a training crop's side as a fraction of the image's short side; (1, 1)
+        for images without a margin to spare.
+      flip: Whether training crops are mirrored with probability 1/2, except if a caption names a
+        side.
+      symmetries: Whether training crops are rotated by multiples of 90 degrees and mirrored, for
+        images without a right way up.
+      color_jitter: Strength of the random changes of brightness, contrast and saturation in
+        training, from 0 (none) to below 1.
+    """
+
+    crop_scale: tuple[float, float] = (0.8, 1.0)
+    flip: bool = True
+    symmetries: bool = False
+    color_jitter: float | int = 0.0
+
+    name = "crops"
+    reads_captions = True
+    _ranges: ClassVar = {
+        "crop_scale": ranges.Range(0, 1, open_low=True),
+        "color_jitter": ranges.BELOW_1,
     }
 
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.crop_scale) != 2 or self.crop_scale[0] > self.crop_scale[1]:
+            raise UserError(
+                f"{WHERE}.crop_scale={self.crop_scale}: expected two fractions of the short side, "
+                "the smaller one first"
+            )
 
-def compose(*steps: Transform) -> Transform:
-    """All steps, one after the other, with one generator."""
-
-    def run(example: Example, rng: np.random.Generator) -> Example:
-        for step in steps:
-            example = step(example, rng)
-        return example
-
-    return run
-
-
-def random_resized_crop(size: int, scale: tuple[float, float] = (0.6, 1.0)) -> Transform:
-    """A random square, resized to `size` x `size` with antialiasing.
-
-    Args:
-      size: pixels.
-      scale: range of the square's side as a share of the short side.
-    """
-    if not 0.0 < scale[0] <= scale[1] <= 1.0:
-        raise UserError(f"crop scale {scale}: expected 0 < low <= high <= 1")
-
-    def run(example: Example, rng: np.random.Generator) -> Example:
-        image = example["image"]
-        height, width = image.shape[:2]
-        side = max(1, round(min(height, width) * rng.uniform(*scale)))
-        top = int(rng.integers(height - side + 1))
-        left = int(rng.integers(width - side + 1))
-        crop = image[top : top + side, left : left + side]
-        return {**example, "image": images.resize(crop, size)}
-
-    return run
+    def _image_steps(self, size, train, features):
+        if not train:
+            return [steps.center_crop(size)]
+        chain = [steps.random_resized_crop(size, self.crop_scale)]
+        if self.symmetries:
+            chain.append(augmentation.symmetric())
+        elif self.flip:
+            chain.append(augmentation.horizontal_flip())
+        if self.color_jitter:
+            chain.append(augmentation.jitter_color(self.color_jitter))
+        return chain
 
 
-def center_crop(size: int) -> Transform:
-    """The largest square in the middle, resized to `size` x `size` with antialiasing."""
+@dataclasses.dataclass(frozen=True)
+class ArtCaptions(Crops):
+    """`Crops` with captions of adjectives that are measured in each crop (`text.art_words`)."""
 
-    def run(example: Example, rng: np.random.Generator) -> Example:
-        image = example["image"]
-        height, width = image.shape[:2]
-        side = min(height, width)
-        top, left = (height - side) // 2, (width - side) // 2
-        crop = image[top : top + side, left : left + side]
-        return {**example, "image": images.resize(crop, size)}
+    name = "art_captions"
+    reads_captions = False
 
-    return run
+    def vocabulary(self, captions):
+        # Half of the training captions are the records' own, if they have any.
+        return [*art_words.vocabulary(), *captions]
+
+    def _caption_steps(self, train):
+        return (art_words.describe(train),)
 
 
-def native_crop(size: int, *, train: bool) -> Transform:
-    """A square of `size` pixels as they are, random in training, else the middle; a side that is
-    too short is continued by its mirror image.
+@dataclasses.dataclass(frozen=True)
+class Features(NamedTransform):
+    """Whole images with precomputed features and the captions of the records.
+
+    It never crops, because the features describe the whole image.
+
+    Attributes:
+      flip: Whether training images and their features are mirrored with probability 1/2, except if
+        a caption names a side.
     """
 
-    def run(example: Example, rng: np.random.Generator) -> Example:
-        image = example["image"]
-        short = [max(0, size - side) for side in image.shape[:2]]
-        if any(short):
-            image = np.pad(image, ((0, short[0]), (0, short[1]), (0, 0)), mode="symmetric")
-        room = [side - size for side in image.shape[:2]]
-        top, left = (int(rng.integers(r + 1)) if train else r // 2 for r in room)
-        return {**example, "image": image[top : top + size, left : left + size]}
+    flip: bool = True
 
-    return run
+    name = "features"
+    reads_captions = True
+    takes_features = True
 
-
-def to_gray(example: Example, rng: np.random.Generator) -> Example:
-    """One channel: BT.601 luma, rounded; pictures that were gray stay as they were."""
-    gray = cv2.cvtColor(np.ascontiguousarray(example["image"]), cv2.COLOR_RGB2GRAY)
-    return {**example, "image": gray[..., None]}
+    def _image_steps(self, size, train, features):
+        chain = [steps.center_crop(size)]
+        if train and self.flip:
+            chain.append(augmentation.mirrored_features(features))
+        return chain
 
 
-def monochrome(share: float) -> Transform:
-    """Now and then one channel, as `to_gray`; `in_colour` undoes the shape."""
+@dataclasses.dataclass(frozen=True)
+class FaceCaptions(Features):
+    """`Features` with sentences that state attributes of a face (`text.face_words`).
 
-    def run(example: Example, rng: np.random.Generator) -> Example:
-        return to_gray(example, rng) if rng.random() < share else example
-
-    return run
-
-
-def in_colour(*keys: str) -> Transform:
-    """Three equal channels where there is one."""
-
-    def run(example: Example, rng: np.random.Generator) -> Example:
-        wide = {k: np.broadcast_to(example[k], (*example[k].shape[:2], 3)) for k in keys}
-        return {**example, **wide}
-
-    return run
-
-
-def degrade(
-    degradation: degradations.Degradation, curriculum: Curriculum = NO_CURRICULUM
-) -> Transform:
-    """Sets "degraded" (float32, the image's shape) and "degradation", what was drawn and how far
-    it led, as `degradations.as_vector` writes it. The clean "image" stays.
-
-    A curriculum goes by the example's "step".
+    With tokens come "facts" and "asked" (int8 [a]): the attributes that the record has, and those
+    that the sentence states.
     """
 
-    def run(example: Example, rng: np.random.Generator) -> Example:
-        image = np.ascontiguousarray(example["image"])
-        clean = from_bytes(image)
-        found, drawn = curriculum.pick(
-            lambda rng: degradation(clean, rng),
-            lambda made: error(image, made[0])["error"],
-            example.get("step", 0),
-            rng,
+    name = "face_captions"
+    reads_captions = False
+
+    @classmethod
+    def keys(cls, has_tokens, features=()):
+        return (*super().keys(has_tokens, features), *(("facts", "asked") if has_tokens else ()))
+
+    def vocabulary(self, captions):
+        return face_words.vocabulary()
+
+    def check_records(self, records):
+        if any(face_words.facts_of(r.attributes) for r in itertools.islice(records, _CHECKED)):
+            return ""
+        expected = "; ".join(f"{k}: {', '.join(v)}" for k, v in face_words.ATTRIBUTES.items())
+        return (
+            f"none of its first {_CHECKED} records has an attribute that sentences could state "
+            f"({expected}); write them into captions.jsonl and prepare the data again"
         )
-        vector = degradations.as_vector(drawn | error(image, found))
-        return {**example, "image": image, "degraded": found, "degradation": vector}
 
-    return run
+    def _caption_steps(self, train):
+        return (face_words.describe(train),)
 
 
-def instruct(how: Instructions, curriculum: Curriculum = NO_CURRICULUM) -> Transform:
-    """As `degrade`, with "caption", what is asked for, and "kind", its index in
-    `instructions.KINDS`; "image" becomes what the instruction leads to.
+@dataclasses.dataclass(frozen=True)
+class Restoration(NamedTransform):
+    """Degraded crops of the image's own pixels, never resized, with what was done to them.
+
+    "degraded" is float32 of the image's shape, "degradation" float32 [p], see
+    `degradations.as_vector`.
+
+    Attributes:
+      degradation: Preset of `data.degradations` by name, or `name` of a degradation and its fields.
+      gray: Whether crops have one channel. Otherwise they have three, and a tenth of the training
+        crops are gray images with gray degradations.
+      curriculum_steps: Training steps over which the severity allowed rises, 0 for no limit.
     """
 
-    def run(example: Example, rng: np.random.Generator) -> Example:
-        clean = np.ascontiguousarray(example["image"])
-        made = curriculum.pick(
-            lambda rng: how(clean, rng),
-            lambda made: error(clean, made.degraded)["error"],
-            example.get("step", 0),
-            rng,
-        )
-        return {
-            **example,
-            "image": made.target,
-            "degraded": made.degraded,
-            "degradation": degradations.as_vector(made.drawn | error(clean, made.degraded)),
-            "caption": made.prompt,
-            "kind": KINDS.index(made.kind),
-        }
+    degradation: Any = "photograph"
+    gray: bool = False
+    curriculum_steps: int = 0
 
-    return run
+    name = "restoration"
+    has_text = False
+    _ranges: ClassVar = {"curriculum_steps": ranges.NOT_NEGATIVE}
 
+    def __post_init__(self):
+        super().__post_init__()
+        self._degradation()  # for its errors
 
-def pick_caption(train: bool = True) -> Transform:
-    """Sets "caption": a random one in training, the first one otherwise, "" where there is none."""
+    @classmethod
+    def keys(cls, has_tokens, features=()):
+        return ("degraded", "degradation", *super().keys(has_tokens, features))
 
-    def run(example: Example, rng: np.random.Generator) -> Example:
-        captions = example["captions"]
-        if not captions:
-            return {**example, "caption": ""}
-        chosen = int(rng.integers(len(captions))) if train else 0
-        return {**example, "caption": captions[chosen]}
+    def _image_steps(self, size, train, features):
+        chain = [steps.native_crop(size, train=train)]
+        if train:
+            chain.append(augmentation.turn_and_flip())
+        chain.append(steps.to_gray if self.gray else steps.random_gray(_GRAY_PROB * train))
+        chain.append(self._degrade(Curriculum(self.curriculum_steps if train else 0)))
+        if not self.gray:
+            chain.append(steps.to_rgb("image", "degraded"))
+        return chain
 
-    return run
+    def _degrade(self, curriculum: Curriculum) -> Transform:
+        return steps.degrade(self._degradation(), curriculum)
 
-
-def tokenize(tokenizer: Tokenizer, max_length: int) -> Transform:
-    """Sets "tokens" (int32 [max_length]) and "token_mask" (bool) from "caption"."""
-    encode = _Encoding(tokenizer, max_length)
-
-    def run(example: Example, rng: np.random.Generator) -> Example:
-        ids, mask = encode(example["caption"])
-        return {**example, "tokens": ids, "token_mask": mask}
-
-    return run
+    def _degradation(self) -> degradations.Degradation:
+        return degradations.build(self.degradation, f"{WHERE}.degradation")
 
 
-class _Encoding:
-    """A text's tokens and mask, remembered: small data sets repeat their captions all the time."""
+@dataclasses.dataclass(frozen=True)
+class InstructedRestoration(Restoration):
+    """`Restoration` by instructions, which change the target (`degradations.instructed`).
 
-    def __init__(self, tokenizer: Tokenizer, max_length: int):
-        self._of = tokenizer, max_length
-        self._remembered = functools.lru_cache(maxsize=1 << 15)(self._encode)
+    "kind" is the instruction's index in `text.instructions.KINDS`.
 
-    def __reduce__(self):  # worker processes remember for themselves
-        return _Encoding, self._of
-
-    def __call__(self, text: str) -> tuple[np.ndarray, np.ndarray]:
-        return self._remembered(text)
-
-    def _encode(self, text):
-        tokenizer, max_length = self._of
-        found = tokenizer.encode([text], max_length)
-        return found.ids[0], found.mask[0]
-
-
-def select(*keys: str) -> Transform:
-    """Keeps these keys only."""
-
-    def run(example: Example, rng: np.random.Generator) -> Example:
-        return {key: example[key] for key in keys}
-
-    return run
-
-
-def standard(
-    size: int,
-    *,
-    train: bool,
-    tokenizer: Tokenizer | None = None,
-    max_length: int = 32,
-    scale: tuple[float, float] = (0.6, 1.0),
-    flip: bool = True,
-    symmetries: bool = False,
-    colour: float = 0.0,
-    words: bool = False,
-) -> Transform:
-    """What most recipes want.
-
-    Args:
-      size: side of the images in pixels.
-      train: random crop, flip and caption; otherwise the middle, unflipped, and the first caption.
-      tokenizer: adds "tokens" and "token_mask" where given.
-      max_length: of the tokens.
-      scale: see `random_resized_crop`; (1, 1) for data without borders to spare.
-      flip: whether to mirror at all in training.
-      symmetries: turn by quarters, too.
-      colour: strength of `jitter_colour`, 0 for none.
-      words: write captions of what is measured of the picture, see `art_words.describe`.
-
-    Returns:
-      a transform to "image" (uint8 [size, size, 3]), "label" and the tokens.
+    Attributes:
+      contradiction_prob: Probability that a crop has contradictory degradations, of which an
+        instruction asks to remove some. The others have `degradation` and are restored in full.
     """
-    steps = [random_resized_crop(size, scale) if train else center_crop(size)]
-    if train and (flip or symmetries):
-        steps.append(symmetric() if symmetries else horizontal_flip())
-    if train and colour:
-        steps.append(jitter_colour(colour))
-    keys = ["image", "label"]
-    if tokenizer is not None:
-        captioned = art_words.describe(train) if words else pick_caption(train)
-        steps += [captioned, tokenize(tokenizer, max_length)]
-        keys += ["tokens", "token_mask"]
-    return compose(*steps, select(*keys))
+
+    contradiction_prob: float | int = 0.35
+
+    name = "instructed_restoration"
+    has_text = True
+    _ranges: ClassVar = {**Restoration._ranges, "contradiction_prob": ranges.SHARE}
+
+    @classmethod
+    def keys(cls, has_tokens, features=()):
+        return ("kind", *super().keys(has_tokens, features))
+
+    def vocabulary(self, captions):
+        return instructions.vocabulary()
+
+    def _degrade(self, curriculum):
+        drawn = Instructions(self.contradiction_prob, self._degradation())
+        return steps.instruct(drawn, curriculum)
+
+    def _caption_steps(self, train):
+        return ()  # the instruction is drawn with the degradation
 
 
-def featured(
-    size: int,
-    names: Sequence[str],
-    *,
-    train: bool,
-    tokenizer: Tokenizer | None = None,
-    max_length: int = 32,
-    flip: bool = True,
-    faces: bool = False,
-) -> Transform:
-    """What recipes want whose records hold features beside the image: never cropped, or the
-    features would be another picture's.
-
-    Args:
-      size: side of the images in pixels.
-      names: of the arrays.
-      train: flip and a random caption; otherwise neither.
-      tokenizer: adds "tokens" and "token_mask" where given.
-      max_length: of the tokens.
-      flip: whether to mirror at all in training.
-      faces: write captions of the facts in the attributes, see `face_words.describe`.
-
-    Returns:
-      a transform to "image" (uint8 [size, size, 3]), the arrays, "label" and the tokens.
-    """
-    steps = [center_crop(size)]
-    if train and flip:
-        steps.append(mirrored_features(names))
-    keys = ["image", "label", *names]
-    if tokenizer is not None:
-        words = face_words.describe(train) if faces else pick_caption(train)
-        steps += [words, tokenize(tokenizer, max_length)]
-        keys += ["tokens", "token_mask", *(("facts", "asked") if faces else ())]
-    return compose(*steps, select(*keys))
-
-
-def restoration(
-    size: int,
-    degradation: degradations.Degradation,
-    *,
-    train: bool,
-    gray: bool = False,
-    instructions: float = 0.0,
-    tokenizer: Tokenizer | None = None,
-    max_length: int = 32,
-    curriculum_steps: int = 0,
-) -> Transform:
-    """What recipes of restoration want.
-
-    Args:
-      size: side of the crops in pixels; they are never resized.
-      degradation: drawn for each crop.
-      train: random crop, turn and flip; otherwise the middle as it is.
-      gray: one channel instead of three. Else a tenth of the training crops are gray pictures with
-        gray faults, in three equal channels.
-      instructions: share of crops that have contradictory faults, of which a text asks some to be
-        removed.
-      tokenizer: adds "tokens" and "token_mask" of the text, where given.
-      max_length: of the tokens.
-      curriculum_steps: of training, over which the allowed severity rises; see `Curriculum`.
-
-    Returns:
-      a transform to "image" (uint8 [size, size, c]), "degraded" (float32, the same shape),
-      "degradation" (float32 [p]), "label" and, with a tokenizer, the tokens and "kind".
-    """
-    curriculum = Curriculum(curriculum_steps) if train else NO_CURRICULUM
-    steps = [native_crop(size, train=train)]
-    steps += [turn_and_flip()] * train + [to_gray if gray else monochrome(0.1 * train)]
-    keys = ["image", "degraded", "degradation", "label"]
-    if tokenizer is None:
-        steps.append(degrade(degradation, curriculum))
-    else:
-        steps += [instruct(Instructions(instructions, degradation), curriculum)]
-        steps += [tokenize(tokenizer, max_length)]
-        keys += ["tokens", "token_mask", "kind"]
-    steps += [in_colour("image", "degraded")] * (not gray)
-    return compose(*steps, select(*keys))
+TRANSFORMS: Mapping[str, type[NamedTransform]] = {
+    cls.name: cls
+    for cls in (Crops, ArtCaptions, Features, FaceCaptions, Restoration, InstructedRestoration)
+}

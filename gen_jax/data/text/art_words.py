@@ -190,7 +190,7 @@ def _holds(rule, adjective, confidence, values):
 
 
 def describe(train: bool = True) -> Callable[[Example, np.random.Generator], Example]:
-    """A step of the loader, see `data.transforms`: "caption" of the picture as it now is.
+    """A step of the loader, see `load.steps`: "caption" of the picture as it now is.
 
     Up to four of the adjectives that are true of it, now and then none; in training one that its
     owner wrote instead, half the time, where there is one. Otherwise the four surest, plainly.

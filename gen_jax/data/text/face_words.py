@@ -92,7 +92,7 @@ def say(facts: Mapping[str, str], rng: np.random.Generator) -> str:
 
 
 def describe(train: bool = True) -> Callable[[Example, np.random.Generator], Example]:
-    """A step of the loader, see `data.transforms`.
+    """A step of the loader, see `load.steps`.
 
     It sets "caption", a sentence of some of the facts in "attributes" (all of them where not in
     training), "facts", what is known, and "asked", what the sentence states, both int8 [a] as

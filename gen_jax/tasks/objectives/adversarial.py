@@ -4,12 +4,14 @@ With `drifting_weight` the generated features drift besides.
 """
 
 import dataclasses
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from gen_jax.common.errors import UserError
+from gen_jax.common.fields import Part
 from gen_jax.data.text import face_words
 from gen_jax.losses import adversarial
 from gen_jax.models.patch_discriminator import PatchDiscriminator
@@ -17,7 +19,7 @@ from gen_jax.tasks.objectives import reading
 from gen_jax.tasks.objectives.base import Objective, asked_of, tokens_of
 from gen_jax.tasks.objectives.drifting import Drifting
 
-_DRIFTING = Drifting(real_per_generated=1)
+_EACH_REAL = Drifting(real_per_generated=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Adversarial(Objective):
       range_weight: of the mean square of what leaves [-1, 1]: to a discriminator with normalisation
         the strength of a picture is nothing, and without this it grows without bounds.
       drifting_weight: of the fields of `Drifting` beside the discriminator, 0 for none.
-      reading_weight: of what `reading.reading` says of generated images, where there are
+      drifting: Its settings.
+      classifier_weight: of what `reading.reading` says of generated images, where there are
         sentences.
     """
 
@@ -44,9 +47,11 @@ class Adversarial(Objective):
     r1_weight: float = 1.0
     range_weight: float = 1.0
     drifting_weight: float = 0.0
-    reading_weight: float = 0.0
+    drifting: Drifting = _EACH_REAL
+    classifier_weight: float = 0.0
 
     groups = ("disc",)
+    parts: ClassVar = {"drifting": Part(Drifting)}
 
     @property
     def takes_text(self) -> bool:
@@ -65,13 +70,13 @@ class Adversarial(Objective):
         x = scene.real
         if self.discriminator == "projected":
             x = scene.features.stored(scene.batch)
-        told = reading.init(scene, rng, self.reading_weight)
+        told = reading.init(scene, rng, self.classifier_weight)
         return told, {"disc": self._module().init(rng, _told(scene, x))["params"]}, {}
 
     def loss(self, scene, params):
         """The generator's."""
         z = jax.random.normal(scene.rngs["z"], (len(scene.real), scene.z_dim))
-        prompts = _DRIFTING.prompts_of(scene, len(z)) if self.drifting_weight else len(z)
+        prompts = self.drifting.prompts_of(scene, len(z)) if self.drifting_weight else len(z)
         images = scene.make(params, z, scene.rngs["noise"], prompts)
         logits = self._logits(scene, scene.everything["disc"], self._seen(scene, images), prompts)
         loss = adversarial.non_saturating_generator(logits).mean()
@@ -80,10 +85,10 @@ class Adversarial(Objective):
         loss += self.range_weight * outside
         if self.drifting_weight or "reader" in params:
             features = scene.features.computed(scene.frozen, images)
-            error, read = reading.reading(scene, params, features, prompts, self.reading_weight)
+            error, read = reading.reading(scene, params, features, prompts, self.classifier_weight)
             loss, metrics = loss + error, metrics | read
         if self.drifting_weight:
-            fields, forces, _ = _DRIFTING.of_images(scene, images, features, prompts)
+            fields, forces, _ = self.drifting.of_images(scene, images, features, prompts)
             loss, metrics = loss + self.drifting_weight * fields, metrics | forces
         return loss, metrics, {}
 

@@ -22,38 +22,40 @@ class Drifting(Objective):
       temperatures: of the field, see `losses.drifting`.
       real_per_generated: real images of the batch for each generated one: stored features cost
         nothing to compute.
-      per_prompt: samples of a sentence, where there are any, or of a cluster. Real images of which
-        the sentence is true attract them; they and samples of sentences that say the same, or more,
-        repel them.
-      clusters: of real images by their class tokens and embeddings, 0 for none; each sample is of
-        one, where samples repel each other and real images attract them. Not with sentences.
-      bank: real images of earlier batches that attract, too; their features are kept in `extra`.
+      samples_per_prompt: Samples per sentence or, without sentences, per cluster. Real images of
+        which the sentence is true attract them. They repel each other, and so do samples of
+        sentences that specify the same attributes or more.
+      num_clusters: Number of clusters of real images by their class tokens and embeddings, 0 for
+        none. Each sample belongs to one, where samples repel each other and real images attract
+        them. Not with sentences.
+      memory_bank_size: Real images of earlier batches that attract as well; their features are kept
+        in `extra`.
       pools: cells a side that a grid's means and deviations are taken over, beside each place by
         itself.
-      places_weight: of the fields of single places.
+      local_weight: of the fields of single places.
       pooled_weight: of the fields of means and deviations.
-      whole_weight: of the fields of class tokens and embeddings.
+      global_weight: of the fields of class tokens and embeddings.
       joint_weight: of the field of all of them and the small image as one vector: there the parts
         of a picture drift towards those of one real image, not each towards another's.
-      pixel_weight: of the field of the image itself, brought to `pixel_side`.
-      pixel_side: pixels.
-      reading_weight: of what `reading.reading` says of generated images, where there are
+      pixel_weight: of the field of the image itself, brought to `pixel_size`.
+      pixel_size: pixels.
+      classifier_weight: of what `reading.reading` says of generated images, where there are
         sentences.
     """
 
     temperatures: Sequence[float] = (0.02, 0.05, 0.2)
     real_per_generated: int = 4
-    per_prompt: int = 2
-    clusters: int = 0
-    bank: int = 0
+    samples_per_prompt: int = 2
+    num_clusters: int = 0
+    memory_bank_size: int = 0
     pools: Sequence[int] = (1, 2)
-    places_weight: float = 1.0
+    local_weight: float = 1.0
     pooled_weight: float = 1.0
-    whole_weight: float = 1.0
+    global_weight: float = 1.0
     joint_weight: float = 1.0
     pixel_weight: float = 0.5
-    pixel_side: int = 16
-    reading_weight: float = 0.0
+    pixel_size: int = 16
+    classifier_weight: float = 0.0
 
     takes_text = True
 
@@ -61,21 +63,28 @@ class Drifting(Objective):
         """Latents of clusters, where there are some; they, and a bank, are empty at first."""
         real = self._sets(scene.features.stored(scene.batch), scene.real)
         params, found = {}, {}
-        if self.clusters:
+        if self.num_clusters:
             if "facts" in scene.batch:
-                raise UserError("config.task.objective.clusters: expected 0 with a text_encoder")
-            params["clusters"] = jax.random.normal(rng, (self.clusters, scene.z_dim))
-            found |= clusters.empty(self.clusters, _rows(real).shape[-1])
-        if self.bank:
+                raise UserError(
+                    "config.task.objective.num_clusters: expected 0 with a text_encoder"
+                )
+            params["clusters"] = jax.random.normal(rng, (self.num_clusters, scene.z_dim))
+            found |= clusters.empty(self.num_clusters, _rows(real).shape[-1])
+        if self.memory_bank_size:
             found["bank"] = {
-                kind: {n: jnp.zeros((len(x), self.bank, x.shape[-1])) for n, x in sets.items()}
+                kind: {
+                    n: jnp.zeros((len(x), self.memory_bank_size, x.shape[-1]))
+                    for n, x in sets.items()
+                }
                 for kind, sets in real.items()
             }
             found["bank_images"] = jnp.zeros((), jnp.int32)
             if "facts" in scene.batch:
                 kinds = scene.batch["facts"].shape[-1]
-                found["bank_facts"] = jnp.full((self.bank, kinds), face_words.UNKNOWN, jnp.int8)
-        params |= reading.init(scene, rng, self.reading_weight)
+                found["bank_facts"] = jnp.full(
+                    (self.memory_bank_size, kinds), face_words.UNKNOWN, jnp.int8
+                )
+        params |= reading.init(scene, rng, self.classifier_weight)
         return params, {}, found
 
     def loss(self, scene, params):
@@ -84,7 +93,7 @@ class Drifting(Objective):
         z = jax.random.normal(scene.rngs["z"], (count, scene.z_dim))
         prompts = self.prompts_of(scene, count)
         known, labels, changed = None, None, {}
-        if self.clusters:
+        if self.num_clusters:
             rows = _rows(self._sets(scene.features.stored(scene.batch), scene.real))
             known = clusters.started(scene.extra, rows)
             of_real = clusters.labels_of(known, rows)
@@ -94,7 +103,7 @@ class Drifting(Objective):
         images = scene.make(params, z, scene.rngs["noise"], prompts)
         fake = scene.features.computed(scene.frozen, images)
         loss, metrics, more = self.of_images(scene, images, fake, prompts, known, labels)
-        error, read = reading.reading(scene, params, fake, prompts, self.reading_weight)
+        error, read = reading.reading(scene, params, fake, prompts, self.classifier_weight)
         return loss + error, metrics | read, {**changed, **more}
 
     def prompts_of(self, scene, count):
@@ -103,20 +112,20 @@ class Drifting(Objective):
         Raises:
           UserError: samples come out uneven, or one of them alone with nothing to repel it.
         """
-        if not ("asked" in scene.batch or self.clusters):
+        if not ("asked" in scene.batch or self.num_clusters):
             return count
-        prompts = max(1, count // self.per_prompt)
+        prompts = max(1, count // self.samples_per_prompt)
         if count % prompts or count == prompts:
             raise UserError(
                 f"config.task.objective: {count} samples a step are no whole number of groups "
-                f"of per_prompt={self.per_prompt}, each of two at least; change it, "
+                f"of samples_per_prompt={self.samples_per_prompt}, each of two at least; change "
                 "real_per_generated or config.training.batch_size"
             )
         return prompts
 
     def draw(self, variables, normal):
         """Latents with a cluster's added to each, where there are clusters."""
-        if not self.clusters:
+        if not self.num_clusters:
             return normal
         of = clusters.drawn(variables["extra"]["cluster_sizes"], normal)
         return normal + variables["params"]["model"]["clusters"][of]
@@ -158,48 +167,50 @@ class Drifting(Objective):
         the bank after; None for all of them.
         """
         facts = scene.batch.get("facts")
-        if not self.bank:
+        if not self.memory_bank_size:
             return real, None if asked is None else fits(asked, facts), None, {}
         new = jax.tree.leaves(real)[0].shape[1]
         filled = scene.extra["bank_images"]
         both = jax.tree.map(
             lambda x, kept: jnp.concatenate([x, kept], 1), real, scene.extra["bank"]
         )
-        there = jnp.concatenate([jnp.ones(new, bool), jnp.arange(self.bank) < filled])
+        there = jnp.concatenate([jnp.ones(new, bool), jnp.arange(self.memory_bank_size) < filled])
         changed = {
-            "bank": jax.tree.map(lambda x: jax.lax.stop_gradient(x[:, : self.bank]), both),
-            "bank_images": jnp.minimum(filled + new, self.bank),
+            "bank": jax.tree.map(
+                lambda x: jax.lax.stop_gradient(x[:, : self.memory_bank_size]), both
+            ),
+            "bank_images": jnp.minimum(filled + new, self.memory_bank_size),
         }
         among = jnp.broadcast_to(there[None], (count, len(there)))
         if asked is not None:
             facts = jnp.concatenate([facts, scene.extra["bank_facts"]])
-            changed["bank_facts"] = facts[: self.bank]
+            changed["bank_facts"] = facts[: self.memory_bank_size]
             among &= fits(asked, facts)
         return both, among, there, changed
 
     def _sets(self, features, images):
         """Kind -> name -> [s, b, c]."""
-        found = {"places": {}, "pooled": {}, "whole": {}, "pixel": {}}
+        found = {"local": {}, "pooled": {}, "global": {}, "pixel": {}}
         for name, x in features.items():
             if x.ndim == 2:
-                found["whole"][name] = x[None]
+                found["global"][name] = x[None]
                 continue
             b, n, _, c = x.shape
-            found["places"][name] = x.reshape(b, n * n, c).swapaxes(0, 1)
+            found["local"][name] = x.reshape(b, n * n, c).swapaxes(0, 1)
             for side in (p for p in self.pools if p < n and n % p == 0):
                 cells = x.reshape(b, side, n // side, side, n // side, c)
                 mean = cells.mean((2, 4))
                 spread = jnp.sqrt(cells.var((2, 4)) + 1e-6)
                 both = jnp.concatenate([mean, spread], -1).reshape(b, side * side, 2 * c)
                 found["pooled"][f"{name}_pooled_{side}"] = both.swapaxes(0, 1)
-        small = resized(images, min(self.pixel_side, images.shape[1]))
+        small = resized(images, min(self.pixel_size, images.shape[1]))
         found["pixel"]["pixel"] = small.reshape(1, len(small), -1)
         return found
 
 
 def _rows(real):
     """What images are sorted into clusters by, [m, d]: the whole of them where a tower says it."""
-    sets = real["whole"] or real["pixel"]
+    sets = real["global"] or real["pixel"]
     return jnp.concatenate([jax.lax.stop_gradient(x[0]) for x in sets.values()], -1)
 
 
@@ -209,7 +220,7 @@ def joined(fake, real, there):
     `there` [m] is True at the real images that count.
     """
     rows = [], []
-    for kind in ("places", "whole", "pixel"):
+    for kind in ("local", "global", "pixel"):
         for name, y in real[kind].items():
             x, y = (v.swapaxes(0, 1).reshape(v.shape[1], -1) for v in (fake[kind][name], y))
             count = None if there is None else there[:, None]

@@ -15,14 +15,14 @@ class IMLE(Objective):
     """Chooses by features, then brings features and pixels of the chosen to the real image's.
 
     Attributes:
-      samples: drawn for each real image; they all compete for all of the batch.
+      samples_per_image: drawn for each real image; they all compete for all of the batch.
       radius: of rejection (arXiv 2409.17439), in mean distances of real images to their nearest.
       distinct: whether no sample is chosen for two images of a batch. While samples differ little,
         the few that are nearest to the mean would be chosen for all.
       pixel_weight: of the mean absolute error beside that of features.
     """
 
-    samples: int = 4
+    samples_per_image: int = 4
     radius: float = 0.5
     distinct: bool = True
     pixel_weight: float = 0.5
@@ -30,13 +30,16 @@ class IMLE(Objective):
     has_pairs = True
 
     def __post_init__(self):
-        if self.samples < 1:
-            raise UserError(f"config.task.objective.samples={self.samples}: expected 1 or more")
+        if self.samples_per_image < 1:
+            raise UserError(
+                f"config.task.objective.samples_per_image={self.samples_per_image}: expected 1 or "
+                "more"
+            )
 
     def loss(self, scene, params):
         """Errors of the chosen samples, and how far they were."""
         b = len(scene.real)
-        z = jax.random.normal(scene.rngs["z"], (b * self.samples, scene.z_dim))
+        z = jax.random.normal(scene.rngs["z"], (b * self.samples_per_image, scene.z_dim))
         real = scene.features.stored(scene.batch)
         ours = as_vector(real)
         model = jax.lax.stop_gradient(params)
@@ -47,9 +50,9 @@ class IMLE(Objective):
             return as_vector(scene.features.computed(scene.frozen, images))
 
         # A part at a time: of what does not win, nothing has to be kept.
-        keys = jax.random.split(scene.rngs["noise"], self.samples)
-        parts = z.reshape(self.samples, b, -1)
-        pool = jax.lax.map(described, (parts, keys)).reshape(self.samples * b, -1)
+        keys = jax.random.split(scene.rngs["noise"], self.samples_per_image)
+        parts = z.reshape(self.samples_per_image, b, -1)
+        pool = jax.lax.map(described, (parts, keys)).reshape(self.samples_per_image * b, -1)
         radius = self.radius * mean_nearest_distance(ours)
         chosen, distance = nearest(ours, jax.lax.stop_gradient(pool), radius, self.distinct)
         images = scene.make(params, z[chosen], scene.rngs["noise"])

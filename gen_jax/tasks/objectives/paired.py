@@ -20,21 +20,21 @@ class Paired(Objective):
     """Errors of features and pixels of one and the same image.
 
     Attributes:
-      hidden: width of the network from features to latent.
+      hidden_size: width of the network from features to latent.
       jitter: deviation of the noise on latents in training, whose own deviation is 1.
       pixel_weight: of the mean absolute error beside that of features.
       prior: what samples' latents are drawn from: "flow", one that is trained along (arXiv
         2210.02747); "gaussian", of the latents' running mean and covariance; or "none", the
         standard normal distribution.
-      flow_hidden: width of that flow.
+      flow_hidden_size: width of that flow.
       momentum: of mean and covariance.
     """
 
-    hidden: int = 512
+    hidden_size: int = 512
     jitter: float = 0.2
     pixel_weight: float = 1.0
     prior: str = "flow"
-    flow_hidden: int = 256
+    flow_hidden_size: int = 256
     momentum: float = 0.99
 
     has_pairs = True
@@ -105,13 +105,13 @@ class Paired(Objective):
 
     @property
     def _flow(self):
-        return LatentFlow(self.flow_hidden)
+        return LatentFlow(self.flow_hidden_size)
 
     def _deviation(self, extra):
         return jnp.sqrt(jnp.diagonal(extra["latent_covariance"]) + 1e-4)[None]
 
     def _encoder(self, z_dim):
-        return _Encoder(self.hidden, z_dim)
+        return _Encoder(self.hidden_size, z_dim)
 
     def _moments(self, extra, z):
         count = extra["latent_updates"].astype(jnp.float32)

@@ -1,0 +1,252 @@
+"""What each metric of an evaluator means, and which way is good; reports show both.
+
+The same name may mean two things: `probe_accuracy` is how often samples show what they should for
+`adjectives`, and how far the judge can be trusted for `prompt_accuracy`. So each evaluator has a
+table of its own, by its name in `evaluation.EVALUATORS`.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+
+HIGHER, LOWER = "higher", "lower"
+
+
+@dataclasses.dataclass(frozen=True)
+class Meaning:
+    """One metric in words.
+
+    Attributes:
+      text: What it measures, in a sentence. In the tables, a template of `re.Match.expand`.
+      good: `HIGHER`, `LOWER` or words such as "near 1"; "" for a value that others compare with.
+    """
+
+    text: str
+    good: str = ""
+
+
+_PAIRS = {
+    "psnr": Meaning("Peak signal-to-noise ratio to the original images, in dB.", HIGHER),
+    "ssim": Meaning("Structural similarity to the original images, at most 1.", HIGHER),
+    "lpips": Meaning("Perceptual distance to the original images (LPIPS).", LOWER),
+}
+_SETS = {
+    "fd": Meaning("Fréchet distance between the features of samples and of real images.", LOWER),
+    "kid": Meaning("Kernel distance between the features of samples and of real images.", LOWER),
+    "precision": Meaning("Share of samples that lie among the real images (fidelity).", HIGHER),
+    "recall": Meaning("Share of real images that lie among the samples (coverage).", HIGHER),
+    "density": Meaning("How densely real images surround the samples; about 1 for real.", HIGHER),
+    "coverage": Meaning("Share of real images that have a sample near them.", HIGHER),
+}
+_RECONSTRUCTED = {
+    **_PAIRS,
+    "rfd": Meaning("Fréchet distance between features of reconstructions and originals.", LOWER),
+    "rkid": Meaning("Kernel distance between features of reconstructions and originals.", LOWER),
+}
+# The notes of these metrics (`controls.NOTES`) say more.
+_SHUFFLED = Meaning("Control: the score under other prompts.", "at most chance")
+_EMPTY = Meaning("Control: the score under the empty prompt.", "below the score")
+_CHANCE = Meaning("What a model that ignores its prompts would score.")
+_FACES_FOUND = "in which a detector finds a face."
+
+_MEANINGS: dict[str, dict[str, Meaning]] = {
+    "reconstruction": _PAIRS,
+    "first_stage": _PAIRS,
+    "codes": {
+        **_RECONSTRUCTED,
+        "usage": Meaning("Share of the codebook that occurs in held-out images.", HIGHER),
+        "perplexity": Meaning("Number of codes that the images use evenly, in effect.", HIGHER),
+    },
+    "detail": {
+        **_RECONSTRUCTED,
+        "contrast": Meaning("Mean step between neighboring pixels over the originals'.", "near 1"),
+    },
+    "adjectives": {
+        "adjective_accuracy(/.*)?": Meaning(
+            "Share of samples that have more of what an adjective means than samples of its "
+            "opposite by the same seeds; 0.5 if the text is ignored.",
+            HIGHER,
+        ),
+        "paraphrase_accuracy(/.*)?": Meaning(
+            "Accuracy of adjectives that no caption of the training images had.", HIGHER
+        ),
+        "probe_accuracy(/.*)?": Meaning(
+            "Accuracy of adjectives, judged by a probe on features, not by pixels.", HIGHER
+        ),
+        "(adjective|probe)_accuracy_shuffled": _SHUFFLED,
+        "(adjective|probe)_accuracy_empty": _EMPTY,
+        "probe_held_out": Meaning("Share of real images that the probes judge right.", HIGHER),
+    },
+    "art_samples": {
+        **_SETS,
+        "kid_reconstructions": Meaning("Kernel distance of reconstructions: what codes allow."),
+        "kid_random": Meaning("Kernel distance of images of random codes: the worst case."),
+        "kid_held_out": Meaning("Kernel distance of held-out images: what new images have."),
+        "kid_over_random": Meaning("Distance of samples over that of random codes.", LOWER),
+        "kid_over_reconstructions": Meaning(
+            "Distance of samples over that of reconstructions; 1 is what codes allow.", LOWER
+        ),
+        "diversity": Meaning(
+            "Number of samples that differ, in effect (Vendi score).", "near diversity_real"
+        ),
+        "diversity_real": Meaning("Number of real images that differ, in effect."),
+    },
+    "class_retrieval": {
+        "retrieval": Meaning("Share of samples whose prompt's class is among the nearest.", HIGHER),
+        "retrieval_shuffled": _SHUFFLED,
+        "retrieval_empty": _EMPTY,
+        "retrieval_chance": _CHANCE,
+        "retrieval_reconstructed": Meaning("Retrieval of reconstructions: what codes allow."),
+        "retrieval_real": Meaning("Retrieval of held-out images."),
+    },
+    "faces": {
+        **_SETS,
+        "diversity": Meaning("Standard deviation of samples over that of real images.", "near 1"),
+        "detection_rate": Meaning(f"Share of samples {_FACES_FOUND}", HIGHER),
+        "detection_rate_real": Meaning(f"Share of real images {_FACES_FOUND}"),
+        "detection_rate_asked": Meaning(f"Share of samples of prompts {_FACES_FOUND}", HIGHER),
+        "anatomy": Meaning("Share of samples whose five points lie where real faces' do.", HIGHER),
+        "attribute_accuracy/.*": Meaning(
+            "Share of samples that a probe classifies as their prompt says.", HIGHER
+        ),
+        "attribute_accuracy_shuffled/.*": _SHUFFLED,
+        "attribute_accuracy_empty/.*": _EMPTY,
+        "attribute_chance/.*": _CHANCE,
+        "attribute_real/.*": Meaning("Share of real faces that the probe classifies right."),
+    },
+    "interpolation": {
+        "path_length": Meaning("Sum of the steps between two seeds' images.", LOWER),
+        "largest_step": Meaning("Largest step over the mean step of a path, mean of paths.", LOWER),
+        "largest_step_worst": Meaning("Largest step over the mean step, of the worst path.", LOWER),
+        "perceptual_path_length": Meaning(
+            "Perceptual distance of images a small step of the latent apart.", LOWER
+        ),
+        "path_detection_rate": Meaning(f"Share of frames {_FACES_FOUND}", HIGHER),
+    },
+    "memorisation": {
+        "nearest_ratio": Meaning(
+            "Median distance of samples to the nearest training image over that of held-out "
+            "images; well below 1 for copies.",
+            "near 1 or above",
+        ),
+        "nearest_chance": Meaning(
+            "Probability that samples come this near by chance; below 0.01 for copies.", HIGHER
+        ),
+        "copies": Meaning(
+            "Share of samples nearer to a training image than all but 1% of held-out ones.",
+            "0.01 or less",
+        ),
+    },
+    "image_quality": {
+        **_PAIRS,
+        "(clean_)?fid": Meaning("Fréchet distance between Inception features (FID).", LOWER),
+        "(clean_)?kid": Meaning("Kernel distance between Inception features (KID).", LOWER),
+        "fd(_.+)?": _SETS["fd"],
+        "kd(_.+)?": _SETS["kid"],
+        "cmmd(_unbiased)?": Meaning("Maximum mean discrepancy of CLIP features.", LOWER),
+        "clip_score": Meaning("Agreement of samples with their captions (CLIPScore).", HIGHER),
+        "clip_cosine": Meaning("Mean cosine between CLIP's image and text.", HIGHER),
+        **{f"{k}(_.+)?": _SETS[k] for k in ("precision", "recall", "density", "coverage")},
+        "vendi(_.+)?": Meaning("Number of samples that differ, in effect (Vendi score).", HIGHER),
+        "diversity": Meaning("Mean perceptual distance between different samples.", HIGHER),
+    },
+    "error_by_time": {
+        r"mse_t\d+": Meaning(
+            "Error of the denoiser in one part of the time range, t0 with the least noise.", LOWER
+        ),
+    },
+    "instructed": {
+        "psnr_matching(_.*)?": Meaning("PSNR to what the instruction asks for, in dB.", HIGHER),
+        "psnr_(empty|wrong|shuffled)(_.*)?": Meaning(
+            "PSNR to the same target under no, the opposite or another image's instruction.",
+            "below psnr_matching",
+        ),
+        "psnr_degraded": Meaning("PSNR of the untouched input, in dB."),
+    },
+    "restored_crops": {
+        **_PAIRS,
+        "psnr_degraded": Meaning("PSNR of the degraded input, in dB."),
+        "ssim_degraded": Meaning("SSIM of the degraded input."),
+        ".*_error": Meaning("Mean error of the estimated degradation, in its own unit.", LOWER),
+        "gate_severity": Meaning(
+            "Rank correlation of the gate with the distance to the clean image.", HIGHER
+        ),
+    },
+    "samples": _SETS,
+    "shapes_accuracy": {
+        "reader_accuracy": Meaning("Share of real scenes that the reader of pixels gets right."),
+        "((multi|heldout)_)?all_accuracy": Meaning(
+            "Share of samples that show everything that their prompt states.", HIGHER
+        ),
+        "(prompt|pair)_accuracy": Meaning("Share of objects of the right color and shape.", HIGHER),
+        r"multi_([a-z]+)_accuracy": Meaning(
+            r"Share of samples of several objects that show the prompt's \1.", HIGHER
+        ),
+        r"heldout_([a-z]+)_accuracy": Meaning(
+            r"Share of objects unseen in training (color and shape) that show the prompt's \1.",
+            HIGHER,
+        ),
+        r"([a-z]+)_accuracy": Meaning(r"Share of objects that show the prompt's \1.", HIGHER),
+        "[a-z]+_accuracy_shuffled": _SHUFFLED,
+        "[a-z]+_accuracy_empty": _EMPTY,
+        "[a-z]+_chance": _CHANCE,
+    },
+    "prompt_robustness": {
+        "wording_accuracy/both": Meaning(
+            "A word and its opposite together: neither should win.", "near 0.5"
+        ),
+        "wording_accuracy/.*": Meaning("Accuracy of adjectives in other wordings.", HIGHER),
+    },
+    "prompt_accuracy": {
+        **_SETS,
+        "prompt_accuracy": Meaning("Share of samples that a probe classifies as prompted.", HIGHER),
+        "prompt_accuracy_shuffled": _SHUFFLED,
+        "prompt_accuracy_empty": _EMPTY,
+        "prompt_chance": _CHANCE,
+        "probe_accuracy": Meaning("Share of real images that the probe classifies right."),
+    },
+    "word_attention": {
+        "attention_on_words": Meaning("Share of the attention that goes to words.", HIGHER),
+    },
+    "word_margins": {
+        "swapped_margin": Meaning(
+            "Nats per code by which the true caption is likelier than one with an opposite word.",
+            HIGHER,
+        ),
+        "swapped_accuracy": Meaning(
+            "Share of images whose true caption is the likelier one; 0.5 if text is ignored.",
+            HIGHER,
+        ),
+    },
+}
+
+# Part of a name -> what it adds to the meaning of the name without it.
+_PARTS = {
+    "_untrained": " Untrained features: compare within one data set alone.",
+    "_decoded": " Without the drawn detail, for comparison.",
+}
+
+
+def of(evaluator: str, metric: str) -> Meaning | None:
+    """Returns the meaning of a metric, None if it is unknown.
+
+    Args:
+      evaluator: Name of the evaluator in `evaluation.EVALUATORS`.
+      metric: Name of the metric, without the prefix of the stage.
+    """
+    for part, text in _PARTS.items():
+        if part in metric and (whole := of(evaluator, metric.replace(part, "", 1))):
+            return Meaning(whole.text + text, "" if part == "_decoded" else whole.good)
+    for end, text in (("_low", "Lower"), ("_high", "Upper")):
+        if (name := metric.removesuffix(end)) != metric and of(evaluator, name):
+            return Meaning(f"{text} end of the 95% interval of {name}.")
+    for pattern, meaning in _MEANINGS.get(evaluator, {}).items():
+        if match := re.fullmatch(pattern, metric):
+            return Meaning(match.expand(meaning.text), meaning.good)
+    return None
+
+
+def of_all(evaluator: str, metrics: Mapping[str, float]) -> dict[str, Meaning]:
+    """Returns name -> meaning of those metrics of an evaluator that have one."""
+    pairs = ((name, of(evaluator, name)) for name in metrics)
+    return {name: meaning for name, meaning in pairs if meaning is not None}
