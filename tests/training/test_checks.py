@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import faces, ldm, vae, vqvae
+from configs import art, detail, faces, ldm, restore, vae, vqvae
 from gen_jax.common.errors import UserError
 from gen_jax.data.prepare import build, plan
+from gen_jax.evaluation import build_evaluators
 from gen_jax.runs.splits import DataSplits
 from gen_jax.tasks import build_task
 from gen_jax.training import checks
@@ -36,6 +37,12 @@ def changed(config, key, value):
         ("training.seed", 2**32, "config.training.seed=4294967296: expected a whole number"),
         ("training.seed", -1, "config.training.seed=-1: expected a whole number from 0 to"),
         ("training.best_mode", "least", "config.training.best_mode='least': expected min or max"),
+        (
+            "training.best_metric",
+            "ldm/psnr",
+            "config.training.best_metric=ldm/psnr: expected a metric of reconstruction, whose "
+            "names begin with vae/",
+        ),
         ("optimizer.model.learning_rate", float("nan"), "learning_rate=nan: expected a finite"),
         ("optimizer.model.learning_rate", 0.0, "expected a number above 0"),
         ("optimizer.model.b2", 1.0, "config.optimizer.model.b2=1.0: expected at least 0 and below"),
@@ -60,6 +67,24 @@ def test_mistakes_in_a_config(tmp_path, key, value, line):
     with pytest.raises(UserError) as caught:
         checks.check_config(changed(vae.get_config("debug"), key, value), tmp_path)
     assert line in str(caught.value)
+
+
+def test_a_best_metric_that_may_be_wrong_is_a_warning(tmp_path, capsys):
+    config = changed(vae.get_config("debug"), "training.best_metric", "vae/psn")
+    with pytest.raises(UserError, match="init_from"):  # a later check
+        checks.check_config(changed(config, "init_from", "runs/none"), tmp_path)
+    assert capsys.readouterr().out == (
+        "warning: config.training.best_metric=vae/psn is not a known metric of reconstruction\n"
+    )
+
+
+@pytest.mark.parametrize("recipe", [art, detail, restore, vae, vqvae])
+def test_best_metrics_of_recipes_are_known(recipe, capsys):
+    config = recipe.get_config().to_dict()
+    evaluators = build_evaluators(config["evaluators"], config["task"]["name"])
+    assert config["training"]["best_metric"]
+    checks._check_best_metric(config["training"]["best_metric"], evaluators)
+    assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
