@@ -155,7 +155,7 @@ class Contestant:
             raise RuntimeError(f"no answer in {self.timeout:g} s")
         if not (line := self.process.stdout.readline()):
             raise RuntimeError(["it ended", *self.log.read_text().strip().splitlines()][-1])
-        return json.loads(line)
+        return strict_json.loads(line.decode())
 
 
 def take_turns(running: list[Contestant], name: str, args) -> dict[str, list[dict]]:
@@ -242,7 +242,7 @@ def write(args, **results) -> None:
 def enter(contestants: Mapping[str, Callable[[Any], tuple]], main: Callable[[], None]) -> None:
     """What a benchmark's `__main__` calls: `main`, or a contestant in one of its processes."""
     if sys.argv[1:] and sys.argv[1] in contestants:
-        given = argparse.Namespace(**json.loads(sys.argv[2]))
+        given = argparse.Namespace(**strict_json.loads(sys.argv[2]))
         serve(contestants[sys.argv[1]], sys.argv[1], given)
     else:
         end_on_sigterm()

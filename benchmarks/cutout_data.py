@@ -19,6 +19,8 @@ from typing import Any
 
 from PIL import Image
 
+from gen_jax.common import strict_json
+
 
 def described(line: dict[str, Any]) -> tuple[str, str]:
     """Class, as a folder's name, and caption of a line of captions.jsonl."""
@@ -32,7 +34,7 @@ def cutouts(archive: pathlib.Path) -> Iterator[tuple[str, Image.Image, str]]:
     """(path in the folder, picture, caption) of each."""
     with zipfile.ZipFile(archive) as file:
         for text in file.read("captions.jsonl").decode().splitlines():
-            line = json.loads(text)
+            line = strict_json.loads(text)
             folder, caption = described(line)
             drawn = Image.open(io.BytesIO(file.read(line["file"]))).convert("RGBA")
             side = max(drawn.size)

@@ -11,7 +11,6 @@ again, what was cut off goes on: the command can be repeated. Further flags go t
 """
 
 import argparse
-import json
 import pathlib
 import subprocess
 import sys
@@ -111,7 +110,7 @@ def main() -> None:
             except subprocess.CalledProcessError as error:  # it has said why
                 sys.exit(error.returncode)
             first.setdefault(name, run)
-            found.setdefault(name, []).append(json.loads((run / "report.json").read_text()))
+            found.setdefault(name, []).append(strict_json.loads((run / "report.json").read_text()))
             print(table(found), flush=True)
     from gen_jax.common import pictures
 

@@ -23,7 +23,6 @@ import collections
 import csv
 import dataclasses
 import io
-import json
 import pathlib
 import zipfile
 
@@ -55,7 +54,9 @@ class Labelled:
 def clipart(archives: pathlib.Path) -> Labelled:
     """Clip art by topmost category."""
     with zipfile.ZipFile(archives / "captioned_cutouts.zip") as file:
-        rows = [json.loads(line) for line in file.read("captions.jsonl").decode().splitlines()]
+        rows = [
+            strict_json.loads(line) for line in file.read("captions.jsonl").decode().splitlines()
+        ]
         rows = [r for r in rows if r["file"].startswith("clipart96/") and r["tags"]]
         sizes = collections.Counter(r["tags"][0] for r in rows)
         rows = [r for r in rows if sizes[r["tags"][0]] >= MINIMUM and r["tags"][0] != "unsorted"]

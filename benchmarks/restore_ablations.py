@@ -8,10 +8,11 @@ What is finished already is not trained again: a run that was cut off goes on fr
 """
 
 import argparse
-import json
 import pathlib
 import subprocess
 import sys
+
+from gen_jax.common import strict_json
 
 VARIANTS = {
     "block": "",  # the recipe: text both ways, a gate for each place
@@ -60,7 +61,7 @@ def measure(run: pathlib.Path, args) -> dict:
             "--degradations", "denoise_blind", "photograph",
         ]  # fmt: skip
         subprocess.run(command, check=True)
-    return json.loads(out.read_text())
+    return strict_json.loads(out.read_text())
 
 
 def table(found: dict[str, dict]) -> str:

@@ -22,7 +22,7 @@ import tempfile
 import time
 
 from benchmarks import contest
-from gen_jax.common import memory
+from gen_jax.common import memory, strict_json
 
 SIZES = {
     # A few million parameters: what a laptop trains.
@@ -300,7 +300,7 @@ def isolated(args, who: str) -> Measured:
         err.seek(0)
         if code:
             raise RuntimeError([f"exit code {code}", *err.read().strip().splitlines()][-1])
-        return Measured(**json.loads(out.read().strip().splitlines()[-1]))
+        return Measured(**strict_json.loads(out.read().strip().splitlines()[-1]))
 
 
 CONTESTANTS = {

@@ -1,6 +1,5 @@
 """Faces brought to one place: each picture turned, scaled and cut by five points of its face."""
 
-import json
 import pathlib
 from collections.abc import Iterator
 
@@ -8,7 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from gen_jax.common import files, results, strict_json
+from gen_jax.common import files, folder_lock, results, strict_json
 from gen_jax.common.errors import UserError
 from gen_jax.data import images
 from gen_jax.data.prepare.sources.image_folder import ImageFolderSource
@@ -16,6 +15,7 @@ from gen_jax.data.text import captions
 from gen_jax.encoders.face_detector import FaceDetector
 
 REPORT = results.ALIGNED
+LOCK = ".lock"
 
 # Eyes, nose and corners of the mouth of an upright face, in sides of its tight crop.
 _POINTS = np.array(
@@ -63,33 +63,47 @@ def _similarity(points, where) -> np.ndarray:
 def align_folder(
     source: pathlib.Path, out: pathlib.Path, weights: str, size: int, margin: float
 ) -> dict[str, list[str]]:
-    """Aligns the most probable face of every picture of a folder, and its captions with it.
+    """Aligns the most probable face of every image of a folder, and its captions with it.
 
-    Interrupted, it goes on with the same call.
+    Interrupted, it goes on with the same call. One process at a time writes to `out`.
 
     Args:
-      source: pictures, as `ImageFolderSource` reads them.
-      out: folder for PNG files of the same names, captions.jsonl and `REPORT`.
-      weights: of MTCNN, see `FaceDetector`.
-      size: of the pictures in pixels.
-      margin: see `align`.
+      source: Images, as `ImageFolderSource` reads them.
+      out: Folder for PNG files of the same names, captions.jsonl and `REPORT`.
+      weights: Weights of MTCNN, see `FaceDetector`.
+      size: Side of the aligned faces in pixels.
+      margin: See `align`.
 
     Returns:
-      reason -> pictures that were left out: "no face", or why they cannot be read.
+      Reason -> images that were left out: "no face", or why they cannot be read.
 
     Raises:
-      UserError: nothing to read, or `out` holds pictures that were made otherwise.
+      UserError: Nothing to read, `out` holds faces that were aligned otherwise, or another process
+        writes to it.
     """
-    report = {"source": str(source.absolute()), "size": size, "margin": margin}
-    path, pictures = out / REPORT, ImageFolderSource(source, [out])
-    if path.is_file():
-        was = json.loads(files.read_text(path))
-        if {k: was.get(k) for k in report} != report:
-            raise UserError(f"{out}: holds faces that were aligned otherwise ({REPORT}); delete it")
-        if "left_out" in was:
-            return was["left_out"]
+    pictures = ImageFolderSource(source, [out])
     out.mkdir(parents=True, exist_ok=True)
-    files.write_text(path, strict_json.dumps(report, indent=1) + "\n")
+    with folder_lock.held(out, out / LOCK, "out"):
+        report = {"source": str(source.absolute()), "size": size, "margin": margin}
+        path = out / REPORT
+        if path.is_file():
+            was = strict_json.loads(files.read_text(path))
+            if {k: was.get(k) for k in report} != report:
+                raise UserError(
+                    f"{out}: holds faces that were aligned otherwise ({REPORT}); delete it"
+                )
+            if "left_out" in was:
+                return was["left_out"]
+        files.write_text(path, strict_json.dumps(report, indent=1) + "\n")
+        left_out = _align_all(pictures, out, weights, size, margin)
+        files.write_text(path, strict_json.dumps({**report, "left_out": left_out}, indent=1) + "\n")
+    return left_out
+
+
+def _align_all(
+    pictures: ImageFolderSource, out: pathlib.Path, weights: str, size: int, margin: float
+) -> dict[str, list[str]]:
+    """Writes the faces that are not there yet, and all captions; returns what was left out."""
     detector, left_out, lines = FaceDetector(weights), {}, []
     for item in pictures.left_out():
         left_out.setdefault(item.reason, []).append(item.key)
@@ -115,7 +129,6 @@ def align_folder(
     if lines:
         text = "".join(strict_json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         files.write_text(out / captions.FILE, text)
-    files.write_text(path, strict_json.dumps({**report, "left_out": left_out}, indent=1) + "\n")
     return left_out
 
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from gen_jax.common import folder_lock
 from gen_jax.common.errors import UserError
 from gen_jax.pipelines import face_alignment
 
@@ -89,6 +90,21 @@ def test_files_of_one_name_do_not_take_each_others_place(tmp_path, monkeypatch):
     assert left_out == {"hidden": ["._a.png"]}
     made = {p.name: np.asarray(Image.open(p)).mean() for p in (source / "out").glob("*.png")}
     assert made == {"a.png": 90, "a.png.png": 200}
+    assert not (source / "out" / face_alignment.LOCK).exists()
+
+
+def test_two_at_once_are_kept_apart(tmp_path):
+    source, out = tmp_path / "in", tmp_path / "out"
+    for folder in (source, out):
+        folder.mkdir()
+    cv2.imwrite(str(source / "a.png"), np.zeros((40, 40, 3), np.uint8))
+    refused = r"out is being written by pid \d+ .* another out$"
+    with (
+        folder_lock.held(out, out / face_alignment.LOCK),
+        pytest.raises(UserError, match=refused),
+    ):
+        face_alignment.align_folder(source, out, "", 16, 0.0)
+    assert not list(out.iterdir())
 
 
 def test_real_faces_are_found_and_aligned(folder, shared, tmp_path):
