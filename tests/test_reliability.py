@@ -273,8 +273,6 @@ def test_one_process_goes_on_from_four(tmp_path, photos, straight):
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting needs root")
 def test_full_disk(tmp_path, photos):
-    import subprocess
-
     place = tmp_path / "small"
     place.mkdir()
     mounted = subprocess.run(
@@ -345,8 +343,6 @@ def test_bad_shards_are_named(tmp_path, photos):
 
 @pytest.mark.slow
 def test_damaged_records_are_counted_and_skipped(tmp_path, photos):
-    import shutil
-
     data = tmp_path / "data"
     shutil.copytree(photos, data)
     shard = sorted(data.glob("train-*.arrayrecord"))[0]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gen_jax.common.errors import UserError
+from gen_jax.data.prepare.sources import photos
 from gen_jax.encoders import face_detector
 from gen_jax.encoders.face_detector import FaceDetector
 
@@ -19,8 +20,6 @@ def detector(shared):
 
 
 def test_faces_and_points_are_those_of_the_reference(detector):
-    from gen_jax.data.prepare.sources import photos
-
     astronaut = photos.load("astronaut.png")[:256, 100:356]
     images = np.stack([astronaut, astronaut[:, ::-1], photos.load("coffee.png")[:256, :256]])
     found = detector(images)
@@ -39,8 +38,6 @@ def test_faces_and_points_are_those_of_the_reference(detector):
 
 
 def test_a_picture_is_judged_alone(detector):
-    from gen_jax.data.prepare.sources import photos
-
     image = photos.load("astronaut.png")[:256, 100:356]
     noise = np.random.default_rng(0).integers(0, 255, image.shape).astype(np.uint8)
     whole = detector(np.stack([noise, image]))

@@ -8,6 +8,9 @@ import pathlib
 import jax
 import numpy as np
 
+from gen_jax.encoders.diffusers_folder import param_shapes
+from gen_jax.encoders.weights import flax_from_torch, torch_from_flax
+
 GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden"
 
 
@@ -35,18 +38,12 @@ def torch_shapes(golden) -> dict[str, tuple[int, ...]]:
 
 def loaded(module, golden):
     """The parameters that the golden model had."""
-    from gen_jax.encoders.diffusers_folder import param_shapes
-    from gen_jax.encoders.weights import flax_from_torch
-
     weights = script().named_weights(torch_shapes(golden))
     return {"params": flax_from_torch(weights, param_shapes(module))}
 
 
 def filled(module, seed: int = 0):
     """Parameters drawn by numpy from their paths: no compilation of `init`."""
-    from gen_jax.encoders.diffusers_folder import param_shapes
-    from gen_jax.encoders.weights import flax_from_torch, torch_from_flax
-
     shapes = param_shapes(module)
     zeros = jax.tree.map(lambda s: np.zeros(s.shape, np.float32), shapes)
     wanted = {k: v.shape for k, v in torch_from_flax(zeros).items()}

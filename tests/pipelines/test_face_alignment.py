@@ -1,10 +1,13 @@
 """Faces brought to one place."""
 
+import io
 import json
+import zipfile
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from gen_jax.common import folder_lock
 from gen_jax.common.errors import UserError
@@ -48,11 +51,6 @@ def test_a_warp_to_fewer_pixels_does_not_alias():
 @pytest.fixture
 def folder(shared, tmp_path):
     """Three faces, turned and off the middle, and two pictures without."""
-    import io
-    import zipfile
-
-    from PIL import Image
-
     source = tmp_path / "in"
     (source / "sub").mkdir(parents=True)
     with zipfile.ZipFile(shared / "faces.zip") as file:
@@ -74,8 +72,6 @@ def folder(shared, tmp_path):
 
 
 def test_files_of_one_name_do_not_take_each_others_place(tmp_path, monkeypatch):
-    from PIL import Image
-
     monkeypatch.setattr(face_alignment, "FaceDetector", lambda weights: None)
     points = np.float32(40 * face_alignment._POINTS)
     monkeypatch.setattr(face_alignment, "_points", lambda detector, pixels: points)
