@@ -95,9 +95,7 @@ class _Batches:
     Each batch comes with the bad records that its reader has met if that is a worker's.
     """
 
-    def __init__(
-        self, reader: ExampleReader, transform: Transform, plan: _Plan, is_worker: bool
-    ):
+    def __init__(self, reader: ExampleReader, transform: Transform, plan: _Plan, is_worker: bool):
         self._reader, self._transform = reader, transform
         self._plan, self._is_worker = plan, is_worker
 
