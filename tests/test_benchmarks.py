@@ -21,6 +21,7 @@ from benchmarks import (
 from benchmarks import faces as face_speed
 from benchmarks import vqvae as vqvae_speed
 from gen_jax.models import presets
+from tests import tiny_networks
 
 
 @pytest.fixture
@@ -207,8 +208,8 @@ def test_there_is_no_autoencoder_for_the_small_sizes(call, capsys):
 @pytest.mark.nightly
 def test_diffusers_samples_the_same(monkeypatch, tmp_path):
     pytest.importorskip("diffusers")
-    monkeypatch.setattr(presets, "SD15_UNET", presets.TINY_UNET)
-    monkeypatch.setattr(presets, "SD15_VAE", presets.TINY_VAE)
+    monkeypatch.setattr(presets, "SD15_UNET", tiny_networks.TINY_UNET)
+    monkeypatch.setattr(presets, "SD15_VAE", tiny_networks.TINY_VAE)
     args = argparse.Namespace(
         size="sd15", batch=2, steps=6, dtype="float32", decode=True, folder=str(tmp_path)
     )

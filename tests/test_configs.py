@@ -2,9 +2,7 @@
 
 import dataclasses
 import importlib
-import pathlib
 import pkgutil
-import re
 import subprocess
 import sys
 
@@ -179,20 +177,6 @@ def test_mistakes_are_one_line(door, arguments):
 def test_config_mistakes_are_one_line(tmp_path, config, word):
     result = call("main", f"--config={config}", f"--workdir={tmp_path}")
     assert word in one_line_error(result)
-
-
-def test_there_is_one_loop_and_one_step():
-    sources = {p: p.read_text() for p in pathlib.Path(gen_jax.__path__[0]).rglob("*.py")}
-    steps = [p.name for p, s in sources.items() if re.search(r"def _?train_step\b", s)]
-    assert steps == ["step.py"]
-    optimizers = [p for p, s in sources.items() if "apply_updates" in s]
-    assert [p.name for p in optimizers] == ["step.py"]
-
-
-def test_no_file_is_too_long():
-    long = {p.name: n for p in (ROOT / "gen_jax").rglob("*.py")
-            if (n := len(p.read_text().splitlines())) > 400}  # fmt: skip
-    assert not long
 
 
 @pytest.mark.parametrize(

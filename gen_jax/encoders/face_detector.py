@@ -18,9 +18,6 @@ from gen_jax.encoders import files, mtcnn
 from gen_jax.encoders.diffusers_folder import param_shapes
 from gen_jax.encoders.weights import flax_from_torch
 
-POINTS = ("left eye", "right eye", "nose", "mouth left", "mouth right")
-"""As seen in the picture."""
-
 _CELL, _STRIDE = 12, 2  # of P-Net, in pixels
 _THRESHOLDS = (0.6, 0.7, 0.7)
 _FACTOR = 0.709  # between scales
@@ -35,7 +32,8 @@ class Face:
     Attributes:
       box: left, top, right, bottom in pixels.
       probability: 0.7 to 1.
-      points: x and y in pixels of `POINTS`, [5, 2].
+      points: x and y in pixels, [5, 2], of the left eye, the right eye, the nose and the left and
+        right end of the mouth, as seen in the image.
     """
 
     box: Float[np.ndarray, "4"]

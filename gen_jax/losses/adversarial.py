@@ -1,7 +1,6 @@
 """Losses of a generator and a discriminator, one number a logit, and their regularisers."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,35 +44,3 @@ def r1_penalty(
     gradient = jax.grad(lambda x: jnp.sum(logits_fn(x).astype(jnp.float32)))(real)
     gradient = gradient.astype(jnp.float32)
     return 0.5 * jnp.sum(gradient.reshape(gradient.shape[0], -1) ** 2, axis=1)
-
-
-class LogitAverages(NamedTuple):
-    """Running means of the discriminator's logits, which LeCam's regulariser anchors to."""
-
-    real: Array
-    fake: Array
-
-
-def update_averages(
-    averages: LogitAverages,
-    real: Float[Array, "..."],
-    fake: Float[Array, "..."],
-    decay: float = 0.99,
-) -> LogitAverages:
-    """The averages after one more batch; no gradient flows through them."""
-
-    def moved(average, logits):
-        return decay * average + (1 - decay) * jax.lax.stop_gradient(jnp.mean(logits))
-
-    return LogitAverages(moved(averages.real, real), moved(averages.fake, fake))
-
-
-def lecam_penalty(
-    real: Float[Array, "..."], fake: Float[Array, "..."], averages: LogitAverages
-) -> Float[Array, ""]:
-    """Holds each side's logits near the other side's average (arXiv 2104.03310, eq. 3).
-
-    For the discriminator, where real images are few: mean (D(x) - average of
-    fakes)^2 + mean (D(G(z)) - average of reals)^2.
-    """
-    return jnp.mean((real - averages.fake) ** 2) + jnp.mean((fake - averages.real) ** 2)

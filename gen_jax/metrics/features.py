@@ -16,7 +16,6 @@ from jaxtyping import Array, Float
 from gen_jax.common.errors import UserError
 
 _WIDTHS = (24, 40, 64)
-DIM = 2 * sum(_WIDTHS)
 _SMALLEST_SIDE = 8
 _FAINT = 0.02  # below this a difference is not seen; an 8-bit step is 0.008
 

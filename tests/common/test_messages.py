@@ -12,10 +12,12 @@ from collections.abc import Iterator
 import gen_jax
 
 PACKAGE = pathlib.Path(gen_jax.__file__).parent
-# Modules that define the flags of commands, or build command lines for child processes.
+# Modules that define the flags of commands, or write whole command lines.
 EXEMPT = {
     "common/app.py": "runs the commands and prints their help",
     "common/config.py": "defines --config",
+    "evaluation/html_report.py": "marks up the commands of a report",
+    "evaluation/next_commands.py": "writes the commands of a report",
     "parallel/compilation.py": "sets XLA_FLAGS",
     "runs/manifest.py": "calls git",
     "training/search_space.py": "writes the overrides of a trial",

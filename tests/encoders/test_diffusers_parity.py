@@ -11,6 +11,7 @@ from gen_jax.models import presets
 from gen_jax.models.autoencoder_kl import AutoencoderKL
 from gen_jax.models.autoencoder_tiny import AutoencoderTiny
 from gen_jax.models.unet_2d_condition import UNet2DConditionModel
+from tests import tiny_networks
 
 pytestmark = pytest.mark.nightly
 
@@ -41,7 +42,7 @@ def test_a_folder_saved_by_diffusers_comes_back_bit_for_bit(diffusers, tmp_path)
 def test_diffusers_loads_our_unet_with_equal_outputs(diffusers, tmp_path):
     import torch
 
-    module = UNet2DConditionModel(**presets.TINY_UNET)
+    module = UNet2DConditionModel(**tiny_networks.TINY_UNET)
     variables = filled(module)
     save_diffusers(tmp_path / "unet", module, variables["params"])
     theirs = diffusers.UNet2DConditionModel.from_pretrained(tmp_path / "unet").eval()
@@ -59,7 +60,7 @@ def test_diffusers_loads_our_autoencoders_with_equal_outputs(diffusers, kind, tm
     import torch
 
     if kind == "kl":
-        module, cls = AutoencoderKL(**presets.TINY_VAE), diffusers.AutoencoderKL
+        module, cls = AutoencoderKL(**tiny_networks.TINY_VAE), diffusers.AutoencoderKL
     else:
         small = script().config_of(script().TINIES["taesd"])
         module, cls = AutoencoderTiny(**small), diffusers.AutoencoderTiny

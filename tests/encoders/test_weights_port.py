@@ -12,9 +12,9 @@ from gen_jax.common import safetensors_io as st
 from gen_jax.common.errors import UserError
 from gen_jax.encoders.diffusers_folder import load_diffusers, param_shapes, save_diffusers
 from gen_jax.encoders.weights import Port, flax_from_torch, load_safetensors, torch_from_flax
-from gen_jax.models import presets
 from gen_jax.models.autoencoder_kl import AutoencoderKL
 from gen_jax.models.unet_2d_condition import UNet2DConditionModel
+from tests import tiny_networks
 
 FOLDERS = ("vae", "vae_bf16", "vae_old", "tiny", "unet_fp16", "unet_sharded")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -86,7 +86,7 @@ def test_the_only_variant_is_read_and_pointers_are_named(tmp_path):
 
 
 def test_a_fresh_module_is_saved_as_the_library_would(tmp_path):
-    module = AutoencoderKL(**presets.TINY_VAE)
+    module = AutoencoderKL(**tiny_networks.TINY_VAE)
     params = filled(module)["params"]
     save_diffusers(tmp_path / "vae", module, params)
     state = load_file(tmp_path / "vae" / WEIGHTS)
@@ -205,7 +205,7 @@ def one_line(error):
 
 
 def test_what_does_not_fit_is_named():
-    module = AutoencoderKL(**presets.TINY_VAE)
+    module = AutoencoderKL(**tiny_networks.TINY_VAE)
     shapes = param_shapes(module)
     state = torch_from_flax(filled(module)["params"])
     short = {k: v for k, v in state.items() if k != "quant_conv.bias"}

@@ -1,13 +1,5 @@
 """Frechet and kernel distances against scipy, closed forms and loops."""
 
-import os
-import pathlib
-import socket
-import subprocess
-import sys
-
-import hypothesis
-import hypothesis.strategies as st
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -18,8 +10,6 @@ from gen_jax.metrics import moments
 from gen_jax.metrics.frechet import frechet, frechet_distance, frechet_interval
 from gen_jax.metrics.interval import bootstrap
 from gen_jax.metrics.kid import kernel_distance, mmd2
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
 def correlated(seed, n, d, shift=0.0):
@@ -56,49 +46,6 @@ def test_frechet_of_few_rows_is_that_of_their_moments(n, m):
     x, y = correlated(2, n, 64), correlated(3, m, 64, shift=0.3)
     want = frechet_distance(moments.of(x), moments.of(y))
     np.testing.assert_allclose(frechet(x, y), want, rtol=1e-6)
-
-
-@hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
-@hypothesis.given(seed=st.integers(0, 1000), cuts=st.lists(st.integers(0, 60), max_size=4))
-def test_moments_merge_in_any_split_and_order(seed, cuts):
-    x = 1e3 + correlated(seed, 60, 5)
-    whole = moments.of(x)
-    parts = [moments.of(p) for p in np.split(x, sorted(cuts))]
-    merged = moments.empty(5)
-    for part in reversed(parts):
-        merged = moments.merge(merged, part)
-    assert merged.count == 60
-    np.testing.assert_allclose(merged.mean, whole.mean, rtol=1e-12)
-    np.testing.assert_allclose(merged.covariance, np.cov(x, rowvar=False), rtol=1e-7, atol=1e-9)
-
-
-def test_one_process_merges_to_itself():
-    m = moments.of(correlated(0, 9, 3))
-    assert moments.merge_processes(m) is m
-
-
-WORKER = """
-import sys, jax, numpy as np
-jax.distributed.initialize(sys.argv[2], num_processes=2, process_id=int(sys.argv[1]))
-from gen_jax.metrics import moments
-x = 1e3 + np.random.RandomState(0).randn(50, 4)
-mine = moments.of(x[:20] if sys.argv[1] == "0" else x[20:])
-m = moments.merge_processes(mine)
-assert m.count == 50, m.count
-np.testing.assert_allclose(m.covariance, np.cov(x, rowvar=False), rtol=1e-10)
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_merge_without_losing_digits():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{s.getsockname()[1]}"
-    env = dict(os.environ, PYTHONPATH=str(ROOT), JAX_PLATFORMS="cpu", XLA_FLAGS="")
-    workers = [
-        subprocess.Popen([sys.executable, "-c", WORKER, str(i), address], env=env) for i in range(2)
-    ]
-    assert [w.wait(timeout=120) for w in workers] == [0, 0]
 
 
 def test_frechet_interval_covers_the_spread_of_repeated_sets():

@@ -10,7 +10,7 @@ import skimage
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 
 from gen_jax.common.errors import UserError
-from gen_jax.metrics.luma import bt601_luma, crop_border
+from gen_jax.metrics.luma import bt601_luma
 from gen_jax.metrics.psnr import mse, psnr
 from gen_jax.metrics.ssim import ssim as eager_ssim
 
@@ -88,16 +88,8 @@ def test_numpy_images_will_do():
     )
 
 
-def test_crop_border():
-    x = batch(PHOTO)
-    np.testing.assert_array_equal(crop_border(x, 4), x[:, 4:-4, 4:-4])
-    assert crop_border(x, 0).shape == x.shape
-
-
 def test_mistakes_are_named():
     with pytest.raises(UserError, match="window"):
         ssim(batch(PHOTO), batch(PHOTO), window="square")
     with pytest.raises(UserError, match="at least 11"):
         ssim(jnp.zeros((1, 10, 20, 3)), jnp.zeros((1, 10, 20, 3)))
-    with pytest.raises(UserError, match="border"):
-        crop_border(batch(PHOTO), 32)

@@ -7,6 +7,7 @@ from golden_cases import case, filled, loaded, relative_error, script
 from gen_jax.common.errors import UserError
 from gen_jax.models import presets
 from gen_jax.models.autoencoder_kl import AutoencoderKL
+from tests import tiny_networks
 
 VAES = script().VAES
 
@@ -39,7 +40,7 @@ def test_parameter_count_is_stable_diffusions():
 
 
 # As small as it gets with all its kinds of parts: the time goes into compiling.
-SMALL = presets.TINY_VAE | {"block_out_channels": (8, 16)}
+SMALL = tiny_networks.TINY_VAE | {"block_out_channels": (8, 16)}
 
 
 def test_call_samples_with_a_key_and_is_the_mean_without():
@@ -88,15 +89,15 @@ def test_remat_and_bf16():
 
 
 def test_mistakes_are_named():
-    model = AutoencoderKL(**presets.TINY_VAE)
+    model = AutoencoderKL(**tiny_networks.TINY_VAE)
     variables = filled(model)
     with pytest.raises(UserError, match="4 channels, its in_channels is 3"):
         model.apply(variables, jnp.zeros((1, 8, 8, 4)), method="encode")
     with pytest.raises(UserError, match="latent_channels is 4"):
         model.apply(variables, jnp.zeros((1, 8, 8, 3)), method="decode")
-    wrong = AutoencoderKL(**presets.TINY_VAE | {"norm_num_groups": 3})
+    wrong = AutoencoderKL(**tiny_networks.TINY_VAE | {"norm_num_groups": 3})
     with pytest.raises(UserError, match="norm_num_groups=3 does not divide 8"):
         jax.eval_shape(wrong.init, jax.random.key(0), *wrong.example_inputs())
-    wrong = AutoencoderKL(**presets.TINY_VAE | {"act_fn": "sine"})
+    wrong = AutoencoderKL(**tiny_networks.TINY_VAE | {"act_fn": "sine"})
     with pytest.raises(UserError, match="act_fn='sine'"):
         jax.eval_shape(wrong.init, jax.random.key(0), *wrong.example_inputs())

@@ -61,8 +61,7 @@ def test_mistakes_are_named():
 
 def test_taef2_brings_photographs_back(shared, tmp_path):
     from skimage import data
-
-    from gen_jax.encoders.taesd import load_taesd
+    from taesd_files import load_taesd
 
     with zipfile.ZipFile(shared / "weights_small.zip") as archive:
         for part in ("encoder", "decoder"):

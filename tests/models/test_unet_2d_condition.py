@@ -9,6 +9,7 @@ from gen_jax.encoders.diffusers_config import module_from_config
 from gen_jax.encoders.weights import torch_from_flax
 from gen_jax.models import presets
 from gen_jax.models.unet_2d_condition import UNet2DConditionModel
+from tests import tiny_networks
 
 UNETS = script().UNETS
 
@@ -44,7 +45,7 @@ def test_parameter_count_is_stable_diffusions(preset, count):
 
 
 # As small as it gets with all its kinds of blocks: the time goes into compiling.
-SMALL = presets.TINY_UNET | {
+SMALL = tiny_networks.TINY_UNET | {
     "block_out_channels": (8, 8),
     "norm_num_groups": 4,
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
@@ -122,7 +123,7 @@ def test_mistakes_are_named():
     x, t, context = inputs()
 
     def shapes(x=x, context=context, **fields):
-        model = UNet2DConditionModel(**presets.TINY_UNET | fields)
+        model = UNet2DConditionModel(**tiny_networks.TINY_UNET | fields)
         return jax.eval_shape(model.init, jax.random.key(0), x, t, context)
 
     with pytest.raises(UserError, match="in_channels is 9"):

@@ -7,11 +7,11 @@ import pytest
 
 from gen_jax.common.errors import UserError
 from gen_jax.encoders.diffusers_folder import param_shapes, save_diffusers
-from gen_jax.models import presets
 from gen_jax.models.autoencoder_kl import AutoencoderKL
 from gen_jax.models.unet_2d_condition import UNet2DConditionModel
 from gen_jax.runs import reader, weights
 from gen_jax.tasks import first_stage
+from tests import tiny_networks
 
 
 def zeros(module):
@@ -32,7 +32,9 @@ def test_packaged_autoencoder_restores_a_photograph():
 
 
 def test_a_diffusers_autoencoder_is_a_first_stage(tmp_path):
-    module = AutoencoderKL(**presets.TINY_VAE | {"scaling_factor": 0.36, "shift_factor": 0.11})
+    module = AutoencoderKL(
+        **tiny_networks.TINY_VAE | {"scaling_factor": 0.36, "shift_factor": 0.11}
+    )
     save_diffusers(tmp_path, module, zeros(module))
     model = reader.load(str(tmp_path))
     frozen = model.task.as_frozen(model.variables)
@@ -45,7 +47,7 @@ def test_what_is_no_run_is_refused(tmp_path):
         reader.load(str(tmp_path / "none"))
     with pytest.raises(UserError, match=r"no config\.json"):
         reader.load(str(tmp_path))
-    unet = UNet2DConditionModel(**presets.TINY_UNET)
+    unet = UNet2DConditionModel(**tiny_networks.TINY_UNET)
     save_diffusers(tmp_path, unet, zeros(unet))
     with pytest.raises(UserError, match="expected an autoencoder"):
         reader.load(str(tmp_path))

@@ -178,11 +178,6 @@ class Loader:
         return len(self._reader)
 
     @property
-    def steps_per_epoch(self) -> float:
-        """Steps in which as many examples pass as the split has."""
-        return self.num_records / self.batch_size
-
-    @property
     def bad_records(self) -> list[str]:
         """Keys or places of the bad records met so far."""
         return self._reader.bad_records

@@ -1,4 +1,4 @@
-"""The files of https://github.com/madebyollin/taesd, as safetensors: one a direction.
+"""Reads the files of https://github.com/madebyollin/taesd: one safetensors per direction.
 
 Their keys are places in a sequence (`3.conv.0.weight`); the decoder's begins with a clamp
 that has no parameters, so that its places are one more than diffusers'.
