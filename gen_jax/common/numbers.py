@@ -7,6 +7,7 @@ from typing import Any
 from absl import flags
 
 from gen_jax.common.errors import UserError
+from gen_jax.common.ranges import Range
 
 flags.disclaim_key_flags()  # a flag belongs to the command that defines it, which --help lists
 
@@ -14,14 +15,8 @@ MAX_SEED = 2**32 - 1
 """Largest seed: JAX keeps the low 32 bits, so that 2**32 would repeat the noise of 0."""
 
 
-def expected(kind: type, low: float | int | None = None, high: float | int | None = None) -> str:
-    """Returns what a number has to be in words, such as "a number from 0 to 20"."""
-    noun = "a whole number" if kind is int else "a number"
-    if low is not None and high is not None:
-        return f"{noun} from {low:.16g} to {high:.16g}"
-    if low is not None:
-        return f"{noun} of at least {low:.16g}"
-    return f"{noun} of at most {high:.16g}" if high is not None else f"{noun} that is finite"
+def _range(low: float | int | None, high: float | int | None) -> Range:
+    return Range(-math.inf if low is None else low, math.inf if high is None else high)
 
 
 def parse(
@@ -43,15 +38,16 @@ def parse(
     Raises:
       UserError: The value is no number of this kind, not finite or outside its bounds.
     """
+    allowed = _range(low, high)
     try:
         # A number such as 1.5 is no int, although int() would cut it.
         number = operator.index(value) if kind is int and not isinstance(value, str) else None
         number = kind(value) if number is None else number
-        valid = not isinstance(value, bool) and math.isfinite(number)
+        is_valid = not isinstance(value, bool) and math.isfinite(number) and number in allowed
     except (TypeError, ValueError, OverflowError):
-        valid = False
-    if not valid or (low is not None and number < low) or (high is not None and number > high):
-        raise UserError(f"{name}={value}: expected {expected(kind, low, high)}")
+        is_valid = False
+    if not is_valid:
+        raise UserError(f"{name}={value}: expected {allowed.words(kind)}")
     return number
 
 
@@ -80,7 +76,7 @@ class _Parser(flags.ArgumentParser):
 
     def __init__(self, kind: type, low: float | int | None, high: float | int | None):
         self._kind, self._bounds = kind, (low, high)
-        self.syntactic_help = expected(kind, low, high)
+        self.syntactic_help = _range(low, high).words(kind)
 
     def parse(self, argument: Any) -> Any:
         try:

@@ -28,11 +28,23 @@ class Range:
         above = value > self.low if self.open_low else value >= self.low
         return above and (value < self.high if self.open_high else value <= self.high)
 
-    def __str__(self) -> str:
+    def words(self, kind: type = float) -> str:
+        """Returns what a number has to be, such as "a number from 0 to 1".
+
+        Args:
+          kind: `int` for whole numbers, `float` for any.
+        """
+        noun = "a whole number" if kind is int else "a number"
+        low, high = (str(e) if isinstance(e, int) else f"{e:g}" for e in (self.low, self.high))
+        if math.isinf(self.low) and math.isinf(self.high):
+            return noun if kind is int else "a finite number"
         if math.isinf(self.high):
-            return f"a number above {self.low:g}" if self.open_low else f"at least {self.low:g}"
-        low = f"above {self.low:g}" if self.open_low else f"at least {self.low:g}"
-        return f"{low} and {'below' if self.open_high else 'at most'} {self.high:g}"
+            return f"{noun} {'above' if self.open_low else 'of at least'} {low}"
+        if math.isinf(self.low):
+            return f"{noun} {'below' if self.open_high else 'of at most'} {high}"
+        if self.open_low:
+            return f"{noun} above {low} and {'below' if self.open_high else 'at most'} {high}"
+        return f"{noun} from {low} to {'below ' if self.open_high else ''}{high}"
 
 
 POSITIVE = Range(0, open_low=True)
@@ -64,25 +76,31 @@ def check_fields(instance: Any, ranges: Mapping[str, Range], where: str) -> None
       UserError: A number of another type, not finite, or outside its range.
     """
     for field in dataclasses.fields(instance):
-        value = getattr(instance, field.name)
-        name = f"{where}.{field.name}={value}"
-        if field.type is int and not _is_whole(value):
-            raise UserError(f"{name}: expected a whole number")
-        if field.type is float and not _is_number(value):
-            raise UserError(f"{name}: expected a number")
-        if field.name in ranges:
-            check_range(value, ranges[field.name], f"{where}.{field.name}")
+        value, name = getattr(instance, field.name), f"{where}.{field.name}"
+        kind = int if field.type is int else float
+        allowed = ranges.get(field.name)
+        is_other = {int: not _is_whole(value), float: not _is_number(value)}.get(field.type, False)
+        if is_other:
+            raise UserError(f"{name}={value}: expected {(allowed or Range()).words(kind)}")
+        if allowed:
+            check_range(value, allowed, name, kind)
 
 
-def check_range(value: Any, allowed: Range, name: str) -> None:
+def check_range(value: Any, allowed: Range, name: str, kind: type = float) -> None:
     """Refuses a number, or a tuple with a number, that is not finite or not in the range.
+
+    Args:
+      value: The number or numbers.
+      allowed: Their range.
+      name: What the value is called in the error message.
+      kind: `int` if the message is to ask for whole numbers.
 
     Raises:
       UserError: See above; the message names the key and the range.
     """
     for entry in value if isinstance(value, tuple | list) else (value,):
         if not _is_number(entry) or not math.isfinite(entry) or entry not in allowed:
-            raise UserError(f"{name}={value}: expected {allowed}")
+            raise UserError(f"{name}={value}: expected {allowed.words(kind)}")
 
 
 def _is_whole(value: Any) -> bool:

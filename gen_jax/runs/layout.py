@@ -3,10 +3,9 @@
 import json
 import os
 import pathlib
-import tempfile
 from typing import Any
 
-from gen_jax.common import files, strict_json
+from gen_jax.common import files, outputs, strict_json
 from gen_jax.common.errors import UserError
 
 CONFIG = "config.json"
@@ -22,7 +21,7 @@ DONE = "done.json"
 
 
 def make(folder: str | os.PathLike, name: str = "workdir") -> pathlib.Path:
-    """Creates a folder for results and checks that files can be written to it.
+    """Creates a folder for results once it is known that files can be written there.
 
     Args:
       folder: Path of the run directory or output folder. Its parents are created as well.
@@ -32,18 +31,10 @@ def make(folder: str | os.PathLike, name: str = "workdir") -> pathlib.Path:
       The absolute path.
 
     Raises:
-      UserError: The folder cannot be created or written to.
+      UserError: The folder cannot be created or written to, see `outputs.check_folder`.
     """
-    path = pathlib.Path(folder).absolute()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"{name}={folder}: cannot write there ({error.strerror}); "
-            "name a folder that you may write to"
-        ) from error
+    path = outputs.check_folder(folder, name)
+    path.mkdir(parents=True, exist_ok=True)
     return path
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gen_jax.common import pixels
+from gen_jax.common import pixels, ranges
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.common.fields import Part
@@ -88,10 +88,8 @@ class ArtTask(CodePrior):
         if values.get("style") is not None:
             values["style"] = Style.from_config(values["style"])
         task = build(cls, {**values, "vqvae": vqvae}, "config.task")
-        if task.num_inference_steps < 1:
-            raise UserError(
-                f"config.task.num_inference_steps={task.num_inference_steps}: expected at least 1"
-            )
+        steps = task.num_inference_steps
+        ranges.check_range(steps, ranges.AT_LEAST_1, "config.task.num_inference_steps", int)
         return task
 
     @property

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gen_jax.common import pixels
+from gen_jax.common import pixels, ranges
 from gen_jax.common.build import build
 from gen_jax.common.color import BT601_LUMA
 from gen_jax.common.errors import UserError
@@ -97,10 +97,8 @@ class DetailTask(Task):
                 f"config.task.crop={task.crop}: expected 0 for whole pictures, or an even number "
                 f"of at most the {task.image_size} pixels of the VQ-VAE's"
             )
-        if task.num_inference_steps < 1:
-            raise UserError(
-                f"config.task.num_inference_steps={task.num_inference_steps}: expected at least 1"
-            )
+        steps = task.num_inference_steps
+        ranges.check_range(steps, ranges.AT_LEAST_1, "config.task.num_inference_steps", int)
         return task
 
     @property

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from gen_jax.common import pixels
+from gen_jax.common import pixels, ranges
 from gen_jax.common.build import build, by_name
 from gen_jax.common.errors import UserError
 from gen_jax.common.fields import Part
@@ -150,10 +150,8 @@ class RestoreTask(Task):
                 "config.task: every weight of a pixel error is 0; set one of "
                 + ", ".join(f"{name}_weight" for name in _TERMS)
             )
-        if self.perceptual_every < 1:
-            raise UserError(
-                f"config.task.perceptual_every={self.perceptual_every}: expected 1 or more"
-            )
+        every = self.perceptual_every
+        ranges.check_range(every, ranges.AT_LEAST_1, "config.task.perceptual_every", int)
         kind = type(self.network).__name__
         for field, condition in (("estimator", "degradation"), ("text_encoder", "text")):
             is_conditioned, is_given = condition in self.network.conditions, field in self._given()

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from gen_jax.common import ranges
 from gen_jax.common.build import build
-from gen_jax.common.errors import UserError
 from gen_jax.common.fields import Part
 from gen_jax.diffusion import guidance
 from gen_jax.models.latent_flow import LatentFlow, flow_loss, follow, velocity_fn
@@ -52,12 +52,8 @@ class Style:
         for name, kind in (("encoder", StyleEncoder), ("flow", LatentFlow)):
             values[name] = build(kind, values.get(name, {}), f"config.task.style.{name}")
         style = build(cls, values, "config.task.style")
-        if style.noise < 0.0:
-            raise UserError(f"config.task.style.noise={style.noise}: expected 0 or more")
-        if not 0.0 <= style.dropout_prob < 1.0:
-            raise UserError(
-                f"config.task.style.dropout_prob={style.dropout_prob}: expected 0 or more, below 1"
-            )
+        allowed = {"noise": ranges.NOT_NEGATIVE, "dropout_prob": ranges.BELOW_1}
+        ranges.check_fields(style, allowed, "config.task.style")
         return style
 
     @property

@@ -12,8 +12,9 @@ from gen_jax import evaluation
 from gen_jax.common import ranges
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
+from gen_jax.common.progress import say
 from gen_jax.data.load.transforms import TRANSFORMS, WHERE
-from gen_jax.evaluation import build_evaluators
+from gen_jax.evaluation import Evaluator, build_evaluators, meanings
 from gen_jax.parallel.mesh import make_mesh
 from gen_jax.runs import reader, text_tower
 from gen_jax.runs.data import DataConfig
@@ -52,7 +53,7 @@ def check_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> No
 
     Raises:
       UserError: An unknown key, a number that is not finite or out of its range, an unknown name,
-        or a model, data set or vocabulary that is not there.
+        a metric that is not measured, or a model, data set or vocabulary that is not there.
     """
     if unknown := sorted(set(config) - _KEYS):
         raise UserError(f"config: unknown key {unknown[0]!r}; known are {', '.join(sorted(_KEYS))}")
@@ -61,7 +62,8 @@ def check_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> No
     build(Schedule, values["training"], "config.training").check(make_mesh(values["mesh"]))
     for group, optimizer in values["optimizer"].items():
         optim.make_optimizer(optimizer, 1, f"config.optimizer.{group}")
-    build_evaluators(values["evaluators"], config.task.name)
+    evaluators = build_evaluators(values["evaluators"], config.task.name)
+    _check_best_metric(values["training"].get("best_metric", ""), evaluators)
     _check_sources(config, workdir)
     data = DataConfig.of(values["data"])
     if data.dir:  # of an embedded source, once it is prepared
@@ -73,6 +75,33 @@ def check_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> No
         check_config(needed, workdir / name)
     if required:
         _check_task(config, required)
+
+
+def _check_best_metric(metric: str, evaluators: Mapping[str, tuple[str, Evaluator]]) -> None:
+    """Looks whether any evaluator can measure what the best checkpoint is chosen by.
+
+    Which metrics an evaluator has depends on its data and its encoders, so that a name that may be
+    wrong is a warning here and is compared with what was measured in the report.
+
+    Raises:
+      UserError: No evaluator's metrics begin as the name does.
+    """
+    if not metric or not evaluators:
+        return
+    where = f"config.training.best_metric={metric}"
+    candidates = {
+        evaluator: metric.removeprefix(f"{prefix}/")
+        for evaluator, (prefix, _) in evaluators.items()
+        if metric.startswith(f"{prefix}/")
+    }
+    if not candidates:
+        prefixes = dict.fromkeys(f"{prefix}/" for prefix, _ in evaluators.values())
+        raise UserError(
+            f"{where}: expected a metric of {', '.join(evaluators)}, whose names begin with "
+            f"{' or '.join(prefixes)}"
+        )
+    if not any(meanings.of(evaluator, name) for evaluator, name in candidates.items()):
+        say(f"warning: {where} is not a known metric of {', '.join(candidates)}")
 
 
 def _check_task(config: ml_collections.ConfigDict, required: Mapping[str, Any]) -> None:

@@ -115,7 +115,7 @@ def test_out_that_cannot_be_made(tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"quality": 0}, "quality=0: expected a number from 1 to 100"),
+        ({"quality": 0}, "quality=0: expected a whole number from 1 to 100"),
         ({"format": "gif"}, "format=gif: expected one of jpeg, png, webp"),
         ({"size": -1}, "size=-1"),
         ({"workers": -2}, "workers=-2"),

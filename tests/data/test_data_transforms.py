@@ -115,12 +115,12 @@ def test_faces_without_attributes_are_noted():
         (dict(name="crops", gray=True), ": unknown key 'gray'; Crops takes crop_scale, flip"),
         ("crops", "='crops': expected a dict with the name of a transform and its fields"),
         (dict(name="crops", crop_scale=(0.8, 0.5)), ".crop_scale=(0.8, 0.5): expected two frac"),
-        (dict(name="crops", color_jitter=1.0), ".color_jitter=1.0: expected at least 0 and below"),
+        (dict(name="crops", color_jitter=1.0), ".color_jitter=1.0: expected a number from 0 to"),
         (dict(name="restoration", degradation="rain"), ".degradation='rain': expected one of"),
-        (dict(name="restoration", curriculum_steps=-1), ".curriculum_steps=-1: expected at least"),
+        (dict(name="restoration", curriculum_steps=-1), ".curriculum_steps=-1: expected a whole"),
         (
             dict(name="instructed_restoration", contradiction_prob=2.0),
-            ".contradiction_prob=2.0: expected at least 0 and at most 1",
+            ".contradiction_prob=2.0: expected a number from 0 to 1",
         ),
     ],
 )

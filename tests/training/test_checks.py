@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import faces, ldm, vae, vqvae
+from configs import art, detail, faces, ldm, restore, vae, vqvae
 from gen_jax.common.errors import UserError
 from gen_jax.data.prepare import build, plan
+from gen_jax.evaluation import build_evaluators
 from gen_jax.runs.splits import DataSplits
 from gen_jax.tasks import build_task
 from gen_jax.training import checks
@@ -31,28 +32,46 @@ def changed(config, key, value):
     "key,value,line",
     [
         ("zzz", 1, "config: unknown key 'zzz'"),
-        ("training.num_steps", 0, "config.training.num_steps=0: expected at least 1"),
-        ("training.ema", 1.0, "config.training.ema=1.0: expected at least 0 and below 1"),
+        (
+            "training.num_steps",
+            0,
+            "training.num_steps=0: expected a whole number of at least 1",
+        ),
+        ("training.ema", 1.0, "config.training.ema=1.0: expected a number from 0 to below 1"),
         ("training.seed", 2**32, "config.training.seed=4294967296: expected a whole number"),
         ("training.seed", -1, "config.training.seed=-1: expected a whole number from 0 to"),
         ("training.best_mode", "least", "config.training.best_mode='least': expected min or max"),
+        (
+            "training.best_metric",
+            "ldm/psnr",
+            "config.training.best_metric=ldm/psnr: expected a metric of reconstruction, whose "
+            "names begin with vae/",
+        ),
         ("optimizer.model.learning_rate", float("nan"), "learning_rate=nan: expected a finite"),
         ("optimizer.model.learning_rate", 0.0, "expected a number above 0"),
-        ("optimizer.model.b2", 1.0, "config.optimizer.model.b2=1.0: expected at least 0 and below"),
+        (
+            "optimizer.model.b2",
+            1.0,
+            "optimizer.model.b2=1.0: expected a number from 0 to below 1",
+        ),
         ("optimizer.model.name", "sgd", "config.optimizer.model.name: 'sgd' is none of"),
         ("optimizer.model.freeze", "(", "config.optimizer.model.freeze='(' is no pattern"),
-        ("evaluators.reconstruction.count", -3, "reconstruction.count=-3: expected at least 1"),
-        ("evaluators.reconstruction.batch_size", 0, "batch_size=0: expected at least 1"),
+        (
+            "evaluators.reconstruction.count",
+            -3,
+            "count=-3: expected a whole number of at",
+        ),
+        ("evaluators.reconstruction.batch_size", 0, "batch_size=0: expected a whole number of"),
         ("evaluators", dict(reconstruction=dict(encoder="lpips-vgg:none")), "no such file"),
         ("evaluators", dict(interpolation=dict(distance="lpips-vgg")), "needs weights"),
         ("data.transform.crop_scale", (0.8, 0.5), "transform.crop_scale=(0.8, 0.5): expected two"),
-        ("data.transform.crop_scale", (0.0, 1.0), "expected above 0 and at most 1"),
-        ("data.image_size", 0, "config.data.image_size=0: expected at least 1"),
+        ("data.transform.crop_scale", (0.0, 1.0), "expected a number above 0 and at most 1"),
+        ("data.image_size", 0, "config.data.image_size=0: expected a whole number of at least 1"),
         ("data.verify", "sise", "config.data.verify='sise': expected one of size, digest, none"),
         ("data.source", "", "config.data: name either an embedded source"),
         ("task.kl_weight", float("inf"), "config.task.kl_weight=inf: expected a finite number"),
-        ("task.l1_weight", -1.0, "config.task.l1_weight=-1.0: expected at least 0"),
-        ("task.image_size", 0, "config.task.image_size=0: expected at least 1"),
+        ("task.l1_weight", -1.0, "config.task.l1_weight=-1.0: expected a number of at least 0"),
+        ("task.image_size", 0, "config.task.image_size=0: expected a number of at least 1"),
         ("init_from", "runs/none", "config.init_from: runs/none: no such folder"),
     ],
 )
@@ -62,15 +81,37 @@ def test_mistakes_in_a_config(tmp_path, key, value, line):
     assert line in str(caught.value)
 
 
+def test_a_best_metric_that_may_be_wrong_is_a_warning(tmp_path, capsys):
+    config = changed(vae.get_config("debug"), "training.best_metric", "vae/psn")
+    with pytest.raises(UserError, match="init_from"):  # a later check
+        checks.check_config(changed(config, "init_from", "runs/none"), tmp_path)
+    assert capsys.readouterr().out == (
+        "warning: config.training.best_metric=vae/psn is not a known metric of reconstruction\n"
+    )
+
+
+@pytest.mark.parametrize("recipe", [art, detail, restore, vae, vqvae])
+def test_best_metrics_of_recipes_are_known(recipe, capsys):
+    config = recipe.get_config().to_dict()
+    evaluators = build_evaluators(config["evaluators"], config["task"]["name"])
+    assert config["training"]["best_metric"]
+    checks._check_best_metric(config["training"]["best_metric"], evaluators)
+    assert not capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "key,value,line",
     [
         (
             "task.text_dropout_prob",
             1.5,
-            "config.task.text_dropout_prob=1.5: expected at least 0 and at most",
+            "config.task.text_dropout_prob=1.5: expected a number from 0 to 1",
         ),
-        ("task.num_inference_steps", 0, "config.task.num_inference_steps=0: expected at least 1"),
+        (
+            "task.num_inference_steps",
+            0,
+            "num_inference_steps=0: expected a number of at",
+        ),
         ("task.process.shift", float("nan"), "config.task.process.shift=nan: expected a finite"),
         ("requires.vae.optimizer.model.eps", -1.0, "config.optimizer.model.eps=-1.0"),
         ("data", dict(dir="/nowhere"), "prepare the data first"),
@@ -186,5 +227,5 @@ def test_a_task_that_reads_features_needs_a_transform_that_keeps_them():
 def test_a_decoder_without_a_head_is_allowed(tmp_path):
     config = changed(vqvae.get_config("debug"), "task.autoencoder.head_channels", 0)
     checks.check_config(config, tmp_path)
-    with pytest.raises(UserError, match="dim=0: expected at least 1"):
+    with pytest.raises(UserError, match="dim=0: expected a number of at least 1"):
         checks.check_config(changed(config, "task.quantizer.dim", 0), tmp_path)

@@ -126,7 +126,7 @@ def test_too_many_nonfinite_steps_stop_the_run(tmp_path):
     [
         ({"batch_size": 0}, "at least 1"),
         ({"accumulation_steps": 3}, "multiple of"),
-        ({"log_every": 0}, "log_every=0: expected at least 1"),
+        ({"log_every": 0}, "log_every=0: expected a whole number of at least 1"),
         ({"seed": 2**32}, "seed=4294967296: expected a whole number from 0 to 4294967295"),
         ({"ema_groups": ("modle",)}, "ema_groups: no parameter group 'modle'"),
     ],

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from gen_jax.common.errors import UserError
+from gen_jax.common import ranges
 
 Made = TypeVar("Made")
 
@@ -31,8 +31,7 @@ class Curriculum:
     tries: int = 6
 
     def __post_init__(self):
-        if self.steps < 0:
-            raise UserError(f"curriculum_steps={self.steps}: expected 0 or more")
+        ranges.check_range(self.steps, ranges.NOT_NEGATIVE, "curriculum_steps", int)
 
     def limit(self, step: int) -> float:
         """The severity allowed at a step."""

@@ -9,7 +9,7 @@ import pathlib
 import shutil
 from collections.abc import Iterator, Sequence
 
-from gen_jax.common import files, folder_lock
+from gen_jax.common import files, folder_lock, numbers, ranges
 from gen_jax.common.app import place_error
 from gen_jax.common.errors import UserError
 from gen_jax.data import dataset, images, schema, shards, workers
@@ -70,13 +70,11 @@ def check(options: Options) -> None:
         ("max_bad", rules.max_bad, -1, 10**12),
         ("min_side", rules.min_side, 1, 16384),
     ):
-        if not low <= value <= high:
-            raise UserError(f"{name}={value}: expected a number from {low} to {high}")
+        numbers.parse(value, name, int, low, high)
     if options.format not in ("", *images.FORMATS):
         raise UserError(f"format={options.format}: expected one of {', '.join(images.FORMATS)}")
-    for name, value in (("val", rules.val_fraction), ("test", rules.test_fraction)):
-        if not 0.0 <= value < 1.0:
-            raise UserError(f"{name}_fraction={value}: expected a share from 0 to below 1")
+    for name in ("val_fraction", "test_fraction"):
+        ranges.check_range(getattr(rules, name), ranges.BELOW_1, name)
     if rules.val_fraction + rules.test_fraction >= 1.0:
         raise UserError("val_fraction and test_fraction leave nothing to train on; lower them")
 

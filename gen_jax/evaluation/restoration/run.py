@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gen_jax.common import numbers
 from gen_jax.common.errors import UserError
 from gen_jax.common.left_out import summary
 from gen_jax.encoders import image_distance
@@ -18,7 +19,8 @@ from gen_jax.evaluation.restoration.score import Distance, score
 Row = Mapping[str, Any]
 _LPIPS = "lpips-vgg:VGG16.safetensors,HEADS.safetensors"
 _NO_LPIPS = f"no LPIPS encoder is named: encoder={_LPIPS}"
-_RANGES = {"sigma": (0, 255), "scale": (2, 16), "quality": (1, 100)}
+# Field of `Given` -> type, least and largest value.
+_STRENGTHS = {"sigma": (float, 0, 255), "scale": (int, 2, 16), "quality": (int, 1, 100)}
 
 
 def run(
@@ -94,23 +96,12 @@ def run_levels(
     or as they were written; one that is no number is a `UserError` too.
     """
     names = list(levels)
-    values = [[_number(name, value) for value in levels[name]] for name in names]
+    values = [[numbers.parse(v, name, *_STRENGTHS[name]) for v in levels[name]] for name in names]
     givens = [Given(**dict(zip(names, some))) for some in itertools.product(*values)]
     if benchmark in BENCHMARKS:
         for given in givens:
             _settle(benchmark, BENCHMARKS[benchmark], restorer, given)
     return [run(benchmark, images, restorer, weights, g, encoder, progress) for g in givens]
-
-
-def _number(name: str, value: str | int | float) -> int | float:
-    kind = float if name == "sigma" else int
-    try:
-        return kind(value)
-    except ValueError:
-        expected = "a number" if kind is float else "a whole number"
-        raise UserError(
-            f"{name}={value}: expected {expected}, or several with commas between"
-        ) from None
 
 
 def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -125,14 +116,12 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def _settle(benchmark: str, protocol: Benchmark, restorer: str, given: Given) -> Given:
     """Fills in the benchmark's own strengths, and refuses those that nobody reads."""
     for name, value in dataclasses.asdict(given).items():
-        low, high = _RANGES[name]
         if value is None:
             continue
         if name not in protocol.uses and name not in restorers.used_by(restorer):
             fits = [b for b, p in BENCHMARKS.items() if name in p.uses]
             raise UserError(f"{name} goes with benchmark={', '.join(fits)}: leave it out")
-        if not low <= value <= high:
-            raise UserError(f"{name}={value:g}: expected {low} to {high}")
+        numbers.parse(value, name, *_STRENGTHS[name])
     values = {k: v for k, v in dataclasses.asdict(given).items() if v is not None}
     return Given(**(protocol.uses | values))
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from jaxtyping import Array, Float, Int
 
+from gen_jax.common import ranges
 from gen_jax.common.errors import UserError
 from gen_jax.models.quantizers import base
 from gen_jax.models.quantizers.nearest import k_means, nearest_code, sums_by_code
@@ -53,10 +54,9 @@ class VectorQuantizer:
                 f"{where}.gradient={self.gradient!r}: expected {' or '.join(base.GRADIENTS)}"
             )
         for name, low in (("num_codes", 2), ("dim", 1), ("depth", 1), ("block", 1)):
-            if getattr(self, name) < low:
-                raise UserError(f"{where}.{name}={getattr(self, name)}: expected at least {low}")
-        if not 0.0 < self.decay < 1.0:
-            raise UserError(f"{where}.decay={self.decay}: expected above 0 and below 1")
+            ranges.check_range(getattr(self, name), ranges.Range(low), f"{where}.{name}", int)
+        between = ranges.Range(0, 1, open_low=True, open_high=True)
+        ranges.check_range(self.decay, between, f"{where}.decay")
         if self.cosine and self.depth > 1:
             raise UserError(
                 f"{where}.depth={self.depth}: what is left over has no unit length; set "

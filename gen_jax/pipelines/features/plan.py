@@ -6,7 +6,7 @@ import json
 import pathlib
 from typing import Any
 
-from gen_jax.common import files
+from gen_jax.common import files, numbers
 from gen_jax.common.errors import UserError
 from gen_jax.data import dataset, shards
 
@@ -99,8 +99,7 @@ def check(options: Options) -> None:
         ("max_bad", options.max_bad, -1, 10**12),
         ("num_threads", options.num_threads, 1, 1024),
     ):
-        if not low <= value <= high:
-            raise UserError(f"{name}={value}: expected a number from {low} to {high}")
+        numbers.parse(value, name, int, low, high)
     if options.dtype not in ("float32", "bfloat16"):
         raise UserError(f"dtype={options.dtype}: expected float32 or bfloat16")
     if not options.grids or len(set(options.grids)) < len(options.grids):
