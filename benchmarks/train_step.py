@@ -117,7 +117,7 @@ def our_step(loss, params, batch, **optimizer):
     from gen_jax.training.state import TrainState
     from gen_jax.training.step import make_train_step
 
-    fields = {"schedule": "constant", "clip_norm": 0.0, **optimizer}
+    fields = {"schedule": "constant", "warmup_steps": 0, "b2": 0.999, "clip_norm": 0.0, **optimizer}
     optimizers = {"model": optim.make_optimizer(fields, 10)}
     copied = jax.tree.map(jnp.copy, params)  # the step takes its state's memory
     state = TrainState(
@@ -203,7 +203,14 @@ def ours(args, full: bool) -> Measured:
     }
     optimizers = {
         "model": optim.make_optimizer(
-            {"learning_rate": 1e-4, "schedule": "constant", "clip_norm": 1.0 if full else 0.0}, 10
+            {
+                "learning_rate": 1e-4,
+                "schedule": "constant",
+                "warmup_steps": 0,
+                "b2": 0.999,
+                "clip_norm": 1.0 if full else 0.0,
+            },
+            10,
         )
     }
     state = TrainState(

@@ -8,6 +8,7 @@ import ml_collections
 from gen_jax.common.errors import UserError
 from gen_jax.common.fields import defaults_of
 from gen_jax.data.load.transforms import TRANSFORMS
+from gen_jax.training import optim
 
 
 def parse_arg(arg: str | None, **defaults: Any) -> ml_collections.ConfigDict:
@@ -63,7 +64,7 @@ def _quoting(arg: str) -> str:
 
 
 def base() -> ml_collections.ConfigDict:
-    """The keys that every config has, with values that suit one small device."""
+    """Returns the keys that every config has, locked, with values that suit one small device."""
     return ml_collections.ConfigDict(
         dict(
             # The stage and its architecture, see gen_jax/tasks.
@@ -118,7 +119,7 @@ def base() -> ml_collections.ConfigDict:
             requires=dict(),
             tensorboard=True,
         )
-    )
+    ).lock()
 
 
 def transform(name: str, **changes: Any) -> dict[str, Any]:
@@ -143,24 +144,7 @@ def transform(name: str, **changes: Any) -> dict[str, Any]:
 
 def optimizer(**changes: Any) -> dict[str, Any]:
     """One group's optimizer with every key, so that each can be set from the command line."""
-    values = dict(
-        name="adamw",
-        learning_rate=1e-3,
-        schedule="cosine",
-        warmup_steps=100,
-        end_factor=0.0,
-        b1=0.9,
-        b2=0.99,
-        eps=1e-8,
-        ns_steps=5,
-        weight_decay=0.0,
-        no_decay=r"(bias|scale|norm|embedding)",
-        freeze="",
-        clip_norm=1.0,
-    )
-    if unknown := set(changes) - set(values):
-        raise UserError(f"optimizer: unknown key {sorted(unknown)[0]!r}")
-    return values | changes
+    return optim.complete(changes, "optimizer")
 
 
 def set_data(config: ml_collections.ConfigDict, data: str) -> None:

@@ -213,13 +213,13 @@ def _debug(config):
     config.data.update(image_size=16, num=256, vocab_size=300, max_length=8)
     config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2, checkpoint_every=0)
     config.optimizer.model.warmup_steps = 1
-    if "prompt_accuracy" in config.evaluators:
-        config.evaluators.prompt_accuracy.update(
-            count=16, batch_size=8, train_count=128, val_count=16, shown=4
-        )
-    if "shapes_accuracy" in config.evaluators:
-        config.evaluators.shapes_accuracy.update(count=8, others=8, batch_size=8, shown=4)
-    if "samples" in config.evaluators:
-        config.evaluators.samples.update(count=8, batch_size=8, shown=4)
-    config.evaluators.error_by_time.update(count=16, batch_size=8)
-    config.evaluators.first_stage.update(count=16, batch_size=8)
+    counts = {
+        "prompt_accuracy": dict(count=16, batch_size=8, train_count=128, val_count=16, shown=4),
+        "shapes_accuracy": dict(count=8, others=8, batch_size=8, shown=4),
+        "samples": dict(count=8, batch_size=8, shown=4),
+        "error_by_time": dict(count=16, batch_size=8),
+        "first_stage": dict(count=16, batch_size=8),
+    }
+    with config.unlocked():
+        for name, evaluator in config.evaluators.items():
+            evaluator.update(counts[name])

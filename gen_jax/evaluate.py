@@ -9,9 +9,9 @@ r"""Evaluates a run, one folder of images against another, or a restorer on a be
         --restorer=dncnn --weights=weights_small.zip:dncnn_gray_sigma25.safetensors --out=bsd68.json
 
 Prints a table and writes the same numbers as JSON. Without --metrics a run is measured by the
-evaluators of its config, and folders by what needs no weights. With --metrics a run's pictures (or
-the images that an autoencoder gives back) are compared with held-out ones. docs/encoders.md lists
-the encoders; each metric takes those that it has a use for:
+evaluators of its config, and folders by metrics that need no weights. With --metrics a run's
+samples (or an autoencoder's reconstructions) are compared with held-out images. docs/encoders.md
+lists the encoders; each metric uses those of its kind:
 
     fid, kid, clean_fid, clean_kid   inception-v3-fid, input as of pytorch-fid or clean-fid
     fd, kd, prdc, vendi              any image encoder, a row per encoder; without one those of an
@@ -20,16 +20,16 @@ the encoders; each metric takes those that it has a use for:
     clip_score                       a -vision and a -text encoder of CLIP; needs captions
     lpips, diversity                 an lpips- encoder; lpips needs pairs, as do psnr and ssim
 
---benchmark degrades each picture of --images by a published protocol, restores it, and writes PSNR,
+--benchmark degrades each image of --images by a published protocol, restores it, and writes PSNR,
 SSIM, LPIPS if --encoder names one, and a row per image (docs/restoration.md):
 
     denoise_gray, denoise_color      white noise, --sigma
     sr                               shrunk by MATLAB's bicubic, --scale; compared by the luma
-    jpeg                             Pillow's JPEG, gray or RGB as the pictures are, --quality
+    jpeg                             Pillow's JPEG, gray or RGB like the images, --quality
     real_pairs                       photographs NAME_real beside their reference NAME_mean
 
-Several strengths with commas between, such as --sigma=15,25,50, give a table of them, and a result
-each under "levels" in the JSON.
+Several strengths, such as --sigma=15,25,50, give a table with a row for each, and a list "levels"
+in the JSON.
 """
 
 import pathlib
@@ -43,30 +43,38 @@ from gen_jax.common.errors import UserError
 
 _RUN = paths.DEFINE_path("run", None, "Run directory; its config names the evaluators.")
 _REAL = paths.DEFINE_path("real", None, "Folder of reference images, instead of --run.")
-_FAKE = paths.DEFINE_path("fake", None, "Folder of images to judge.")
-_METRICS = flags.DEFINE_list("metrics", [], "What to measure, with commas between; see above.")
+_FAKE = paths.DEFINE_path("fake", None, "Folder of images to evaluate.")
+_METRICS = flags.DEFINE_list("metrics", [], "Metrics, separated by commas; see above.")
 _ENCODER = paths.DEFINE_multi_path(
     "encoder", [], "NAME[:WEIGHTS] of a frozen encoder for --metrics; may be given several times."
 )
 _SIZE = numbers.define_int(
     "size",
     None,
-    "Side that folders' images are brought to, pixels; 64, with --metrics as stored.",
+    "Side in pixels to which the images of folders are resized; 64, or as stored with --metrics.",
     16,
     16384,
 )
 _COUNT = numbers.define_int("count", 1024, "Held-out images for --run with --metrics, at most.", 1)
 _BENCHMARK = flags.DEFINE_string(
-    "benchmark", None, "Of restoration: denoise_gray, denoise_color, sr, jpeg or real_pairs."
+    "benchmark",
+    None,
+    "Restoration benchmark: denoise_gray, denoise_color, sr, jpeg or real_pairs.",
 )
-_IMAGES = paths.DEFINE_path("images", None, "Pictures for it: a folder, or FILE.zip[:PREFIX].")
+_IMAGES = paths.DEFINE_path(
+    "images", None, "Images of the benchmark: a folder, or FILE.zip[:PREFIX]."
+)
 _RESTORER = paths.DEFINE_path(
     "restorer", None, "identity, bicubic, shipped, dncnn, ffdnet, scunet, or a run directory."
 )
-_WEIGHTS = paths.DEFINE_path("weights", "", "Of the restorer: .safetensors or FILE.zip:MEMBER.")
-_SIGMA = flags.DEFINE_list("sigma", None, "Deviation of the noise in steps of 8 bits; 25.")
-_SCALE = flags.DEFINE_list("scale", None, "Factor of super-resolution; 4.")
-_QUALITY = flags.DEFINE_list("quality", None, "Of the JPEG; 10.")
+_WEIGHTS = paths.DEFINE_path(
+    "weights", "", "Weights of the restorer: .safetensors or FILE.zip:MEMBER."
+)
+_SIGMA = flags.DEFINE_list(
+    "sigma", None, "Standard deviation of the noise in 8-bit units; 25 by default."
+)
+_SCALE = flags.DEFINE_list("scale", None, "Factor of super-resolution; 4 by default.")
+_QUALITY = flags.DEFINE_list("quality", None, "JPEG quality; 10 by default.")
 _GUIDING_RUN = paths.DEFINE_path(
     "guiding_run",
     None,
@@ -101,7 +109,7 @@ _SETTINGS = (
 _SAMPLING = tuple(flag for flag, _ in _SETTINGS)
 _OUT = paths.DEFINE_path("out", None, "JSON file to write.")
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")
-_SEED = numbers.define_seed("seed", 0, "Seed of what is sampled.")
+_SEED = numbers.define_seed("seed", 0, "Seed of the samples.")
 
 
 def main(_) -> None:

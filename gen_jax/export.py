@@ -1,4 +1,4 @@
-"""Writes a run's weights for others to use.
+"""Writes a run's weights in the formats of other libraries.
 
     python -m gen_jax.export --run=runs/vae --format=safetensors --out=release/vae
     python -m gen_jax.export --run=runs/ldm --format=diffusers --out=release/ldm
@@ -23,9 +23,13 @@ _RUN = paths.DEFINE_path("run", None, "Run directory.")
 _OUT = paths.DEFINE_path("out", None, "Folder to write; must not hold another export.")
 _FORMATS = ["safetensors", "diffusers", "huggingface"]
 _FORMAT = flags.DEFINE_enum("format", "safetensors", _FORMATS, "What to write.")
-_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "float16"], "Of the stored weights.")
+_DTYPE = flags.DEFINE_enum(
+    "dtype", "float32", ["float32", "float16"], "Data type of the stored weights."
+)
 _AVERAGE = paths.DEFINE_multi_path(
-    "average", [], "A run that --run began with, or another of its kind: the mean is written."
+    "average",
+    [],
+    "A run that --run began with, or another of its kind: the mean of all is written.",
 )
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")
 

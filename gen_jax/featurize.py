@@ -7,9 +7,9 @@ r"""Shards -> features of a frozen encoder, as shards.
   python -m gen_jax.featurize --data=data/photos --encoder=all-MiniLM-L6-v2 --out=...
   python -m gen_jax.featurize --data=data/photos --encoder=vae:package:vae_photos --out=...
 
-Reads what gen_jax.prepare wrote. DINOv2 gives a pyramid of patch grids, 4x4 to 32x32, CLIP and
-BERT embeddings of images or captions, an autoencoder the mean and deviation of its latents. OUT is
-a data set as well, whose records hold arrays: gen_jax.data.features.feature_set reads it.
+Reads what gen_jax.prepare wrote. DINOv2 gives a pyramid of patch grids, 4x4 to 32x32, CLIP and BERT
+embeddings of images or captions, an autoencoder the mean and standard deviation of its latents. OUT
+is a data set as well, whose records hold arrays: gen_jax.data.features.feature_set reads it.
 
 An interrupted run is finished by running the same command again. Tasks of a job array share the
 work by themselves (SLURM, GKE, JAX_PROCESS_ID; else --task and --tasks) and need not all be there
@@ -32,21 +32,21 @@ _LAYERS = flags.DEFINE_string(
     "Comma-separated: last, blocks from 0 on, or pooled; by default last for DINOv2, pooled for "
     "other encoders.",
 )
-_GRIDS = flags.DEFINE_list("grids", "4,8,16,32", "Tokens a side of DINOv2's patch grids.")
+_GRIDS = flags.DEFINE_list("grids", "4,8,16,32", "Sides of DINOv2's patch grids in tokens.")
 _STORE = flags.DEFINE_string("store", "int8", "int8, bf16, or pcaN-int8, such as pca64-int8.")
 _SPLITS = flags.DEFINE_list("splits", "", "Splits to read; empty for all.")
-_BATCH = numbers.define_int("batch_size", 16, "Images that a device takes at a time.", 1, 65536)
-_DTYPE = flags.DEFINE_string("dtype", "float32", "Of the computation: float32 or bfloat16.")
+_BATCH = numbers.define_int("batch_size", 16, "Images per device and batch.", 1, 65536)
+_DTYPE = flags.DEFINE_string("dtype", "float32", "Compute dtype: float32 or bfloat16.")
 _SIZE = numbers.define_int(
     "image_size", 0, "Side of an autoencoder's images in pixels, 0 for its own.", 0, 16384
 )
 _CAPTIONS = numbers.define_int(
-    "captions", 1, "Captions of an example that a text encoder reads.", 1, 1024
+    "captions", 1, "Captions per example that a text encoder reads.", 1, 1024
 )
 _LENGTH = numbers.define_int(
-    "max_length", 0, "Tokens of a caption, 0 for all that the text encoder reads.", 0, 65536
+    "max_length", 0, "Tokens per caption, 0 for the text encoder's maximum.", 0, 65536
 )
-_SHARD = numbers.define_int("shard_records", 512, "Records in a shard.", 1, 10**9)
+_SHARD = numbers.define_int("shard_records", 512, "Records per shard.", 1, 10**9)
 _KEEP = flags.DEFINE_boolean("keep_image", False, "Put the images into the records as well.")
 _MAX_BAD = numbers.define_int(
     "max_bad", 100, "Stop when more images than this cannot be decoded, -1 never stops.", -1, 10**12

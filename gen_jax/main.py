@@ -5,8 +5,8 @@ r"""Trains and evaluates a config: from data to weights, samples and a table of 
         --config.training.num_steps=4000
 
 The same command resumes a run that was interrupted. A second one in the same directory is refused
-while the first one runs. The recipes stand in configs/; any value of a recipe can be set as
---config.key.sub=value.
+while the first one runs. The recipes are in configs/; any value can be set as
+--config.key.sub=value, including fields that the recipe leaves at their defaults.
 """
 
 from absl import flags

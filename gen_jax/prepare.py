@@ -8,11 +8,11 @@
 
   python -m gen_jax.prepare --source=FOLDER --crops=32 --size=160 --out=data/details
 
-cuts each picture into square crops of many sizes; all of a picture's go to the same split.
+cuts each image into square crops of many sizes; all crops of an image go to the same split.
 
 A folder is read with its sub-folders; captions.jsonl in it may hold lines such as
 {"file": "a/b.jpg", "caption": "..."}. Beside a folder called photos, ./photos is the folder and
-embedded:photos what comes with the package. Damaged, blank, tiny and repeated images
+embedded:photos the embedded photographs. Damaged, blank, tiny and repeated images
 are left out and named in OUT/dataset.json. Look at OUT/contact_sheet.png.
 
   python -m gen_jax.prepare --source=FOLDER --preview=degradations.png
@@ -22,13 +22,13 @@ nothing.
 
   python -m gen_jax.prepare --validate_captions=FOLDER/captions.jsonl
 
-checks captions of adjectives (docs/annotation.md): words, grammar, repeats, coverage, how far
-annotators agree, and whether the pictures bear them out.
+checks captions of adjectives (docs/annotation.md): words, grammar, repeats, coverage, agreement of
+annotators, and agreement with what is measured of the images.
 
   python -m gen_jax.prepare --source=FOLDER --align_faces=mtcnn_pnet.safetensors --size=64 --out=...
 
-finds the face in each picture, brings eyes, nose and mouth to one place (OUT_aligned holds the
-pictures) and prepares what came out; MTCNN's other two weights lie beside the first.
+finds the face in each image, aligns eyes, nose and mouth (the aligned images are in OUT_aligned)
+and prepares the result; MTCNN's other two files of weights must be beside the first.
 
 An interrupted run is finished by running the same command again. The result is
 the same, byte for byte, for any number of workers.
@@ -43,46 +43,46 @@ from gen_jax.common import app, numbers, outputs, paths
 _SOURCE = paths.DEFINE_path(
     "source",
     None,
-    "what to prepare: a folder of images, photos, shapes, tfds:NAME[:SPLIT] or hf:NAME[:SPLIT]",
+    "What to prepare: a folder of images, photos, shapes, tfds:NAME[:SPLIT] or hf:NAME[:SPLIT]",
 )
-_OUT = paths.DEFINE_path("out", None, "folder to write the data set to")
+_OUT = paths.DEFINE_path("out", None, "Folder to write the data set to")
 _SIZE = numbers.define_int(
-    "size", 0, "short side of the stored images in pixels, 0 keeps them (photos: 96, shapes: 64)", 0
+    "size", 0, "Short side of the stored images in pixels, 0 keeps them (photos: 96, shapes: 64)", 0
 )
-_VAL = numbers.define_float("val_fraction", 0.05, "share of the split val", 0, 1)
-_TEST = numbers.define_float("test_fraction", 0.05, "share of the split test", 0, 1)
-_WORKERS = numbers.define_int("workers", 0, "processes, 0 for one a core", 0)
-_NUM = numbers.define_int("num", 0, "records of photos (0: 3072) and shapes (0: 20000)", 0)
-_SEED = numbers.define_seed("seed", 0, "of crops and of the scenes of shapes")
+_VAL = numbers.define_float("val_fraction", 0.05, "Fraction of images in the split val", 0, 1)
+_TEST = numbers.define_float("test_fraction", 0.05, "Fraction of images in the split test", 0, 1)
+_WORKERS = numbers.define_int("workers", 0, "Processes, 0 for one per core", 0)
+_NUM = numbers.define_int("num", 0, "Records of photos (0: 3072) and shapes (0: 20000)", 0)
+_SEED = numbers.define_seed("seed", 0, "Seed of crops and of the scenes of shapes")
 _CROPS = numbers.define_int(
-    "crops", 0, "square crops of each picture in place of the picture, of --size pixels", 0
+    "crops", 0, "Square crops of --size pixels per image, stored instead of the image", 0
 )
 _FORMAT = flags.DEFINE_string(
     "format",
     "",
-    "jpeg, webp or png; empty keeps files that need no change and makes the others JPEG "
+    "jpeg, webp or png; by default files that need no change are kept and others become JPEG "
     "(photos and shapes: PNG)",
 )
-_QUALITY = numbers.define_int("quality", 95, "of JPEG and WebP", 1, 100)
+_QUALITY = numbers.define_int("quality", 95, "Quality of JPEG and WebP", 1, 100)
 _MAX_BAD = numbers.define_int(
-    "max_bad", 100, "stop when more files than this are damaged or missing, -1 never stops", -1
+    "max_bad", 100, "Stop when more files than this are damaged or missing, -1 never stops", -1
 )
-_MIN_SIDE = numbers.define_int("min_side", 16, "leave out images with a shorter side, in pixels", 1)
-_NEAR = flags.DEFINE_boolean("near_duplicates", True, "leave out near duplicates")
+_MIN_SIDE = numbers.define_int("min_side", 16, "Leave out images with a shorter side, in pixels", 1)
+_NEAR = flags.DEFINE_boolean("near_duplicates", True, "Leave out near duplicates")
 _ALIGN = paths.DEFINE_path(
-    "align_faces", None, "MTCNN's P-Net: align the face of each picture of a folder first"
+    "align_faces", None, "MTCNN's P-Net: aligns the face in each image of a folder first"
 )
 _MARGIN = numbers.define_float(
-    "align_margin", 0.0, "around brows, ears and chin, in sides of a face", 0, 2
+    "align_margin", 0.0, "Margin around brows, ears and chin, in sides of a face", 0, 2
 )
 _PREVIEW = paths.DEFINE_path(
-    "preview", None, "picture of all degradations to write, instead of --out"
+    "preview", None, "Image of all degradations to write, instead of --out"
 )
 _CAPTIONS = paths.DEFINE_path(
     "validate_captions", None, "captions.jsonl, or its folder, to check instead of preparing"
 )
 flags.DEFINE_alias("validate-captions", "validate_captions")
-_SHARD = numbers.define_int("shard_records", 0, "records in a shard, 0 for 1024 or more", 0)
+_SHARD = numbers.define_int("shard_records", 0, "Records per shard, 0 for 1024 or more", 0)
 
 
 def main(_) -> None:

@@ -7,14 +7,14 @@ r"""Restores photographs: noise, blur, JPEG, low resolution.
     python -m gen_jax.restore small.png --out=large.png --scale=2
     python -m gen_jax.restore - --out=- < photo.jpg > restored.png
 
-Takes files, folders (with their sub-folders) and patterns; PNG, JPEG, WebP, TIFF and what else
-Pillow reads. Depth (8 or 16 bits), gray, transparency, EXIF, XMP, resolution and profile are kept,
-and a note says what the format of the output cannot keep (docs/restoration.md has a table). Beside
-each result lie NAME.json, how it was made, and NAME.before_after.png. Each file is read back before
-it counts as restored; those that cannot be restored are named and skipped, and the exit status then
-is 1. Files that exist are replaced with --overwrite alone.
+Takes files, folders (with their sub-folders) and patterns; PNG, JPEG, WebP, TIFF and other formats
+that Pillow reads. Depth (8 or 16 bits), gray, transparency, EXIF, XMP, resolution and profile are
+kept; a note says what the format of the output cannot keep (docs/restoration.md has a table).
+Beside each result are NAME.json with its settings and NAME.before_after.png. Each file is read back
+before it counts as restored. Files that cannot be restored are named and skipped, and then the exit
+status is 1. Existing files are replaced only with --overwrite.
 
-Without --run it is the restorer that comes with the package.
+Without --run the packaged restorer is used.
 """
 
 import re
@@ -28,15 +28,19 @@ from gen_jax.common.errors import UserError
 _OUT = paths.DEFINE_path(
     "out",
     "",
-    "File, or folder for several; - for standard output; NAME_restored where it is left out.",
+    "File, or folder for several; - for standard output; NAME_restored by default.",
 )
 _RUN = paths.DEFINE_path("run", "package:restore", "Run directory of configs/restore*.py.")
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")
 _PROMPT = flags.DEFINE_string(
-    "prompt", "", 'What to do, such as "remove the noise, keep the blur".'
+    "prompt", "", 'Instruction, such as "remove the noise, keep the blur".'
 )
 _STRENGTH = numbers.define_float(
-    "strength", 1.0, "0 leaves the image as it is, 1 restores it.", 0, 1
+    "strength",
+    1.0,
+    "Share of the change that is applied: 0 returns the image unchanged, 1 restores it.",
+    0,
+    1,
 )
 _SCALE = numbers.define_int("scale", 1, "Enlarge by 1, 2 or 4.", 1, 4)
 _TILE = flags.DEFINE_string("tile", "auto", "Side of the tiles in pixels; auto; off for none.")

@@ -1,4 +1,4 @@
-r"""Trains a config over many values of some of its fields, and says which were best.
+r"""Trains a config over many values of some of its fields, and reports the best ones.
 
     python -m gen_jax.sweep --config=configs/vqvae.py --space=space.json --trials=8 --out=sweeps/a
     python -m gen_jax.sweep --config=configs/vqvae.py --space=space.json --study=search \
@@ -42,15 +42,18 @@ _OUT = paths.DEFINE_path("out", None, "Folder of the sweep.")
 _METRIC = flags.DEFINE_string(
     "metric",
     None,
-    "Of report.json, such as vqvae/psnr; the recipe's training.best_metric if unset.",
+    "Key of report.json to optimize, such as vqvae/psnr; the recipe's training.best_metric "
+    "by default.",
 )
-_MODE = flags.DEFINE_enum("mode", None, ["min", "max"], "Which of its values is best.")
+_MODE = flags.DEFINE_enum(
+    "mode", None, ["min", "max"], "Whether the smallest or the largest value is best."
+)
 _WORKERS = numbers.define_int("workers", 1, "Trials at the same time.", 1)
 _PRUNE = flags.DEFINE_boolean("prune", None, "Stop poor trials early; by default with --study.")
 _WARMUP = numbers.define_int(
     "prune_after", 0, "Training steps before which no trial is stopped.", 0
 )
-_SEED = numbers.define_seed("seed", 0, "Of the search.")
+_SEED = numbers.define_seed("seed", 0, "Seed of the search.")
 _SPACE_FILE = "space.json"
 
 

@@ -66,8 +66,14 @@ class Run:
     init: tuple[str, Mapping[str, Any]] | None = None
 
     def optimizers(self):
-        """One optax transformation a group."""
+        """Returns an optax transformation per parameter group."""
         groups = list(self.task.losses())
+        if missing := set(groups) - set(self.optimizer):
+            group = sorted(missing)[0]
+            raise UserError(
+                f"config.optimizer.{group} is missing: the task trains a parameter group of that "
+                "name"
+            )
         if unknown := set(self.optimizer) - set(groups):
             raise UserError(
                 f"config.optimizer: no parameter group {sorted(unknown)[0]!r}; "
@@ -80,7 +86,7 @@ class Run:
             )
         return {
             g: optim.make_optimizer(
-                self.optimizer.get(g, {}), self.schedule.num_steps, f"config.optimizer.{g}"
+                self.optimizer[g], self.schedule.num_steps, f"config.optimizer.{g}"
             )
             for g in groups
         }
@@ -121,7 +127,7 @@ def train(run: Run) -> Trained:
     abstract = state_lib.abstract_state(run.task, optimizers, ema_groups, run.mesh, run.rules)
     for group in optimizers:
         where = f"config.optimizer.{group}"
-        optim.check_freeze(run.optimizer.get(group, {}), abstract.params[group], where)
+        optim.check_freeze(run.optimizer[group], abstract.params[group], where)
     saver = checkpoint.Checkpointer(
         run.workdir,
         keep=s.keep,
@@ -193,7 +199,7 @@ def _steps(run, saver, optimizers, state, start, skipped, batches):
 
     line = progress.ProgressLine(run.name, s.num_steps, start)
     speed = Throughput(s.batch_size, flops)
-    schedules = {g: optim.make_schedule(run.optimizer.get(g, {}), s.num_steps) for g in optimizers}
+    schedules = {g: optim.make_schedule(run.optimizer[g], s.num_steps) for g in optimizers}
     guard = NonFinite(s.max_nonfinite, saver, run.keys, skipped)
     pending, window = collections.deque(), []
     last_eval: dict[str, float] = {}

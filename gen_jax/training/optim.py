@@ -15,12 +15,12 @@ from gen_jax.training import muon
 
 DEFAULTS = dict(
     name="adamw",
-    learning_rate=1e-4,
+    learning_rate=1e-3,
     schedule="cosine",  # constant, linear, cosine; each after `warmup_steps` of linear rise
-    warmup_steps=0,
+    warmup_steps=100,
     end_factor=0.0,  # last learning rate as a share of the peak
     b1=0.9,
-    b2=0.999,
+    b2=0.99,
     eps=1e-8,
     ns_steps=5,  # of muon: Newton-Schulz iterations a step
     weight_decay=0.0,

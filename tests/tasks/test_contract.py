@@ -54,7 +54,9 @@ class Stage:
         for key, spec in self.task.frozen_encoders().items():
             self.frozen[key] = encoders.load(*encoders.parse(spec))[1]
         self.optimizers = {
-            g: optim.make_optimizer({"learning_rate": 1e-3, "schedule": "constant"}, 10)
+            g: optim.make_optimizer(
+                {"learning_rate": 1e-3, "schedule": "constant", "warmup_steps": 0, "b2": 0.999}, 10
+            )
             for g in self.task.losses()
         }
         self._steps, self._starts = {}, {}

@@ -39,7 +39,9 @@ def stepper(devices, task):
     """Returns the mesh of the first `devices`, the state's shardings there, and the train step."""
     mesh = make_mesh({"fsdp": devices}, jax.devices()[:devices])
     optimizers = {
-        "model": optim.make_optimizer({"learning_rate": 1e-3, "schedule": "constant"}, 10)
+        "model": optim.make_optimizer(
+            {"learning_rate": 1e-3, "schedule": "constant", "warmup_steps": 0, "b2": 0.999}, 10
+        )
     }
     state = state_lib.abstract_state(task, optimizers, (), mesh, ((".*", "fsdp"),))
     where = jax.tree.map(lambda x: x.sharding, state)
@@ -50,7 +52,9 @@ def stepper(devices, task):
 def start(task):
     """Returns the state of step 0, on one device."""
     mesh = make_mesh({"fsdp": 1}, jax.devices()[:1])
-    optimizers = {"model": optim.make_optimizer({"learning_rate": 1e-3}, 10)}
+    optimizers = {
+        "model": optim.make_optimizer({"learning_rate": 1e-3, "warmup_steps": 0, "b2": 0.999}, 10)
+    }
     return state_lib.create_state(task, optimizers, (), mesh, ((".*", "fsdp"),), seed=0)
 
 
@@ -208,7 +212,13 @@ def test_the_decoder_alone_is_trained_on():
     assert config.init_from == "runs/a"
     config.task.perceptual_weight = 0.0
     task = build_task(config.task.to_dict())
-    values = {**config.optimizer.model.to_dict(), "learning_rate": 1e-3, "schedule": "constant"}
+    values = {
+        **config.optimizer.model.to_dict(),
+        "learning_rate": 1e-3,
+        "schedule": "constant",
+        "warmup_steps": 0,
+        "b2": 0.999,
+    }
     optimizers = {"model": optim.make_optimizer(values, 40)}
     mesh = make_mesh({"fsdp": 1}, jax.devices()[:1])
     state = state_lib.create_state(task, optimizers, (), mesh, ((".*", "fsdp"),), seed=1)
@@ -234,7 +244,9 @@ def test_the_decoder_alone_is_trained_on():
 def test_another_number_of_codes_begins_a_codebook_of_its_own():
     before, _ = trained(2, made())
     task = made(num_codes=16)
-    optimizers = {"model": optim.make_optimizer({"learning_rate": 1e-3}, 10)}
+    optimizers = {
+        "model": optim.make_optimizer({"learning_rate": 1e-3, "warmup_steps": 0, "b2": 0.999}, 10)
+    }
     mesh = make_mesh({"fsdp": 1}, jax.devices()[:1])
     state = state_lib.create_state(task, optimizers, (), mesh, ((".*", "fsdp"),), seed=1)
     given = {"params": before.params, "extra": before.extra}

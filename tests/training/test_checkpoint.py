@@ -31,7 +31,11 @@ def saved(tmp_path_factory):
 
 def abstract(devices):
     mesh = make_mesh({"fsdp": devices}, jax.devices()[:devices])
-    optimizers = {"model": optim.make_optimizer({"schedule": "constant", "weight_decay": 0.1}, 10)}
+    optimizers = {
+        "model": optim.make_optimizer(
+            {"schedule": "constant", "warmup_steps": 0, "b2": 0.999, "weight_decay": 0.1}, 10
+        )
+    }
     return state_lib.abstract_state(ToyTask(), optimizers, ("model",), mesh, FSDP)
 
 

@@ -23,7 +23,9 @@ def make_run(workdir, num_steps=12, source=batches, evaluate=score, **changes):
         name="toy",
         task=ToyTask(),
         schedule=loop.Schedule(num_steps=num_steps, **(schedule | changes)),
-        optimizer={"model": {"learning_rate": 0.05, "schedule": "constant"}},
+        optimizer={
+            "model": {"learning_rate": 0.05, "schedule": "constant", "warmup_steps": 0, "b2": 0.999}
+        },
         mesh=make_mesh({}, jax.devices()[:1]),
         rules=FSDP,
         workdir=workdir,

@@ -27,7 +27,13 @@ def on_one_device(task, parts):
 
 def run_steps(task, mesh_shape, devices, count=5, rules=FSDP, parts=1):
     mesh = make_mesh(mesh_shape, jax.devices()[:devices])
-    config = {"learning_rate": 0.05, "schedule": "constant", "weight_decay": 0.1}
+    config = {
+        "learning_rate": 0.05,
+        "schedule": "constant",
+        "warmup_steps": 0,
+        "b2": 0.999,
+        "weight_decay": 0.1,
+    }
     optimizers = {g: optim.make_optimizer(config, 10) for g in task.losses()}
     state = state_lib.create_state(task, optimizers, ("model",), mesh, rules, seed=0)
     step = jax.jit(make_train_step(task, optimizers, accumulation_steps=parts, ema=0.9))
@@ -68,6 +74,8 @@ def both(request):
     config = {
         "learning_rate": plain_step.LEARNING_RATE,
         "schedule": "constant",
+        "warmup_steps": 0,
+        "b2": 0.999,
         "weight_decay": plain_step.WEIGHT_DECAY,
         "clip_norm": plain_step.CLIP_NORM,
         "no_decay": "^$",
@@ -138,7 +146,7 @@ def test_sharded_equals_one_device(shape, rules, parts):
 def test_leaves_are_really_split():
     task = ToyTask()
     mesh = make_mesh({"fsdp": 2, "tensor": 4}, jax.devices())
-    optimizers = {"model": optim.make_optimizer({}, 10)}
+    optimizers = {"model": optim.make_optimizer({"warmup_steps": 0, "b2": 0.999}, 10)}
     state = state_lib.create_state(task, optimizers, ("model",), mesh, TENSOR, seed=0)
     step = jax.jit(make_train_step(task, optimizers, ema=0.9))
     rows = {k: v for k, v in batch_at(0).items() if k != "index"}
@@ -173,7 +181,14 @@ def test_streams_are_named_and_never_repeat():
 def test_optimizers_fit(name):
     task = ToyTask()
     optimizer = optim.make_optimizer(
-        {"name": name, "learning_rate": 0.01, "schedule": "constant", "warmup_steps": 2}, 100
+        {
+            "name": name,
+            "learning_rate": 0.01,
+            "schedule": "constant",
+            "warmup_steps": 2,
+            "b2": 0.999,
+        },
+        100,
     )
     mesh = make_mesh({"fsdp": 4}, jax.devices()[:4])
     state = state_lib.create_state(task, {"model": optimizer}, (), mesh, FSDP, seed=0)
@@ -201,7 +216,15 @@ def test_schedules():
 def test_freeze_and_decay_masks():
     params = {"a": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}, "b": {"kernel": jnp.ones(2)}}
     optimizer = optim.make_optimizer(
-        {"learning_rate": 0.1, "schedule": "constant", "weight_decay": 0.5, "freeze": "^b/"}, 10
+        {
+            "learning_rate": 0.1,
+            "schedule": "constant",
+            "warmup_steps": 0,
+            "b2": 0.999,
+            "weight_decay": 0.5,
+            "freeze": "^b/",
+        },
+        10,
     )
     zeros = jax.tree.map(jnp.zeros_like, params)
     updates = jax.jit(lambda p: optimizer.update(zeros, optimizer.init(p), p)[0])(params)
@@ -221,7 +244,14 @@ def test_muon_moves_every_direction_of_a_kernel_alike():
         "token_embedding": {"embedding": jnp.zeros((5, 8))},
     }
     optimizer = optim.make_optimizer(
-        {"name": "muon", "learning_rate": 0.1, "schedule": "constant"}, 10
+        {
+            "name": "muon",
+            "learning_rate": 0.1,
+            "schedule": "constant",
+            "warmup_steps": 0,
+            "b2": 0.999,
+        },
+        10,
     )
     grads = jax.tree.map(jnp.ones_like, params)
     grads["conv"]["kernel"] = gradient
@@ -237,7 +267,9 @@ def test_muon_moves_every_direction_of_a_kernel_alike():
         np.testing.assert_allclose(leaf, -0.1, rtol=0.6)
     assert np.isfinite(updates["query"]["kernel"]).all()
     # One iteration leaves the weak direction behind.
-    once = optim.make_optimizer({"name": "muon", "learning_rate": 0.1, "ns_steps": 1}, 10)
+    once = optim.make_optimizer(
+        {"name": "muon", "learning_rate": 0.1, "ns_steps": 1, "warmup_steps": 0}, 10
+    )
     moved = np.asarray(once.update(grads, once.init(params), params)[0]["conv"]["kernel"])
     first, second = (float(u[:, i] @ moved.reshape(18, 8) @ v[:, i]) for i in (0, 1))
     assert second / first < 0.1
