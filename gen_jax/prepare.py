@@ -3,6 +3,7 @@
   python -m gen_jax.prepare --source=photos --out=data/photos
   python -m gen_jax.prepare --source=shapes --out=data/shapes
   python -m gen_jax.prepare --source=FOLDER --out=data/mine --size=256
+  python -m gen_jax.prepare --source=FILE.zip:PREFIX --out=data/zipped --size=256
   python -m gen_jax.prepare --source=tfds:oxford_flowers102 --out=data/flowers --size=256
   python -m gen_jax.prepare --source=hf:nielsr/CelebA-faces --out=data/celeba --size=256
 
@@ -10,10 +11,11 @@
 
 cuts each image into square crops of many sizes; all crops of an image go to the same split.
 
-A folder is read with its sub-folders; captions.jsonl in it may hold lines such as
-{"file": "a/b.jpg", "caption": "..."}. Beside a folder called photos, ./photos is the folder and
-embedded:photos the embedded photographs. Damaged, blank, tiny and repeated images
-are left out and named in OUT/dataset.json. Look at OUT/contact_sheet.png.
+A folder, or a folder in a zip archive, is read with its sub-folders. captions.jsonl in it may hold
+lines such as {"file": "a/b.jpg", "caption": "...", "split": "val"}; without "split" the content
+decides the split. Beside a folder called photos, ./photos is the folder and embedded:photos the
+embedded photographs. Damaged, blank, tiny and repeated images are left out and named in
+OUT/dataset.json. Look at OUT/contact_sheet.png.
 
   python -m gen_jax.prepare --source=FOLDER --preview=degradations.png
 
@@ -43,7 +45,8 @@ from gen_jax.common import app, numbers, outputs, paths
 _SOURCE = paths.DEFINE_path(
     "source",
     None,
-    "What to prepare: a folder of images, photos, shapes, tfds:NAME[:SPLIT] or hf:NAME[:SPLIT]",
+    "What to prepare: a folder of images, FILE.zip[:PREFIX], photos, shapes, tfds:NAME[:SPLIT] or "
+    "hf:NAME[:SPLIT]",
 )
 _OUT = paths.DEFINE_path("out", None, "Folder to write the data set to")
 _SIZE = numbers.define_int(

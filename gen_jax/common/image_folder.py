@@ -10,7 +10,7 @@ import pathlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
-from gen_jax.common import files, image_formats, names, results
+from gen_jax.common import archives, files, image_formats, names, results
 from gen_jax.common.errors import UserError
 from gen_jax.common.left_out import (
     CLOSED,
@@ -98,6 +98,31 @@ def scan_pattern(pattern: str, exclude: Sequence[str | os.PathLike] = ()) -> Lis
     # Also what does not fit: a folder that is left out may hold what was meant.
     listing = walk.listing(lambda name: True)
     raise UserError(f"{pattern}: no image fits this pattern" + _but(listing.left_out))
+
+
+def scan_archive(archive: pathlib.Path, prefix: str = "") -> tuple[str, list[str], list[LeftOut]]:
+    """Lists the images of a zip archive, by the rules of `scan`.
+
+    Args:
+      archive: The archive.
+      prefix: Folder in it, "" for all of it.
+
+    Returns:
+      What stands before the names in the archive, the names, and what is left out.
+
+    Raises:
+      UserError: There is no such archive, nothing below the prefix, or no image there.
+    """
+    members, start = archives.names(archive), prefix.rstrip("/") + "/" if prefix else ""
+    below = [name[len(start) :] for name in members if name.startswith(start)]
+    if not below:
+        folders = ", ".join(sorted({n.split("/")[0] for n in members if "/" in n})) or "no folder"
+        raise UserError(f"{archive}: nothing below {prefix!r}; it has {folders}")
+    chosen, left_out = choose(below)
+    if not chosen:
+        endings = ", ".join(image_formats.readable())
+        raise UserError(f"{archive}:{prefix}: no image there; expected files ending in {endings}")
+    return start, chosen, left_out
 
 
 def choose(paths: Sequence[str]) -> tuple[list[str], list[LeftOut]]:
@@ -316,9 +341,9 @@ def _existing(folder: pathlib.Path) -> pathlib.Path:
 def _empty(folder: pathlib.Path, walk: _Walk, left_out: Sequence[LeftOut]) -> str:
     if walk.is_dataset:
         return f"{folder}: is a prepared data set; expected a folder of images"
-    archives = walk.archives
-    more = f" and {len(archives) - 1} more" if len(archives) > 1 else ""
-    unpack = f"; unpack {archives[0]}{more}" if archives else ""
+    packed = walk.archives
+    more = f" and {len(packed) - 1} more" if len(packed) > 1 else ""
+    unpack = f"; unpack {packed[0]}{more}" if packed else ""
     endings = ", ".join(image_formats.readable())
     return (
         f"{folder}: no image in this folder or below it; expected files ending in {endings}"

@@ -123,7 +123,7 @@ def test_too_many_damaged_files_stop(folder, tmp_path):
 def test_a_folder_without_images_is_one_line(tmp_path):
     with pytest.raises(UserError, match="no image in this folder"):
         open_source(tmp_path)
-    with pytest.raises(UserError, match="no such folder; expected a folder of images, tfds"):
+    with pytest.raises(UserError, match="no such folder; expected a folder of images, FILE"):
         open_source(tmp_path / "none")
     with pytest.raises(UserError, match="num=5: only photos and shapes"):
         open_source(tmp_path, num=5)

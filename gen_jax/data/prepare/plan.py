@@ -10,9 +10,8 @@ from gen_jax.common import files, left_out, strict_json
 from gen_jax.common.errors import UserError
 from gen_jax.data import images, workers
 from gen_jax.data.prepare import quality
-from gen_jax.data.prepare.sources.base import Source
+from gen_jax.data.prepare.sources.base import SPLITS, TEST, TRAIN, VAL, Source
 
-TRAIN, VAL, TEST = "train", "val", "test"
 _CHUNK = 256  # images per task
 _LISTED = 200  # rejected files that the report names, of each reason
 
@@ -65,7 +64,7 @@ def look(context: tuple[Source, Rules], chunk: tuple[int, int]) -> list[dict[str
             seen = quality.examine(pixels, min_side=rules.min_side, near=rules.near_duplicates)
             thumb = seen.thumb.hex() if seen.thumb else None
             entry = {"key": raw.key, "sha256": seen.sha256, "phash": seen.phash, "t": thumb}
-            found.append({**entry, "group": raw.group or seen.sha256})
+            found.append({**entry, "group": raw.group or seen.sha256, "split": raw.split})
         except images.ImageError as error:
             key = raw.key if raw is not None else getattr(error, "key", f"#{index}")
             found.append({"key": key, "reason": error.reason, "detail": str(error)})
@@ -182,15 +181,15 @@ def make_plan(source: Source, rules: Rules, work: pathlib.Path, processes: int) 
                 rejected.append({"key": entry["key"], "reason": reason, "detail": detail})
             elif "sha256" in entry:
                 group = entry.get("group", entry["sha256"])  # none in what an older one left
-                place(Item(entry["sha256"], entry["key"], index), None, group)
+                place(Item(entry["sha256"], entry["key"], index), entry.get("split"), group)
         total = len(entries)
     kept = sum(map(len, placed.values()))
     report = _report(total, kept, rejected)
     if not kept:
         why = rejected_summary(report)
         raise UserError(f"no usable image in the source ({why or 'it is empty'})")
-    order = (TRAIN, VAL, TEST)
-    names = sorted(placed, key=lambda name: (order.index(name) if name in order else 9, name))
+    order = {name: place for place, name in enumerate(SPLITS)}
+    names = sorted(placed, key=lambda name: (order.get(name, len(order)), name))
     # By content, so that neighbours in a shard have nothing in common.
     return Plan(
         {name: tuple(sorted(placed[name], key=lambda i: (i.sha256, i.key))) for name in names},

@@ -57,20 +57,23 @@ class Line(Captioned):
     file: str
 
 
-def lines(path: str | pathlib.Path) -> Iterator[Line]:
+def lines(path: str | pathlib.Path, data: bytes | None = None) -> Iterator[Line]:
     """Reads and checks a captions.jsonl, one line at a time; lines of blanks are skipped.
 
     Args:
-      path: the file, UTF-8.
+      path: The file, UTF-8; its name if `data` is given.
+      data: Content of the file, if it is a member of an archive.
 
     Raises:
-      UserError: a line is wrong; the message names it and says what was expected.
+      UserError: A line is wrong; the message names it and says what was expected.
     """
-    path = pathlib.Path(path)
-    try:
-        found = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if data is None:
+        path = pathlib.Path(path)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    found = data.split(b"\n")
     if files.is_lfs_pointer(found[0]):
         raise UserError(f"{path}: is a git-lfs pointer, not the file: run `git lfs pull`")
     for number, raw in enumerate(found, 1):
@@ -100,13 +103,14 @@ def _line(text: str, where: str, number: int) -> Line:
     return Line(_captions_of(values, where), values, number, str(name))
 
 
-def read(path: str | pathlib.Path) -> dict[str, Captioned]:
+def read(path: str | pathlib.Path, data: bytes | None = None) -> dict[str, Captioned]:
     """Reads and checks a captions.jsonl.
 
     A file named on several lines gets the captions of all of them, and the attributes of the last.
 
     Args:
-      path: the file, UTF-8.
+      path: The file, UTF-8; its name if `data` is given.
+      data: Content of the file, if it is a member of an archive.
 
     Returns:
       file name (with "/", relative to the folder of images) -> Captioned.
@@ -115,7 +119,7 @@ def read(path: str | pathlib.Path) -> dict[str, Captioned]:
       UserError: a line is wrong; the message names it and says what was expected.
     """
     result: dict[str, Captioned] = {}
-    for line in lines(path):
+    for line in lines(path, data):
         _add(result, line.file, line)
     return result
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from gen_jax.common import archives, image_folder, image_formats, names
+from gen_jax.common import archives, image_folder, names
 from gen_jax.common.errors import UserError
 from gen_jax.common.left_out import LeftOut
 from gen_jax.data import images
@@ -73,15 +73,7 @@ def scanned(spec: str) -> tuple[list[Picture], Sequence[LeftOut]]:
 
 
 def _of_archive(archive: pathlib.Path, prefix: str):
-    members, start = archives.names(archive), prefix.rstrip("/") + "/" if prefix else ""
-    below = [n[len(start) :] for n in members if n.startswith(start)]
-    if not below:
-        folders = ", ".join(sorted({n.split("/")[0] for n in members if "/" in n})) or "no folder"
-        raise UserError(f"{archive}: nothing below {prefix!r}; it has {folders}")
-    chosen, left_out = image_folder.choose(below)
-    if not chosen:
-        endings = ", ".join(image_formats.readable())
-        raise UserError(f"{archive}:{prefix}: no image there; expected files ending in {endings}")
+    start, chosen, left_out = image_folder.scan_archive(archive, prefix)
 
     def picture(name: str) -> Picture:
         where = f"{archive}:{start}{name}"

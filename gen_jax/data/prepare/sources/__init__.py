@@ -4,6 +4,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+from gen_jax.common import archives
 from gen_jax.common.errors import UserError
 from gen_jax.data.prepare.sources.base import Source
 
@@ -24,7 +25,7 @@ def open_source(
 
     Args:
       spec: "photos" or "shapes", also as "embedded:photos"; "tfds:NAME[:SPLIT]";
-        "hf:NAME[:SPLIT]"; or a folder.
+        "hf:NAME[:SPLIT]"; a folder; or "FILE.zip[:PREFIX]", a folder in an archive.
       num: Number of records of an embedded source; 0 for its default.
       size: Side of an embedded source's images in pixels; 0 for its default.
       seed: Seed of an embedded source.
@@ -55,14 +56,18 @@ def open_source(
 
         return open_hf(text.removeprefix("hf:"))
     path = pathlib.Path(text)
+    if not path.is_dir() and (inside := archives.split(text)):
+        from gen_jax.data.prepare.sources.archive import ArchiveSource
+
+        return ArchiveSource(*inside)
     if path.is_dir():
         from gen_jax.data.prepare.sources.image_folder import ImageFolderSource
 
         return ImageFolderSource(path, exclude)
     problem = "is a file, not a folder" if path.exists() else "no such folder"
     raise UserError(
-        f"source={text}: {problem}; expected a folder of images, tfds:NAME[:SPLIT], "
-        f"hf:NAME[:SPLIT], {' or '.join(EMBEDDED)}"
+        f"source={text}: {problem}; expected a folder of images, FILE.zip[:PREFIX], "
+        f"tfds:NAME[:SPLIT], hf:NAME[:SPLIT], {' or '.join(EMBEDDED)}"
     )
 
 

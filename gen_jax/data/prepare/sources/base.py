@@ -7,6 +7,8 @@ import numpy as np
 
 from gen_jax.data.schema import NO_LABEL
 
+SPLITS = TRAIN, VAL, TEST = "train", "val", "test"
+
 
 @dataclasses.dataclass(frozen=True)
 class RawImage:
@@ -22,6 +24,7 @@ class RawImage:
       attributes: anything else that JSON can hold.
       group: digest that the split is drawn from, where several examples must share one; "" for
         the example's own.
+      split: Split that the source itself puts it in, "" if the digest decides.
     """
 
     key: str
@@ -32,6 +35,7 @@ class RawImage:
     label_name: str = ""
     attributes: dict[str, Any] = dataclasses.field(default_factory=dict)
     group: str = ""
+    split: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
