@@ -65,7 +65,7 @@ def get_config(arg=None):
         raise UserError(f"prior={arg.prior}: expected masked or ordered")
     if arg.captions not in ("measured", "own"):
         raise UserError(f"captions={arg.captions}: expected measured or own")
-    shared = f"data={arg.data},res={arg.res},size={arg.size},debug={arg.debug}"
+    shared = f"data={common.quoted(arg.data)},res={arg.res},size={arg.size},debug={arg.debug}"
     config = common.base()
     with config.unlocked():
         config.requires.vqvae = vqvae.get_config(

@@ -56,6 +56,11 @@ def _parts(arg: str) -> list[str]:
         ) from error
 
 
+def quoted(value: str) -> str:
+    """Returns a value as it stands in an argument of another recipe."""
+    return f'"{value}"' if "," in value else value
+
+
 def _quoting(arg: str) -> str:
     """Returns how a value that holds a comma is written, if `arg` holds one."""
     if "," not in arg:

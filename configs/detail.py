@@ -35,7 +35,7 @@ def get_config(arg=None):
     config = common.base()
     with config.unlocked():
         config.requires.vqvae = vqvae.get_config(
-            f"data={arg.data},res={arg.res},size={arg.size},debug={arg.debug},"
+            f"data={common.quoted(arg.data)},res={arg.res},size={arg.size},debug={arg.debug},"
             f"quantizer={arg.quantizer},codes={arg.codes},dim={arg.dim}"
         )
         config.frozen.vqvae = ""

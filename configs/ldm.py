@@ -81,7 +81,7 @@ def get_config(arg=None):
         if source == "train":
             kind = "patch" if arg.variant == "tiny" else "sd"
             config.requires.vae = vae.get_config(
-                f"data={arg.data},debug={arg.debug},variant={kind}"
+                f"data={common.quoted(arg.data)},debug={arg.debug},variant={kind}"
             )
         else:
             config.frozen.vae = source

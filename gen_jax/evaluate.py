@@ -46,7 +46,7 @@ _REAL = paths.DEFINE_path("real", None, "Folder of reference images, instead of 
 _FAKE = paths.DEFINE_path("fake", None, "Folder of images to evaluate.")
 _METRICS = flags.DEFINE_list("metrics", [], "Metrics, separated by commas; see above.")
 _ENCODER = paths.DEFINE_multi_path(
-    "encoder", [], "NAME[:WEIGHTS] of a frozen encoder for --metrics; may be given several times."
+    "encoder", [], "NAME[:WEIGHTS] of a frozen encoder for --metrics."
 )
 _SIZE = numbers.define_int(
     "size",

@@ -27,7 +27,7 @@ from gen_jax.common.errors import UserError
 _MAX_IMAGES = 100_000  # names have five digits
 
 _RUN = paths.DEFINE_path("run", None, "Run directory of a model that generates images.")
-_PROMPT = flags.DEFINE_multi_string("prompt", [], "Prompt; may be given several times.")
+_PROMPT = flags.DEFINE_multi_string("prompt", [], "Prompt.")
 _NEGATIVE = flags.DEFINE_string(
     "negative", "", "Negative prompt: what guidance leads away from (latent diffusion)."
 )
@@ -303,11 +303,11 @@ def _print_notes(pipe, prompts) -> None:
 def _write(place, model, ends, images, request, facts) -> None:
     from gen_jax.common import pictures
     from gen_jax.pipelines import generated
-    from gen_jax.runs import manifest
+    from gen_jax.runs import manifest, reader
 
     facts = {
-        "run": str(model.path),
-        "checkpoint_step": model.step,
+        "run": reader.name_of(model),
+        "checkpoint_step": model.step if model.step >= 0 else None,
         "weights_sha256": model.digest,
         **facts,
         "environment": manifest.environment(),
@@ -325,7 +325,9 @@ def _write(place, model, ends, images, request, facts) -> None:
     out, earlier = place
     generated.write(out, earlier, images, manifests, grid, animated=bool(ends))
     print(f"wrote {len(images)} images with manifests to {out}")
-    print(f"grid  {out / generated.GRID}")
+    print(f"grid    {out / generated.GRID}")
+    if ends:
+        print(f"frames  {out / generated.ANIMATION}")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,11 @@ def main(_) -> int:
     from gen_jax.training import stage
 
     with lock.held(workdir, "--workdir"):
-        return stage.run(config, workdir)
+        try:
+            return stage.run(config, workdir)
+        except KeyboardInterrupt:
+            print(f"the same command resumes {workdir} from its last checkpoint", flush=True)
+            raise
 
 
 if __name__ == "__main__":

@@ -135,6 +135,12 @@ def main(_) -> None:
     print(f"{_OUT.value}: {counts}; {size / 2**20:.1f} MiB")
     if left_out := plan.rejected_summary(info.quality):
         print(f"left out: {left_out}; all are named in {_OUT.value}/dataset.json")
+    for split, flag in (("val", _VAL), ("test", _TEST)):
+        if flag.value and split not in info.splits:
+            print(
+                f"note: no image is in the split {split}, which is drawn by content; to have one, "
+                f"prepare into another folder with --{split}_fraction=0.2 or more images"
+            )
     print(f"look at {_OUT.value}/contact_sheet.png")
 
 

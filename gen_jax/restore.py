@@ -102,9 +102,8 @@ def main(argv: list[str]) -> int:
     restorer = Restorer(reader.load(_RUN.value, _STEP.value))
     if restorer.is_cut(_PROMPT.value):
         print("note: the prompt is longer than the model reads; its end is ignored", file=say)
-    if words := restorer.unknown_words(_PROMPT.value):
-        listed = ", ".join(map(repr, words[:5])) + (", ..." if len(words) > 5 else "")
-        print(f"note: --prompt: {listed}: the model may not know these words", file=say)
+    if note := restorer.note_on(_PROMPT.value):
+        print(f"note: {note}", file=say)
     how = restore_files.How(
         prompt=_PROMPT.value,
         strength=_STRENGTH.value,

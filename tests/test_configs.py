@@ -142,6 +142,13 @@ def test_the_large_restorer_by_text_is_the_large_restorer():
         restore_text.get_config("variant=scunet")
 
 
+@pytest.mark.parametrize("module", [ldm, art, detail])
+def test_data_with_a_comma_reaches_the_recipes_that_are_trained_first(module):
+    config = module.get_config('data="a,b"')
+    (required,) = config.requires.values()
+    assert config.data.dir == required.data.dir == "a,b"
+
+
 def test_every_module_imports():
     names = [m.name for m in pkgutil.walk_packages(gen_jax.__path__, "gen_jax.")]
     assert len(names) > 50

@@ -1,9 +1,10 @@
-"""How every door runs: fast `--help`, and one line instead of a stack trace."""
+"""How every command runs: fast `--help`, and one line instead of a stack trace."""
 
 import errno
 import inspect
 import io
 import os
+import re
 import shlex
 import signal
 import sys
@@ -24,6 +25,10 @@ _PLACE_ERRORS = {
     errno.ENAMETOOLONG: "the name is too long for this file system; name a shorter one",
     errno.ENOTDIR: "part of this path is a file, not a folder; name another folder",
 }
+
+
+# What absl adds to the help of a flag that may be given several times.
+_REPEATED = "; repeat this option to specify a list of values"
 
 
 def place_error(error: OSError) -> UserError | None:
@@ -62,7 +67,7 @@ def run(main: Callable[[list[str]], int | None], positional: bool = False) -> No
         _quiet_logs()
         sys.exit(main([name, *map(paths.expand, arguments)]) or 0)
     except UserError as error:
-        _die(str(error))
+        _die(_with_dashes(str(error)))
     except flags.Error as error:
         _die(f"{error}; see --help")
     except OSError as error:
@@ -72,6 +77,15 @@ def run(main: Callable[[list[str]], int | None], positional: bool = False) -> No
         _die(str(known))
     except KeyboardInterrupt:
         _die("interrupted", code=130)
+
+
+def _with_dashes(message: str) -> str:
+    """Returns a message of library code, which names options, with flags as a user types them."""
+
+    def dashed(match: re.Match) -> str:
+        return f"{match[1]}--{match[2]}" if match[2] in flags.FLAGS else match[0]
+
+    return re.sub(r"(^|\bset |\braise |\blower |\blarger )([a-z_]+)(?=[= :;,]|$)", dashed, message)
 
 
 def command_line() -> str:
@@ -115,6 +129,7 @@ def _print_help(module) -> None:
     if module.__name__ == "__main__":
         key_flags |= {f.name: f for f in flags.FLAGS.get_key_flags_for_module(sys.argv[0])}
     for flag in sorted(key_flags.values(), key=lambda f: f.name):
-        default = "" if flag.default in (None, "") else f" (default: {flag.default})"
-        print(f"  --{flag.name}: {' '.join((flag.help or '').split())}{default}")
+        default = "" if flag.default in (None, "", []) else f" (default: {flag.default})"
+        text = " ".join((flag.help or "").split()).replace(_REPEATED, " May be repeated.")
+        print(f"  --{flag.name}: {text}{default}")
     print("\nSet GEN_JAX_TRACEBACK=1 to see the stack trace behind a one-line error.")

@@ -121,16 +121,19 @@ def check_data(evaluators: Mapping[str, tuple[str, Evaluator]], data: SplitData)
             if have:
                 data.check_split(need.split)
             if have < need.count:
-                few.setdefault(need.split, []).append(f"{name} ({need.count})")
+                few.setdefault(need.split, []).append(f"{name} (up to {need.count})")
         try:
             evaluator.check(data)
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
-    return tuple(
-        f"{data.folder}: {data.num_records(split)} images in split {split!r}, fewer than "
-        f"{', '.join(names)} would read"
-        for split, names in few.items()
-    )
+    return tuple(_few(split, names, data) for split, names in few.items())
+
+
+def _few(split: str, evaluators: list[str], data: SplitData) -> str:
+    if not (count := data.num_records(split)):
+        return f"{data.folder} has no split {split!r}: {', '.join(evaluators)} read training images"
+    names = ", ".join(evaluators)
+    return f"the split {split!r} of {data.folder} has {count} images: {names} use all of them"
 
 
 def _too_few(where: str, need: Reads, have: int, data: SplitData) -> str:
@@ -142,7 +145,7 @@ def _too_few(where: str, need: Reads, have: int, data: SplitData) -> str:
         )
     return (
         f"{data.folder}: no split {need.split!r}, which {where} reads; there are {known}; prepare "
-        "more images, or with a larger val_fraction"
+        f"the images again into another folder, with a larger {need.split}_fraction such as 0.2"
     )
 
 

@@ -18,6 +18,7 @@ from gen_jax.data.degradations.bicubic import imresize
 from gen_jax.data.photographs.reading import Pixels
 from gen_jax.data.text import tokenizer_file
 from gen_jax.pipelines import tiles
+from gen_jax.pipelines.prompts import unknown_words
 from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
 
@@ -96,9 +97,9 @@ class Restorer:
         """
         return self._tokens(prompt)[1]
 
-    def unknown_words(self, prompt: str) -> list[str]:
-        """Returns the words of a prompt that the model's vocabulary does not hold as a whole."""
-        return self._tokenizer.unknown_words(prompt) if self._tokenizer else []
+    def note_on(self, prompt: str) -> str:
+        """Returns a note on words of a prompt that the vocabulary lacks, "" if there are none."""
+        return unknown_words(self._tokenizer, prompt) if self._tokenizer else ""
 
     def look(
         self, source: tiles.Source, size: tuple[int, int], known: Mapping[str, float]

@@ -19,7 +19,7 @@ from gen_jax.data.photographs.reading import Photograph
 from gen_jax.pipelines import restore_outputs
 from gen_jax.pipelines.restoration import Enlarged, Restored, Restorer
 from gen_jax.pipelines.restore_inputs import Job
-from gen_jax.runs import manifest
+from gen_jax.runs import manifest, reader
 
 _WIDEST = 1600  # of a comparison, in pixels
 
@@ -151,8 +151,8 @@ def _told(result: Restored) -> str:
     if told.get("scale", 0.0) >= 0.2:
         parts.append(f"enlarged {2 ** told['scale']:.1f} times")
     if result.gate is not None:
-        parts.append(f"gate {result.gate:.2f}")
-    return f"  ({', '.join(parts)})" if parts else ""
+        parts.append(f"correction {100 * result.gate:.0f}%")
+    return f"  (estimated in the input: {', '.join(parts)})" if parts else ""
 
 
 def _facts(restorer, job, how, photo, result, data, encoded) -> dict:
@@ -164,8 +164,8 @@ def _facts(restorer, job, how, photo, result, data, encoded) -> dict:
         "sha256": hashlib.sha256(encoded).hexdigest(),
         "size": list(result.pixels.shape[1::-1]),
         "depth": photo.depth,
-        "run": str(restorer.model.path),
-        "checkpoint_step": restorer.model.step,
+        "run": reader.name_of(restorer.model),
+        "checkpoint_step": restorer.model.step if restorer.model.step >= 0 else None,
         "weights_sha256": restorer.model.digest,
         "prompt": how.prompt,
         "strength": how.strength,

@@ -12,6 +12,7 @@ from gen_jax.common import batching, numbers
 from gen_jax.common.errors import UserError
 from gen_jax.data.text import tokenizer_file
 from gen_jax.pipelines.model_changes import resampled
+from gen_jax.pipelines.prompts import short, unknown_words
 from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
 from gen_jax.tasks.base import Task
@@ -91,8 +92,8 @@ class Pipeline:
         """Returns a line for each prompt that the model cannot read as it stands."""
         lines = []
         for prompt in dict.fromkeys(prompts) if self.is_conditional else ():
-            if words := self._tokenizer.unknown_words(prompt):
-                lines.append(f"the prompt {_short(prompt)}: {_unknown(words)}")
+            if note := unknown_words(self._tokenizer, prompt):
+                lines.append(note)
         return lines + self._long(prompts)
 
     def _long(self, prompts: Sequence[str]) -> list[str]:
@@ -102,7 +103,7 @@ class Pipeline:
         length = self.task.text_encoder.max_length
         encoded = self._tokenizer.encode(prompts, length)
         return [
-            f"the prompt {_short(prompt)} is longer than the {length} tokens that the model reads; "
+            f"the prompt {short(prompt)} is longer than the {length} tokens that the model reads; "
             "the rest is ignored"
             for prompt, is_cut in zip(prompts, encoded.truncated)
             if is_cut
@@ -174,12 +175,3 @@ def generate_in_batches(
 def checked_seeds(seeds: Sequence[int]) -> np.ndarray:
     """Returns seeds as uint32 [n]; raises UserError unless each is from 0 to 2**32 - 1."""
     return np.array([numbers.check_seed(seed, "seed") for seed in seeds], np.uint32)
-
-
-def _short(text: str) -> str:
-    return repr(text) if len(text) <= 40 else f"{text[:40]!r}..."
-
-
-def _unknown(words: Sequence[str]) -> str:
-    listed = ", ".join(map(repr, words[:5])) + (", ..." if len(words) > 5 else "")
-    return f"{listed}: not among the words that the run learned from its captions"

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from etils import epath
 
 from gen_jax.common.errors import UserError
@@ -120,6 +121,8 @@ def reading(step: pathlib.Path) -> Iterator[None]:
       UserError: The cause is not damage: too little memory, no permission, a failing disk.
     """
     _ignore_late_callbacks()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of a file that it does not need
     try:
         yield
     except (Damaged, UserError):
@@ -130,6 +133,8 @@ def reading(step: pathlib.Path) -> Iterator[None]:
         _check_readable(step)
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise Damaged(text[:200]) from error
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _ignore_late_callbacks() -> None:

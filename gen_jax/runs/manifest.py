@@ -114,6 +114,8 @@ def _git() -> dict[str, Any]:
         return done.stdout.strip()
 
     try:
-        return {"commit": run("rev-parse", "HEAD"), "dirty": bool(run("status", "--porcelain"))}
+        # Results that lie about are not changes of the code.
+        changes = run("status", "--porcelain", "--untracked-files=no")
+        return {"commit": run("rev-parse", "HEAD"), "dirty": bool(changes)}
     except (OSError, subprocess.SubprocessError):
         return {}

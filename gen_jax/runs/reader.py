@@ -88,6 +88,12 @@ def resolve(source: str) -> pathlib.Path:
     return path
 
 
+def name_of(model: TrainedModel) -> str:
+    """Returns where a model was read from: "package:NAME", or its folder."""
+    is_packaged = model.path.parent == PACKAGED
+    return f"package:{model.path.name}" if is_packaged else str(model.path)
+
+
 def load(source: str, step: str = "best") -> TrainedModel:
     """Reads a run.
 

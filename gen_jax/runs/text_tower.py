@@ -68,6 +68,7 @@ def tokenizer(task: Mapping[str, Any], base: pathlib.Path) -> Tokenizer | None:
             )
         return found
     where = _located(config.vocabulary, base)
+    _check_weights(_located(config.weights, base))
     try:
         where = where or files.folder_of(_located(config.weights, base) or _hub(config))
         return text_tokenizer.find(config.tower, tower, where)
@@ -122,6 +123,16 @@ def _config(task: Mapping[str, Any]) -> TowerConfig:
             f"{_WHERE}.tower={config.tower!r}: name={name!r} takes one of {', '.join(fit)}"
         )
     return config
+
+
+def _check_weights(places: str) -> None:
+    """Raises UserError for weights that are neither there nor named as on huggingface.co."""
+    for path in files.paths(places) if places else ():
+        if not path.exists() and "/" not in str(path).strip("/"):
+            raise UserError(
+                f"{_WHERE}.weights={path}: no such file or folder; expected one, or a name on "
+                "huggingface.co such as openai/clip-vit-large-patch14"
+            )
 
 
 def _hub(config: TowerConfig) -> str:

@@ -26,6 +26,7 @@ from gen_jax.training.throughput import Throughput, flops_of
 
 # Metrics are read this many steps late, so that reading them never waits for the device.
 _LAG = 2
+_LISTED = 12  # modules whose numbers of parameters are printed at the start
 
 
 @dataclasses.dataclass
@@ -68,16 +69,16 @@ class Run:
     def optimizers(self):
         """Returns an optax transformation per parameter group."""
         groups = list(self.task.losses())
+        if unknown := set(self.optimizer) - set(groups):
+            raise UserError(
+                f"config.optimizer: no parameter group {sorted(unknown)[0]!r}; "
+                f"this task has {groups}"
+            )
         if missing := set(groups) - set(self.optimizer):
             group = sorted(missing)[0]
             raise UserError(
                 f"config.optimizer.{group} is missing: the task trains a parameter group of that "
                 "name"
-            )
-        if unknown := set(self.optimizer) - set(groups):
-            raise UserError(
-                f"config.optimizer: no parameter group {sorted(unknown)[0]!r}; "
-                f"this task has {groups}"
             )
         if unknown := set(self.schedule.ema_groups) - set(groups):
             raise UserError(
@@ -306,13 +307,8 @@ def _print_overview(params) -> None:
         return
     from clu import parameter_overview
 
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), params)
-    for group, tree in shapes.items():
-        total = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(tree))
-        rows = parameter_overview.get_parameter_overview(tree, include_stats=False)
-        lines = rows.splitlines()
-        # The whole table of a large model helps nobody at the start of a run.
-        if len(lines) > 40:
-            lines = [*lines[:12], f"| ... {len(lines) - 18} more ...", *lines[-6:]]
-        print(f"parameters of {group!r}: {total:,}")
-        print("\n".join(lines), flush=True)
+    for group, tree in params.items():
+        counts = {k: parameter_overview.count_parameters(part) for k, part in tree.items()}
+        print(f"parameters of {group!r}: {sum(counts.values()):,}", flush=True)
+        if 1 < len(counts) <= _LISTED:
+            print("  " + ", ".join(f"{k} {v:,}" for k, v in counts.items()), flush=True)

@@ -82,7 +82,7 @@ def write(
     curves_file = workdir / "metrics.png"
     html_report.write(
         workdir / layout.HTML,
-        f"{config.task.name}: {workdir.name}",
+        f"{config.task.name}, run {workdir.name}",
         metrics,
         [*sheets, *tables, *([curves_file] if curves_file.exists() else [])],
         warnings=result.warnings,

@@ -9,7 +9,10 @@ import pathlib
 import re
 from collections.abc import Iterator
 
+from absl import flags
+
 import gen_jax
+from gen_jax.common import app
 
 PACKAGE = pathlib.Path(gen_jax.__file__).parent
 # Modules that define the flags of commands, or write whole command lines.
@@ -73,3 +76,18 @@ def test_the_check_reads_messages_alone():
     advice = '"run python -m gen_jax.prepare --source=... --out=DIR"'
     dashes = '"a -- b", "a---b"'
     assert not flags_in(f'"""Reads --out."""\nraise ValueError({advice}, {dashes})')
+
+
+def test_commands_show_options_as_flags():
+    flags.DEFINE_string("test_crops", "", "Only for this test.")
+    flags.FLAGS.mark_as_parsed()
+    for message, shown in (
+        ("test_crops=-1: expected 0", "--test_crops=-1: expected 0"),
+        (
+            "exists already; set test_crops to replace it",
+            "exists already; set --test_crops to repl",
+        ),
+        ("a folder with test_crops in it", "a folder with test_crops in it"),
+        ("other=1: expected 0", "other=1: expected 0"),
+    ):
+        assert app._with_dashes(message).startswith(shown)

@@ -165,11 +165,11 @@ def test_a_split_that_is_not_there(five):
         checks.check_data(reads(config, reconstruction=dict(count=4)), data)
     assert (
         f"{five}: no split 'val', which config.evaluators.reconstruction reads; there are train "
-        "(5 images); prepare more images"
+        "(5 images); prepare the images again"
     ) in str(caught.value)
     # Others take training images instead, and say so in the report.
     _, notes = checks.check_data(reads(config, codes=dict()), data)
-    assert notes == (f"{five}: 0 images in split 'val', fewer than codes (512) would read",)
+    assert notes == (f"{five} has no split 'val': codes (up to 512) read training images",)
     with pytest.raises(UserError, match=r"no split 'val', which config\.evaluators\.shapes"):
         checks.check_data(reads(config, shapes_accuracy=dict()), data)
 
