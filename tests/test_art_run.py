@@ -81,8 +81,8 @@ def test_pictures_are_made_of_words_and_odd_ones_are_named(run, tmp_path):
     )
     assert styled.returncode == 0, styled.stderr[-2000:]
     manifest = json.loads((tmp_path / "f" / "00001.json").read_text())
-    assert manifest["weights"] == "int8" and manifest["like"] == str(like)
-    assert manifest["like_sha256"] == hashlib.sha256(like.read_bytes()).hexdigest()
+    assert manifest["weights"] == "int8" and manifest["style_image"] == str(like)
+    assert manifest["style_image_sha256"] == hashlib.sha256(like.read_bytes()).hexdigest()
 
 
 @pytest.mark.slow
