@@ -32,6 +32,10 @@ class Pictures:
         found = self._tokenizer.encode(texts, self._length)
         return {"tokens": found.ids, "token_mask": found.mask}
 
+    def detokenize(self, tokens):
+        """Returns the texts of tokens [n, length]."""
+        return [self._tokenizer.decode(ids) for ids in tokens]
+
     def records(self, split, indices):
         """None: these pictures are no records."""
         return []

@@ -3,6 +3,7 @@ r"""Generates images with a trained run, from prompts or from seeds alone.
     python -m gen_jax.generate --run=runs/ldm --prompt="a cat" --num=8 --seed=0 --out=out/cat
     python -m gen_jax.generate --run=runs/ldm --prompt="a cat" --interpolate=1,2 --frames=16 \
         --out=out/walk
+    python -m gen_jax.generate --run=runs/engravings --num=16 --out=out/engravings
     python -m gen_jax.generate --run=runs/faces --num=64 --seed=0 --out=out/faces
     python -m gen_jax.generate --run=runs/faces_text --prompt="a man with glasses" --out=out/man
     python -m gen_jax.generate --run=runs/art --prompt="calm, deep blue, swirling" --out=out/calm
@@ -70,7 +71,8 @@ _TRUNCATION = numbers.define_float(
 _TEMPERATURE = numbers.define_float(
     "temperature",
     None,
-    "Temperature of the codes (art), 0 for the most likely ones; the run's own by default.",
+    "Temperature of the codes (art) or of the captions' words (engravings), 0 for the most likely "
+    "ones; the run's own by default.",
     0,
     10,
 )
@@ -208,8 +210,8 @@ def main(_) -> None:
         settings["guidance_interval"] = interval
     pipe = kind(model, **settings)
     request, facts = _request(pipe, ends, kind.options(model.task))
-    images = pipe(request, _BATCH.value)
-    _write(place, model, ends, images, request, {**pipe.settings, **additions, **facts})
+    samples = pipe.sample(request, _BATCH.value)
+    _write(place, model, ends, samples, request, {**pipe.settings, **additions, **facts})
 
 
 def _refuse_unused(model, options) -> None:
@@ -300,7 +302,7 @@ def _print_notes(pipe, prompts) -> None:
                 print(f"note: --{flag.name} has no effect at a guidance of 1; raise --guidance")
 
 
-def _write(place, model, ends, images, request, facts) -> None:
+def _write(place, model, ends, samples, request, facts) -> None:
     from gen_jax.common import pictures
     from gen_jax.pipelines import generated
     from gen_jax.runs import manifest, reader
@@ -317,14 +319,17 @@ def _write(place, model, ends, images, request, facts) -> None:
         extra = {"prompt": prompt, "seed": seed}
         if ends:
             extra |= {"interpolate": list(ends), "frame": index % _FRAMES.value}
+        if samples.captions:
+            extra["caption"] = samples.captions[index]
         manifests.append(extra | facts)
     columns = _FRAMES.value if ends else (_NUM.value if len(_PROMPT.value) > 1 else None)
     columns = len(_COLUMNS.value) or columns
-    below = [text or f"seed {seed}" for text, seed in zip(request.prompts, request.seeds)]
-    grid = pictures.grid(images, below, columns=columns)
+    texts = samples.captions or request.prompts
+    below = [text or f"seed {seed}" for text, seed in zip(texts, request.seeds)]
+    grid = pictures.grid(samples.images, below, columns=columns)
     out, earlier = place
-    generated.write(out, earlier, images, manifests, grid, animated=bool(ends))
-    print(f"wrote {len(images)} images with manifests to {out}")
+    generated.write(out, earlier, samples.images, manifests, grid, animated=bool(ends))
+    print(f"wrote {len(samples.images)} images with manifests to {out}")
     print(f"grid    {out / generated.GRID}")
     if ends:
         print(f"frames  {out / generated.ANIMATION}")

@@ -26,6 +26,7 @@ EVALUATORS = {
     "class_retrieval": "gen_jax.evaluation.class_retrieval:ClassRetrieval",
     "codes": "gen_jax.evaluation.codes:Codes",
     "detail": "gen_jax.evaluation.detail:Detail",
+    "captioned_images": "gen_jax.evaluation.captioned_images:CaptionedImages",
     "first_stage": "gen_jax.evaluation.latent_diffusion:FirstStage",
     "faces": "gen_jax.evaluation.faces:Faces",
     "interpolation": "gen_jax.evaluation.interpolation:Interpolation",

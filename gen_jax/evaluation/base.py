@@ -148,6 +148,9 @@ class Data(Protocol):
     def tokenize(self, texts: list[str]) -> Mapping[str, np.ndarray]:
         """Tokens and their mask, `[n, max_length]` each."""
 
+    def detokenize(self, tokens: np.ndarray) -> list[str]:
+        """Returns the texts of tokens [n, length]."""
+
 
 @runtime_checkable
 class SplitData(Protocol):

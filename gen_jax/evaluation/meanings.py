@@ -52,6 +52,21 @@ _FACES_FOUND = "in which a detector finds a face."
 _MEANINGS: dict[str, dict[str, Meaning]] = {
     "reconstruction": _PAIRS,
     "first_stage": _PAIRS,
+    "captioned_images": {
+        **_PAIRS,
+        "cider": Meaning("CIDEr-D of generated captions of held-out images, 0 to 10.", HIGHER),
+        "cider_nearest": Meaning("Control: CIDEr-D of the nearest training image's caption."),
+        "bleu4": Meaning("Corpus BLEU-4 of the same captions, at most 1.", HIGHER),
+        "r_at_10_image_to_text": Meaning(
+            "Share of held-out images whose caption is among the 10 nearest.", HIGHER
+        ),
+        "r_at_10_text_to_image": Meaning(
+            "Share of held-out captions whose image is among the 10 nearest.", HIGHER
+        ),
+        "r_at_10_chance": Meaning("What random embeddings would score."),
+        "loop_rate": Meaning("Share of sampled captions that repeat three words in a row.", LOWER),
+        "distinct_captions": Meaning("Share of sampled captions that differ.", HIGHER),
+    },
     "codes": {
         **_RECONSTRUCTED,
         "usage": Meaning("Share of the codebook that occurs in held-out images.", HIGHER),

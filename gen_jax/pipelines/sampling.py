@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,18 @@ class Request:
     negative_prompt: str = ""
     latents: np.ndarray | None = None
     style_image: np.ndarray | None = None
+
+
+class Samples(NamedTuple):
+    """What was generated.
+
+    Attributes:
+      images: uint8 [n, h, w, 3].
+      captions: What each image shows, of a stage that writes captions; otherwise empty.
+    """
+
+    images: np.ndarray
+    captions: tuple[str, ...] = ()
 
 
 class Pipeline:
@@ -127,8 +139,14 @@ class Pipeline:
         Returns:
           uint8 [n, h, w, 3].
         """
+        return self.sample(request, batch_size).images
+
+    def sample(self, request: Request, batch_size: int = 16) -> Samples:
+        """Generates images, with captions if the stage writes any; arguments as of a call."""
         batch = self._batch(request, checked_seeds(request.seeds))
-        return generate_in_batches(self._run, batch, batch_size)
+        found = generate_in_batches(self._run, batch, batch_size)
+        tokens = found.get("caption", ())
+        return Samples(found["image"], tuple(self._tokenizer.decode(ids).strip() for ids in tokens))
 
     def _batch(self, request: Request, seeds: np.ndarray) -> dict[str, np.ndarray]:
         prompts = list(request.prompts) or [""] * len(seeds)
@@ -145,21 +163,21 @@ def generate_in_batches(
     run: Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]],
     batch: Mapping[str, np.ndarray],
     batch_size: int,
-) -> np.ndarray:
+) -> dict[str, np.ndarray]:
     """Generates images in parts of at most `batch_size` rows.
 
     Args:
-      run: Returns "image", uint8 `[b, h, w, 3]`, and "finite", bool `[b]`.
+      run: Returns "image", uint8 `[b, h, w, 3]`, "finite", bool `[b]`, and perhaps more.
       batch: Arrays `[n, ...]`, among them the "seed" of each image.
       batch_size: Images per call.
 
     Returns:
-      uint8 `[n, h, w, 3]`.
+      What `run` returns, of all rows.
 
     Raises:
       UserError: An image is not finite. Its pixels would be black.
     """
-    images = []
+    parts = []
     for padded, count in batching.split(batch, batch_size):
         out = run(padded)
         if not (finite := np.asarray(out["finite"])).all():
@@ -168,8 +186,8 @@ def generate_in_batches(
                 f"the image of seed {seed} is not finite (NaN or Inf): lower the guidance scale, "
                 "or check the weights of the run"
             )
-        images.append(np.asarray(out["image"])[:count])
-    return np.concatenate(images)
+        parts.append({key: np.asarray(value)[:count] for key, value in out.items()})
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
 def checked_seeds(seeds: Sequence[int]) -> np.ndarray:

@@ -9,6 +9,7 @@ is no checkpoint without a proof. The trainer and all readers verify what they r
 import contextlib
 import hashlib
 import json
+import logging as standard_logging
 import os
 import pathlib
 import sys
@@ -153,6 +154,16 @@ def _ignore_late_callbacks() -> None:
 
     hook.ignores_late_callbacks = True
     sys.unraisablehook = hook
+    standard_logging.getLogger("asyncio").addFilter(_is_no_late_read)
+
+
+def _is_no_late_read(record: standard_logging.LogRecord) -> bool:
+    """Returns False for the failures of reads that nobody waits for any more.
+
+    Where several arrays are damaged, the first failure is raised, and asyncio logs a stack trace
+    for each of the others when it forgets them.
+    """
+    return "exception was never retrieved" not in record.getMessage()
 
 
 def _check_readable(step: pathlib.Path) -> None:

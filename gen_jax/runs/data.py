@@ -215,6 +215,10 @@ class RunData(DataSplits):
         encoded = self.tokenizer.encode(texts, self._config.max_length)
         return {"tokens": encoded.ids, "token_mask": encoded.mask}
 
+    def detokenize(self, tokens: np.ndarray) -> list[str]:
+        """Returns the texts of tokens [n, length], of a run whose task reads text."""
+        return [self.tokenizer.decode(ids).strip() for ids in tokens]
+
     @functools.cached_property
     def captions(self) -> dict[int, tuple[str, ...]]:
         """Class -> its captions in the held-out split; empty where there are no classes."""

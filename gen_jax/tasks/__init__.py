@@ -16,6 +16,7 @@ TASKS = {
     "faces": "gen_jax.tasks.faces:FacesTask",
     "vqvae": "gen_jax.tasks.vqvae:VQVAETask",
     "art": "gen_jax.tasks.art:ArtTask",
+    "engravings": "gen_jax.tasks.engravings:EngravingsTask",
     "detail": "gen_jax.tasks.detail:DetailTask",
 }
 

@@ -305,10 +305,8 @@ def _means(window: list[dict[str, float]]) -> dict[str, float]:
 def _print_overview(params) -> None:
     if not distributed.is_main():
         return
-    from clu import parameter_overview
-
     for group, tree in params.items():
-        counts = {k: parameter_overview.count_parameters(part) for k, part in tree.items()}
+        counts = {k: sum(x.size for x in jax.tree.leaves(part)) for k, part in tree.items()}
         print(f"parameters of {group!r}: {sum(counts.values()):,}", flush=True)
         if 1 < len(counts) <= _LISTED:
             print("  " + ", ".join(f"{k} {v:,}" for k, v in counts.items()), flush=True)

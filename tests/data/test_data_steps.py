@@ -48,6 +48,26 @@ def test_crop_of_the_whole_square_changes_nothing():
         steps.random_resized_crop(32, (0.5, 1.5))
 
 
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(2, 40))
+def test_letterbox_shows_the_whole_image_on_white(height, width, size):
+    pixels = np.full((height, width, 3), 40, np.uint8)
+    got = steps.letterbox(size)({**_example(), "image": pixels}, _rng())
+    image, mask = got["image"], got["mask"]
+    assert image.shape == (size, size, 3) and mask.shape == (size, size, 1)
+    assert (image[mask[..., 0]] == 40).all() and (image[~mask[..., 0]] == 255).all()
+    rows, columns = mask.any((1, 2)).sum(), mask.any((0, 2)).sum()
+    assert max(rows, columns) == size
+    long, short = max(height, width), min(height, width)
+    assert abs(min(rows, columns) - max(1.0, size * short / long)) <= 0.5
+    assert abs(np.flatnonzero(mask.any((1, 2))).mean() - (size - 1) / 2) <= 0.5  # centered
+
+
+def test_letterbox_of_its_own_size_changes_nothing():
+    example = _example(24, 32)
+    got = steps.letterbox(32)(example, _rng())
+    np.testing.assert_array_equal(got["image"][4:28], example["image"])
+
+
 def test_shrinking_is_antialiased():
     # A fine chequerboard must become gray, not a coarser pattern.
     board = (np.indices((256, 256)).sum(0) % 2 * 255).astype(np.uint8)

@@ -14,6 +14,7 @@ SIZE, LENGTH = 16, 24
 KEYS = {
     "crops": set(),
     "art_captions": set(),
+    "letterbox": {"mask"},
     "features": {"grid"},
     "face_captions": {"grid"},
     "restoration": {"degraded", "degradation"},
@@ -55,7 +56,8 @@ def test_each_gives_the_keys_that_it_declares(name, train, has_tokens, tokenizer
     with_text = {"tokens", "token_mask", *text} if has_tokens and text is not None else set()
     assert set(one) == {"image", "label", *KEYS[name], *with_text}
     assert set(one) == set(named.keys(has_tokens, features))
-    assert one["image"].shape == (SIZE, SIZE, 3) and one["image"].dtype == np.uint8
+    channels = 1 if name == "letterbox" else 3
+    assert one["image"].shape == (SIZE, SIZE, channels) and one["image"].dtype == np.uint8
     for key, value in one.items():
         np.testing.assert_array_equal(value, again[key])
 

@@ -34,6 +34,9 @@ class Known:
     def records(self, split, indices):
         return [type("Record", (), {"captions": ()}) for _ in indices]
 
+    def detokenize(self, tokens):
+        return [""] * len(tokens)
+
     def tokenize(self, texts):
         """The text itself, for predictors that answer it."""
         ids = np.array([[*map(ord, t.ljust(200)[:200])] for t in texts], np.int32)

@@ -43,6 +43,9 @@ class Data:
     def records(self, split, indices):
         return []
 
+    def detokenize(self, tokens):
+        return [""] * len(tokens)
+
     def tokenize(self, texts):
         return {"tokens": np.array(texts), "token_mask": np.ones(len(texts), bool)}
 

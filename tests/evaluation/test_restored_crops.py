@@ -42,6 +42,9 @@ class Data:
     def records(self, split, indices):
         return []
 
+    def detokenize(self, tokens):
+        return [""] * len(tokens)
+
     def tokenize(self, texts):
         tokens = np.zeros((len(texts), 4), np.int32)
         for row, text in enumerate(texts):

@@ -62,7 +62,7 @@ def test_images_come_in_parts_and_must_be_finite():
         return {"image": IMAGES[part["seed"]], "finite": part["x"] < np.inf}
 
     batch = {"seed": np.array([2, 0, 1]), "x": np.zeros(3)}
-    np.testing.assert_array_equal(generate_in_batches(run, batch, 2), IMAGES[[2, 0, 1]])
+    np.testing.assert_array_equal(generate_in_batches(run, batch, 2)["image"], IMAGES[[2, 0, 1]])
     assert sizes == [2, 2]
     batch["x"][1] = np.inf
     with pytest.raises(UserError, match="image of seed 0 is not finite"):

@@ -1,6 +1,8 @@
 """Damage of every kind to a small run, read by the one reader."""
 
+import asyncio
 import contextlib
+import gc
 import json
 import os
 import random
@@ -279,3 +281,20 @@ def test_fingerprints_of_version_0_1_0_are_verified():
         checkpoint_files.check_arrays({"fingerprint": digits}, other)
     with pytest.raises(checkpoint_files.Damaged, match="kernel"):
         checkpoint_files.check_arrays({"fingerprint": {}}, model)
+
+
+def test_several_reads_that_fail_are_one_error(tmp_path, caplog):
+    async def fail():
+        raise ValueError("DATA_LOSS")
+
+    async def read():
+        first, *_ = (asyncio.ensure_future(fail()) for _ in range(3))
+        await first
+
+    with (
+        pytest.raises(checkpoint_files.Damaged, match="DATA_LOSS"),
+        checkpoint_files.reading(tmp_path),
+    ):
+        asyncio.run(read())
+    gc.collect()
+    assert not caplog.records

@@ -186,3 +186,10 @@ def test_a_run_that_has_nothing_to_give_is_named(tmp_path):
     run.init = ("package:other", {"params": {"model": kernel}})
     with pytest.raises(UserError, match="init_from=package:other: none of its parameters"):
         loop.train(run)
+
+
+def test_parameters_are_counted_in_whole_numbers(capsys):
+    loop._print_overview({"model": {"scale": np.zeros(()), "kernel": np.zeros((50, 30))}})
+    assert capsys.readouterr().out.splitlines() == [
+        "parameters of 'model': 1,501", "  scale 1, kernel 1,500",
+    ]  # fmt: skip

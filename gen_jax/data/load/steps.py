@@ -93,6 +93,29 @@ def center_crop(size: int) -> Transform:
     return run
 
 
+def letterbox(size: int) -> Transform:
+    """Resizes so that the long side has `size` pixels, and pads the short side with white.
+
+    Sets "mask" (bool [size, size, 1]), which is False at the padding. White is the paper of prints
+    and drawings.
+    """
+
+    def run(example: Example, rng: np.random.Generator) -> Example:
+        image = example["image"]
+        scale = size / max(image.shape[:2])
+        height, width = (min(size, max(1, round(side * scale))) for side in image.shape[:2])
+        kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        small = cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=kind)
+        top, left = (size - height) // 2, (size - width) // 2
+        inside = (slice(top, top + height), slice(left, left + width))
+        padded = np.full((size, size, small.shape[2]), 255, np.uint8)
+        mask = np.zeros((size, size, 1), bool)
+        padded[inside], mask[inside] = small, True
+        return {**example, "image": padded, "mask": mask}
+
+    return run
+
+
 def native_crop(size: int, *, train: bool) -> Transform:
     """Crops `size` x `size` pixels without resizing, at random in training and else in the center.
 

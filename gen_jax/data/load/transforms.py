@@ -169,6 +169,35 @@ class ArtCaptions(Crops):
 
 
 @dataclasses.dataclass(frozen=True)
+class Letterbox(NamedTransform):
+    """Whole images, padded to a square with white, with the captions of the records.
+
+    "image" is uint8 [size, size, 1], or 3 channels, and "mask" bool [size, size, 1], False at the
+    padding.
+
+    Attributes:
+      gray: Whether images have one channel.
+      flip: Whether training images are mirrored with probability 1/2, except if a caption names a
+        side.
+    """
+
+    gray: bool = True
+    flip: bool = False
+
+    name = "letterbox"
+    reads_captions = True
+
+    @classmethod
+    def keys(cls, has_tokens, features=()):
+        return ("mask", *super().keys(has_tokens, features))
+
+    def _image_steps(self, size, train, features):
+        chain = [augmentation.horizontal_flip()] if train and self.flip else []
+        chain.append(steps.letterbox(size))
+        return [*chain, steps.to_gray] if self.gray else chain
+
+
+@dataclasses.dataclass(frozen=True)
 class Features(NamedTransform):
     """Whole images with precomputed features and the captions of the records.
 
@@ -304,5 +333,8 @@ class InstructedRestoration(Restoration):
 
 TRANSFORMS: Mapping[str, type[NamedTransform]] = {
     cls.name: cls
-    for cls in (Crops, ArtCaptions, Features, FaceCaptions, Restoration, InstructedRestoration)
+    for cls in (
+        *(Crops, ArtCaptions, Letterbox, Features, FaceCaptions),
+        *(Restoration, InstructedRestoration),
+    )
 }

@@ -1,0 +1,97 @@
+r"""Engravings: one latent that decodes to an image and to its caption.
+
+    python -m gen_jax.prepare --source=engravings.zip --out=data/engravings
+    python -m gen_jax.main --config=configs/engravings.py:data=data/engravings \
+        --workdir=runs/engravings
+    python -m gen_jax.generate --run=runs/engravings --num=16 --out=out/engravings
+    python -m gen_jax.generate --run=runs/engravings --prompt="a horse" --out=out/horse
+
+The data is any folder or zip of images with captions.jsonl (docs/data-formats.md); without `data=`
+it is the embedded photographs in gray. Images are shown whole, padded with white to `res` pixels.
+
+An autoencoder with a spatial and a pooled latent, a caption decoder that attends to both, a
+contrastive loss between pooled latent and caption (`contrastive=siglip` or info_nce), and a flow
+that draws latents from a seed, or from a seed and a prompt. `spatial=0` leaves the pooled latent
+alone, which shows what the spatial one is good for.
+"""
+
+from gen_jax.configs import common
+
+_LENGTH = 32  # tokens of a caption
+
+
+def get_config(arg=None):
+    arg = common.parse_arg(
+        arg, data="photos", res=64, spatial=8, contrastive="siglip", vocab=2000, debug=False
+    )
+    config = common.base()
+    with config.unlocked():
+        config.task = dict(
+            name="engravings",
+            autoencoder=dict(
+                channels=1,
+                spatial_channels=arg.spatial,
+                pooled_dim=256,
+                context_dim=256,
+                patch_size=4,
+                block_out_channels=(64, 128),
+                layers_per_block=2,
+                decoder_layers=2,
+                dtype="float32",
+            ),
+            caption_decoder=dict(
+                hidden_size=256, num_layers=3, num_heads=8, dropout=0.1, dtype="float32"
+            ),
+            text_encoder=dict(
+                name="compact",
+                vocab_size=arg.vocab,
+                max_length=_LENGTH,
+                hidden_size=128,
+                num_layers=2,
+                num_heads=4,
+                dtype="float32",
+            ),
+            projections=dict(dim=128),
+            flow=dict(hidden=768, num_layers=4),
+            image_size=arg.res,
+            contrastive=arg.contrastive,
+        )
+        config.evaluators = dict(
+            captioned_images=dict(count=250, train=4096, samples=64, batch_size=50, encoder="")
+        )
+        config.data.transform = common.transform("letterbox", gray=False)
+    config.data.update(image_size=arg.res, max_length=_LENGTH, vocab_size=arg.vocab)
+    config.training.update(
+        num_steps=3000,
+        batch_size=32,
+        ema=0.995,
+        eval_every=1000,
+        checkpoint_every=500,
+        best_metric="engravings/cider",
+        best_mode="max",
+    )
+    config.optimizer.model.update(
+        learning_rate=1e-3, warmup_steps=100, weight_decay=0.05, clip_norm=1.0
+    )
+    common.set_data(config, arg.data)
+    if arg.debug:
+        _debug(config)
+    return config.lock()
+
+
+def _debug(config):
+    config.task.image_size = 16
+    config.task.autoencoder.update(
+        spatial_channels=4, pooled_dim=16, context_dim=16, patch_size=2, layers_per_block=1,
+        block_out_channels=(8, 16), decoder_layers=1,
+    )  # fmt: skip
+    config.task.caption_decoder.update(hidden_size=16, num_layers=1, num_heads=2)
+    config.task.text_encoder.update(vocab_size=512, hidden_size=16, num_layers=1, num_heads=2)
+    config.task.projections.dim = 8
+    config.task.flow.update(hidden=32, num_layers=1)
+    with config.unlocked():
+        config.task.num_inference_steps = 2
+    config.data.update(image_size=16, num=256, vocab_size=512)
+    config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2, checkpoint_every=0)
+    config.optimizer.model.warmup_steps = 1
+    config.evaluators.captioned_images.update(count=8, train=16, samples=8, batch_size=8)
