@@ -334,7 +334,7 @@ class InstructedRestoration(Restoration):
 TRANSFORMS: Mapping[str, type[NamedTransform]] = {
     cls.name: cls
     for cls in (
-        *(Crops, ArtCaptions, Letterbox, Features, FaceCaptions),
+        *(Crops, ArtCaptions, Features, FaceCaptions, Letterbox),
         *(Restoration, InstructedRestoration),
     )
 }
