@@ -13,6 +13,10 @@ An autoencoder with a spatial and a pooled latent, a caption decoder that attend
 contrastive loss between pooled latent and caption (`contrastive=siglip` or info_nce), and a flow
 that draws latents from a seed, or from a seed and a prompt. `spatial=0` leaves the pooled latent
 alone, which shows what the spatial one is good for.
+
+A first version. After 600 of its 3,000 steps on 4,555 engravings from books, 250 held out: PSNR
+20.3 dB, R@10 15% both ways (chance 4%), CIDEr-D 0.07 where the nearest training image's caption has
+0.14 (docs/results.md).
 """
 
 from gen_jax.configs import common
