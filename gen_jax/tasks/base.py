@@ -120,7 +120,8 @@ class Task:
     def predict_fns(self) -> Mapping[str, PredictFn]:
         """Returns what a trained model can do, by name. Evaluators and pipelines use these alone.
 
-        Names with a shared meaning: "generate" gives "image" and "finite" of a "seed",
+        Names with a shared meaning: "generate" gives "image" and "finite" of a "seed", and the
+        tokens of a "caption" if the stage writes captions,
         "reconstruct" gives "image" of "image", "encode" and "decode" lead to and from a latent.
         """
         raise NotImplementedError
