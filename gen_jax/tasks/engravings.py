@@ -149,13 +149,13 @@ class EngravingsTask(Task):
                 f"config.task.image_size={self.image_size}: not divisible by {factor}, which the "
                 "autoencoder shrinks images by (patch_size, twice for each further width)"
             )
-        for name, allowed in (
-            ("num_inference_steps", ranges.AT_LEAST_1),
-            ("top_p", ranges.Range(0, 1, open_low=True)),
-            ("temperature", ranges.NOT_NEGATIVE),
-            ("latent_noise", ranges.NOT_NEGATIVE),
-        ):
-            ranges.check_range(getattr(self, name), allowed, f"config.task.{name}")
+        allowed = {
+            "num_inference_steps": ranges.AT_LEAST_1,
+            "top_p": ranges.Range(0, 1, open_low=True),
+            "temperature": ranges.NOT_NEGATIVE,
+            "latent_noise": ranges.NOT_NEGATIVE,
+        }
+        ranges.check_fields(self, allowed, "config.task")
 
     def batch_spec(self):
         side, length = self.image_size, (self.text_encoder.max_length,)
