@@ -11,7 +11,7 @@ import pytest
 from configs import engravings
 from gen_jax.common.errors import UserError
 from gen_jax.data.text.tokenizer import CompactTokenizer
-from gen_jax.models.caption_sampling import nucleus
+from gen_jax.models.caption_sampling import nucleus, sample_captions
 from gen_jax.models.joint_autoencoder import unit_mean_square
 from gen_jax.tasks import build_task
 from gen_jax.tasks.engravings import pixel_errors
@@ -146,8 +146,17 @@ def test_a_sample_depends_on_its_seed_and_prompt_alone():
 
 
 def test_captions_begin_and_end_once():
-    out = generate()({"seed": np.arange(8, dtype=np.uint32), **tokens_of(*[[]] * 8)})
-    for row in np.asarray(out["caption"]):
+    decoder = task().caption_decoder
+    context = jnp.asarray(np.random.default_rng(0).normal(size=(8, 3, 16)), jnp.float32)
+    params = variables()["params"]["model"]["caption_decoder"]
+    # Start, end and padding are likely, so that most captions end early.
+    bias = params["head"]["bias"].at[jnp.array([BOS, EOS, PAD])].add(4.0)
+    params = {**params, "head": {**params["head"], "bias": bias}}
+    keys = jax.random.split(jax.random.key(0), 8)
+    ids = dict(bos_id=BOS, eos_id=EOS, pad_id=PAD)
+    found = np.asarray(sample_captions(decoder, params, context, keys, **ids, temperature=1.0))
+    assert (found == EOS).any(1).sum() >= 4
+    for row in found:
         assert row.shape == (LENGTH,) and row[0] == BOS and BOS not in row[1:]
         ends = np.flatnonzero(row == EOS)
         assert len(ends) <= 1
