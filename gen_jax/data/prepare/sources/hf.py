@@ -13,6 +13,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.data.images import ImageError
 from gen_jax.data.prepare.sources import mapping
 from gen_jax.data.prepare.sources.base import RawImage
+from gen_jax.data.prepare.sources.opened import OpenedSource
 
 
 def parse(text: str) -> tuple[str, str]:
@@ -69,7 +70,7 @@ def columns_of(where: str, features: Any) -> mapping.Columns:
     return dataclasses.replace(columns, others=others)
 
 
-class HfSource:
+class HfSource(OpenedSource):
     """One split of a data set on the Hugging Face hub or on the disk."""
 
     embedded = False
@@ -88,11 +89,7 @@ class HfSource:
         """
         self.name = f"hf:{where}"
         self._where, self._split = where, split
-        self._data = None
         self._open()
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_data": None}
 
     def _open(self) -> None:
         try:
@@ -114,23 +111,8 @@ class HfSource:
         # A second image that cannot be opened would stop the whole row.
         data = data.select_columns(sorted(kept))
         # Pictures as they lie in the file: decoding is ours, and checks more.
-        self._data = data.cast_column(columns.image, datasets.Image(decode=False))
+        self._opened = data.cast_column(columns.image, datasets.Image(decode=False))
         self._version = str(getattr(data, "_fingerprint", ""))
-
-    @property
-    def _rows(self) -> Any:
-        if self._data is None:  # pickled on the way to a worker
-            self._open()
-        return self._data
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def identity(self) -> dict:
-        return {"split": self._split, "version": self._version, "records": len(self)}
-
-    def label_names(self) -> list[str]:
-        return list(self._columns.label_names)
 
     def read(self, index: int) -> RawImage:
         example = self._rows[index]

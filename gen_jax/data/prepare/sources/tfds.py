@@ -17,6 +17,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.data.images import ImageError
 from gen_jax.data.prepare.sources import mapping
 from gen_jax.data.prepare.sources.base import RawImage
+from gen_jax.data.prepare.sources.opened import OpenedSource
 
 _VERSION = re.compile(r"\d+\.[\d*]+\.[\d*]+")
 
@@ -54,7 +55,7 @@ def columns_of(where: str, features: Any) -> mapping.Columns:
     )
 
 
-class TfdsSource:
+class TfdsSource(OpenedSource):
     """One or more splits of a TFDS data set; the file format must be ArrayRecord."""
 
     embedded = False
@@ -73,11 +74,7 @@ class TfdsSource:
         """
         self.name = f"tfds:{where}"
         self._where, self._split, self._data_dir = where, split, data_dir
-        self._source = None
         self._open()
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_source": None}
 
     def _open(self) -> None:
         os.environ.setdefault("TFDS_DISABLE_PROGRESS", "1")
@@ -98,7 +95,7 @@ class TfdsSource:
             # Pictures as they lie in the file: decoding is ours, and checks more.
             columns = columns_of(f"tfds:{self._where}", builder.info.features)
             decoders = {columns.image: tfds.decode.SkipDecoding()}
-            self._source = builder.as_data_source(split=self._split, decoders=decoders)
+            self._opened = builder.as_data_source(split=self._split, decoders=decoders)
         except UserError:
             raise
         except Exception as error:  # TFDS raises dozens of types, with long messages
@@ -109,21 +106,6 @@ class TfdsSource:
         self._columns = columns
         self.name = f"tfds:{builder.name}"
         self._version = str(builder.version)
-
-    @property
-    def _rows(self) -> Any:
-        if self._source is None:  # pickled on the way to a worker
-            self._open()
-        return self._source
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def identity(self) -> dict:
-        return {"split": self._split, "version": self._version, "records": len(self)}
-
-    def label_names(self) -> list[str]:
-        return list(self._columns.label_names)
 
     def read(self, index: int) -> RawImage:
         example = self._rows[index]
