@@ -26,25 +26,35 @@ _LENGTH = 32  # tokens of a caption
 
 def get_config(arg=None):
     arg = common.parse_arg(
-        arg, data="photos", res=64, spatial=8, contrastive="siglip", vocab=2000, debug=False
+        arg,
+        data="photos",
+        res=96,
+        spatial=32,
+        contrastive="siglip",
+        vocab=2000,
+        features="",
+        debug=False,
     )
     config = common.base()
+    encoder = f"mobilenet-v2:{arg.features}" if arg.features else ""
     with config.unlocked():
         config.task = dict(
             name="engravings",
             autoencoder=dict(
                 channels=1,
                 spatial_channels=arg.spatial,
-                pooled_dim=256,
+                pooled_dim=512,
+                pooled_tokens=8,
                 context_dim=256,
-                patch_size=4,
+                # The first blocks work on 16x16 places, the spatial latent has 8x8.
+                patch_size=max(1, arg.res // 16),
                 block_out_channels=(64, 128),
                 layers_per_block=2,
                 decoder_layers=2,
                 dtype="float32",
             ),
             caption_decoder=dict(
-                hidden_size=256, num_layers=3, num_heads=8, dropout=0.1, dtype="float32"
+                hidden_size=256, num_layers=3, num_heads=8, dropout=0.2, dtype="float32"
             ),
             text_encoder=dict(
                 name="compact",
@@ -55,22 +65,28 @@ def get_config(arg=None):
                 num_heads=4,
                 dtype="float32",
             ),
-            projections=dict(dim=128),
-            flow=dict(hidden=768, num_layers=4),
+            caption_side=dict(latent_dim=256, embedding_dim=128),
+            flow=dict(hidden_size=256, num_layers=4, num_heads=8, dtype="float32"),
             image_size=arg.res,
+            backbone=encoder,
+            backbone_size=arg.res * 5 // 3,
             contrastive=arg.contrastive,
         )
         config.evaluators = dict(
-            captioned_images=dict(count=250, train=4096, samples=64, batch_size=50, encoder="")
+            captioned_images=dict(count=250, train=10_000, batch_size=50, encoder=encoder),
+            captioned_samples=dict(
+                count=512, train=4096, batch_size=64, encoder=encoder, components=8, least=20
+            ),
+            memorisation=dict(count=512, train=10_000, batch_size=64, encoder=encoder),
         )
-        config.data.transform = common.transform("letterbox", gray=False)
+        config.data.transform = common.transform("letterbox", gray=False, flip=True)
     config.data.update(image_size=arg.res, max_length=_LENGTH, vocab_size=arg.vocab)
     config.training.update(
-        num_steps=3000,
+        num_steps=2400,
         batch_size=32,
-        ema=0.995,
-        eval_every=1000,
-        checkpoint_every=500,
+        ema=0.998,
+        eval_every=800,
+        checkpoint_every=400,
         best_metric="engravings/cider",
         best_mode="max",
     )
@@ -86,16 +102,20 @@ def get_config(arg=None):
 def _debug(config):
     config.task.image_size = 16
     config.task.autoencoder.update(
-        spatial_channels=4, pooled_dim=16, context_dim=16, patch_size=2, layers_per_block=1,
-        block_out_channels=(8, 16), decoder_layers=1,
+        spatial_channels=4, pooled_dim=16, pooled_tokens=2, context_dim=16, patch_size=2,
+        block_out_channels=(8, 16), layers_per_block=1, decoder_layers=1,
     )  # fmt: skip
     config.task.caption_decoder.update(hidden_size=16, num_layers=1, num_heads=2)
     config.task.text_encoder.update(vocab_size=512, hidden_size=16, num_layers=1, num_heads=2)
-    config.task.projections.dim = 8
-    config.task.flow.update(hidden=32, num_layers=1)
+    config.task.caption_side.update(latent_dim=16, embedding_dim=8)
+    config.task.flow.update(hidden_size=32, num_layers=1, num_heads=2)
     with config.unlocked():
         config.task.num_inference_steps = 2
     config.data.update(image_size=16, num=256, vocab_size=512)
     config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2, checkpoint_every=0)
     config.optimizer.model.warmup_steps = 1
-    config.evaluators.captioned_images.update(count=8, train=16, samples=8, batch_size=8)
+    config.evaluators.captioned_images.update(count=8, train=16, batch_size=8)
+    config.evaluators.captioned_samples.update(
+        count=8, train=16, batch_size=8, components=2, least=2
+    )
+    config.evaluators.memorisation.update(count=8, train=16, batch_size=8)

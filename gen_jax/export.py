@@ -24,7 +24,10 @@ _OUT = paths.DEFINE_path("out", None, "Folder to write; must not hold another ex
 _FORMATS = ["safetensors", "diffusers", "huggingface"]
 _FORMAT = flags.DEFINE_enum("format", "safetensors", _FORMATS, "What to write.")
 _DTYPE = flags.DEFINE_enum(
-    "dtype", "float32", ["float32", "float16"], "Data type of the stored weights."
+    "dtype",
+    "float32",
+    ["float32", "float16", "int8"],
+    "Data type of the stored weights; int8 (safetensors alone) has scales beside them.",
 )
 _AVERAGE = paths.DEFINE_multi_path(
     "average",
@@ -41,6 +44,10 @@ def main(_) -> None:
     out = outputs.check_folder(_OUT.value, "--out")
     if out.is_dir() and any(out.iterdir()):
         raise UserError(f"--out={_OUT.value}: is not empty; name a new folder")
+    if _DTYPE.value == "int8" and _FORMAT.value != "safetensors":
+        raise UserError(
+            f"--dtype=int8: {_FORMAT.value} has no such format; use --format=safetensors"
+        )
     from gen_jax.runs import average, export, reader
 
     model = reader.load(_RUN.value, _STEP.value)

@@ -4,6 +4,10 @@ r"""Generates images with a trained run, from prompts or from seeds alone.
     python -m gen_jax.generate --run=runs/ldm --prompt="a cat" --interpolate=1,2 --frames=16 \
         --out=out/walk
     python -m gen_jax.generate --run=runs/engravings --num=16 --out=out/engravings
+    python -m gen_jax.generate --run=runs/engravings --near=7 --distance=0.3 --out=out/like_7
+    python -m gen_jax.generate --run=runs/engravings --image=scan.png --out=out/caption
+    python -m gen_jax.generate --run=runs/engravings --image=a.png --style_image=b.png \
+        --out=out/mix
     python -m gen_jax.generate --run=runs/faces --num=64 --seed=0 --out=out/faces
     python -m gen_jax.generate --run=runs/faces_text --prompt="a man with glasses" --out=out/man
     python -m gen_jax.generate --run=runs/art --prompt="calm, deep blue, swirling" --out=out/calm
@@ -61,7 +65,7 @@ _INTERPOLATE = flags.DEFINE_string(
     "interpolate",
     None,
     "SEED_A,SEED_B: a path from the latent of one seed to that of another; more seeds: a path "
-    "through all (latent diffusion, faces).",
+    "through all (latent diffusion, faces, engravings).",
 )
 _PATH = flags.DEFINE_enum("path", "slerp", ["slerp", "lerp"], "Path of the interpolation (faces).")
 _FRAMES = numbers.define_int("frames", 16, "Images of the interpolation.", 1, _MAX_IMAGES)
@@ -94,7 +98,19 @@ _REFINER = paths.DEFINE_path(
     "refiner", None, "Run of configs/detail.py that adds the detail which the decoder blurs (art)."
 )
 _STYLE_IMAGE = paths.DEFINE_path(
-    "style_image", None, "Reference image for the global style latent (art trained with :style)."
+    "style_image",
+    None,
+    "Reference image for the global style latent (art trained with :style), or for the hand that "
+    "--image is drawn in (engravings).",
+)
+_IMAGES = paths.DEFINE_multi_path(
+    "image", [], "Image that is decoded from its latents, with a caption (engravings)."
+)
+_NEAR = numbers.define_seed(
+    "near", None, "Seed in whose neighborhood images are drawn: more like this one (engravings)."
+)
+_DISTANCE = numbers.define_float(
+    "distance", 0.3, "How far from --near: 0 for the same image, 1 for any.", 0, 1
 )
 _ROWS = flags.DEFINE_list("rows", [], "Adjectives of a grid's rows, with --columns (art).")
 _COLUMNS = flags.DEFINE_list("columns", [], "Adjectives of a grid's columns (art).")
@@ -119,6 +135,9 @@ _OPTIONS = (
     (_GUIDING_SCALE, "guiding_scale"),
     (_REFINER, "refiner"),
     (_STYLE_IMAGE, "style_image"),
+    (_IMAGES, "image"),
+    (_NEAR, "near"),
+    (_DISTANCE, "near"),
     (_ROWS, "rows"),
     (_COLUMNS, "columns"),
 )
@@ -139,11 +158,14 @@ def _check() -> None:
         (_PATH, _INTERPOLATE),
         (_ROWS, _COLUMNS),
         (_COLUMNS, _ROWS),
+        (_DISTANCE, _NEAR),
     ):
         if flag.present and not other.value:
             raise UserError(f"--{flag.name} goes with --{other.name}: name both, or leave it out")
     for flag, other in (
         *((_NUM, _INTERPOLATE), (_SEED, _INTERPOLATE), (_NUM, _ROWS), (_PROMPT, _ROWS)),
+        *((flag, _IMAGES) for flag in (_PROMPT, _NUM, _SEED, _INTERPOLATE, _NEAR)),
+        *((_SEED, _NEAR), (_INTERPOLATE, _NEAR)),
     ):
         if flag.present and other.value:
             raise UserError(f"--{flag.name} does not go with --{other.name}: leave it out")
@@ -209,8 +231,11 @@ def main(_) -> None:
     if interval:
         settings["guidance_interval"] = interval
     pipe = kind(model, **settings)
-    request, facts = _request(pipe, ends, kind.options(model.task))
-    samples = pipe.sample(request, _BATCH.value)
+    if _IMAGES.value:
+        request, facts, samples = _of_images(pipe)
+    else:
+        request, facts = _request(pipe, ends, kind.options(model.task))
+        samples = pipe.sample(request, _BATCH.value)
     _write(place, model, ends, samples, request, {**pipe.settings, **additions, **facts})
 
 
@@ -249,7 +274,6 @@ def _with_additions(model):
 
 def _request(pipe, ends, options):
     """Returns what to generate, and what a manifest says of it beside the settings."""
-    from gen_jax.common import checksum
     from gen_jax.pipelines.sampling import Request
 
     if pipe.needs_prompt and not _PROMPT.value:
@@ -266,17 +290,45 @@ def _request(pipe, ends, options):
         seeds = [ends[0]] * (_FRAMES.value * len(prompts))
         if "path" in options:
             facts["path"] = _PATH.value
+    elif _NEAR.value is not None:
+        latents = _tiled(pipe.near(_NEAR.value, _NUM.value, _DISTANCE.value), len(prompts))
+        seeds = [_NEAR.value] * len(latents)
+        facts |= {"near": _NEAR.value, "distance": _DISTANCE.value}
     else:
         seeds = _seeds(pipe, len(prompts))
     texts = [text for text in prompts for _ in range(len(seeds) // len(prompts))]
     style = None
     if _STYLE_IMAGE.value:
         style = pipe.style_image(_STYLE_IMAGE.value)
-        digest = checksum.of_file(pathlib.Path(_STYLE_IMAGE.value))
-        facts |= {"style_image": _STYLE_IMAGE.value, "style_image_sha256": digest}
+        facts |= _style_facts()
     if "negative_prompt" in options:
         facts["negative_prompt"] = _NEGATIVE.value
     return Request(seeds, texts, _NEGATIVE.value, latents, style), facts
+
+
+def _of_images(pipe):
+    """Returns the request, what a manifest says of it, and what the latents of images decode to."""
+    from gen_jax.common import checksum
+    from gen_jax.pipelines import image_files
+    from gen_jax.pipelines.sampling import Request
+
+    images, names = [image_files.read(path) for path in _IMAGES.value], _IMAGES.value
+    facts = {"images": names, "images_sha256": [checksum.of_file(pathlib.Path(n)) for n in names]}
+    if _STYLE_IMAGE.value:
+        facts |= _style_facts()
+        hand = pipe.encode([image_files.read(_STYLE_IMAGE.value)])
+        mixed = pipe.transfer(pipe.encode(images, _BATCH.value), hand.repeat(len(images), 0))
+        samples = pipe.decode(mixed, batch_size=_BATCH.value)
+    else:
+        samples = pipe.describe(images, _BATCH.value)
+    return Request([0] * len(images), [""] * len(images)), facts, samples
+
+
+def _style_facts():
+    from gen_jax.common import checksum
+
+    digest = checksum.of_file(pathlib.Path(_STYLE_IMAGE.value))
+    return {"style_image": _STYLE_IMAGE.value, "style_image_sha256": digest}
 
 
 def _tiled(frames, count: int):

@@ -13,10 +13,13 @@ def test_a_run_writes_images_and_their_captions(tmp_path):
     done = call("main", "--config=configs/engravings.py:debug", f"--workdir={run}")
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads((run / "report.json").read_text())
-    names = ("psnr", "cider", "cider_nearest", "bleu4", "loop_rate", "distinct_captions")
+    names = (
+        *("psnr", "cider", "cider_nearest", "bleu4", "kid_prior", "kid_normal", "kid_mixture"),
+        *("coherence", "coherence_shuffled", "loop_rate", "copies"),
+    )
     assert {f"engravings/{name}" for name in names} <= set(report)
     assert {p.name.split("_", 2)[2] for p in (run / "samples").glob("*.png")} == {
-        "captions.png", "samples.png",
+        "captions.png", "samples.png", "mixture.png", "normal.png", "nearest.png",
     }  # fmt: skip
 
     prompts = ["--prompt=a cat", "--prompt="]
@@ -28,3 +31,21 @@ def test_a_run_writes_images_and_their_captions(tmp_path):
     # The prompt changes what a seed draws.
     pictures = [(out / f"{i:05d}.png").read_bytes() for i in range(4)]
     assert manifests[0]["seed"] == manifests[2]["seed"] and pictures[0] != pictures[2]
+
+    # Neighbors begin with the seed itself, and an image is described and drawn by another's hand.
+    for name, flags in (
+        ("near", ["--near=0", "--num=3"]),
+        ("walk", ["--interpolate=0,1", "--frames=3"]),
+        ("image", [f"--image={out}/00000.png"]),
+        ("mixed", [f"--image={out}/00000.png", f"--style_image={out}/00001.png"]),
+    ):
+        done = call("generate", f"--run={run}", *flags, f"--out={tmp_path / name}")
+        assert done.returncode == 0, done.stderr[-2000:]
+    first = [(tmp_path / name / "00000.png").read_bytes() for name in ("near", "walk")]
+    assert first == [pictures[2], pictures[2]]
+    assert (tmp_path / "image" / "00000.png").read_bytes() != (
+        tmp_path / "mixed" / "00000.png"
+    ).read_bytes()
+    done = call("generate", f"--run={run}", "--image=nothing.png", f"--out={tmp_path / 'no'}")
+    assert done.returncode == 1 and "nothing.png: No such file" in done.stderr
+    assert not (tmp_path / "no").exists()

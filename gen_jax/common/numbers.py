@@ -114,6 +114,6 @@ def define_int(
     return _define(int, name, default, text, low, high)
 
 
-def define_seed(name: str, default: int, text: str) -> flags.FlagHolder[int]:
+def define_seed(name: str, default: int | None, text: str) -> flags.FlagHolder[int]:
     """Defines a flag that holds a seed, see `check_seed`."""
     return define_int(name, default, text, 0, MAX_SEED)

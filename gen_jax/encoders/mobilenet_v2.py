@@ -60,12 +60,12 @@ class MobileNetV2Outputs(NamedTuple):
         after each of the seven stages (16, 24, 32, 64, 96, 160, 320 channels; the size over
         2, 4, 8, 16, 16, 32, 32, rounded up), and the last (1280 channels).
       pooled: [b, 1280], the mean over the last map.
-      logits: [b, 1000], in the order of ImageNet's classes.
+      logits: [b, 1000], in the order of ImageNet's classes; None without a classifier.
     """
 
     stages: tuple[Float[Array, "b _ _ _"], ...]
     pooled: Float[Array, "b d"]
-    logits: Float[Array, "b k"]
+    logits: Float[Array, "b k"] | None
 
 
 class ConvNorm(nn.Module):
@@ -134,7 +134,7 @@ class MobileNetV2(nn.Module):
     """The classifier; all maps come back, and under `jit` unused ones cost nothing.
 
     Attributes:
-      num_classes: of the last layer.
+      num_classes: Classes of the last layer; 0 leaves it out.
       width_mult: multiplies the channels, which are then rounded to multiples of 8.
       precision: of the products; None for JAX's default, which is coarser on accelerators.
     """
@@ -167,7 +167,9 @@ class MobileNetV2(nn.Module):
         x = ConvNorm(last, name=f"features_{place}", **kind)(x)
         stages.append(x)
         pooled = x.mean(axis=(1, 2))
-        logits = nn.Dense(self.num_classes, name="classifier", **kind)(pooled)
+        logits = None
+        if self.num_classes:
+            logits = nn.Dense(self.num_classes, name="classifier", **kind)(pooled)
         return MobileNetV2Outputs(tuple(stages), pooled, logits)
 
     def example_inputs(self, batch_size: int = 1) -> tuple[jax.Array, ...]:

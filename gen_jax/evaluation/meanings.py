@@ -56,16 +56,37 @@ _MEANINGS: dict[str, dict[str, Meaning]] = {
         **_PAIRS,
         "cider": Meaning("CIDEr-D of generated captions of held-out images, 0 to 10.", HIGHER),
         "cider_nearest": Meaning("Control: CIDEr-D of the nearest training image's caption."),
+        "cider_nearest_pixels": Meaning("Control: the same, nearest by pixels."),
+        "cider_mode": Meaning("Control: CIDEr-D of the most frequent training caption."),
+        "cider_minus_nearest": Meaning(
+            "CIDEr-D of generated captions less that of the nearest image's.", HIGHER
+        ),
         "bleu4": Meaning("Corpus BLEU-4 of the same captions, at most 1.", HIGHER),
-        "r_at_10_image_to_text": Meaning(
-            "Share of held-out images whose caption is among the 10 nearest.", HIGHER
-        ),
-        "r_at_10_text_to_image": Meaning(
-            "Share of held-out captions whose image is among the 10 nearest.", HIGHER
-        ),
+        "exact_words": Meaning("Share of the true caption's words that are named.", HIGHER),
+        "exact_words_nearest": Meaning("Control: the same for the nearest image's caption."),
         "r_at_10_chance": Meaning("What random embeddings would score."),
+        r"r_at_(\d+)_image_to_text": Meaning(
+            r"Share of held-out images whose caption is among the \1 nearest.", HIGHER
+        ),
+        r"r_at_(\d+)_text_to_image": Meaning(
+            r"Share of held-out captions whose image is among the \1 nearest.", HIGHER
+        ),
+    },
+    "captioned_samples": {
+        "kid_prior": Meaning("Kernel distance of samples of seeds to reconstructions.", LOWER),
+        "kid_mixture": Meaning("Control: the same with a Gaussian mixture as the prior."),
+        "kid_normal": Meaning("Control: the same with noise as latents."),
+        "kid_prior_minus_mixture": Meaning("The first less the second.", LOWER),
+        "coherence": Meaning(
+            "Share of sampled captions' words that a classifier names for their images.", HIGHER
+        ),
+        "coherence_shuffled": Meaning("Control: the same with captions of other samples."),
+        "coherence_p_value": Meaning("Probability of this coherence by chance.", LOWER),
         "loop_rate": Meaning("Share of sampled captions that repeat three words in a row.", LOWER),
         "distinct_captions": Meaning("Share of sampled captions that differ.", HIGHER),
+        "perplexity": Meaning("Trigram perplexity of sampled captions per word.", "near real"),
+        "perplexity_real": Meaning("Trigram perplexity of real captions per word."),
+        "blank": Meaning("Share of sampled images that show nothing.", LOWER),
     },
     "codes": {
         **_RECONSTRUCTED,

@@ -53,6 +53,8 @@ class MemorisationAudit(Evaluator):
         if self.prompts:
             of = asked["seed"] % len(train)
             asked |= {name: known[name][of] for name in ("tokens", "token_mask")}
+        elif predict.task.text_encoder is not None:
+            asked |= data.tokenize([""] * self.count)
         made = predict.batched("generate", asked, self.batch_size)["image"]
         rows = [features_by(self.encoder, predict, v) for v in (made, train, batch["image"])]
         found = memorisation(*rows)

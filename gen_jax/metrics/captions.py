@@ -109,3 +109,80 @@ def _similarity(candidate, reference) -> np.ndarray:
             both /= norms[order] * other_norms[order]
         values[order] = both * penalty
     return values
+
+
+STOP_WORDS = frozenset(
+    """
+    a an and as at by for from in into is it its of on or s that the their to with
+    """.split()  # noqa: SIM905
+)
+"""Words that say nothing of an image."""
+
+
+def exact_words(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """Returns the share of the references' words, without stop words, that captions name exactly.
+
+    Each caption counts alike; a reference without any such word is left out.
+    """
+    shares = []
+    for candidate, several in zip(candidates, references, strict=True):
+        wanted = {word for text in several for word in words(text)} - STOP_WORDS
+        if wanted:
+            shares.append(len(wanted & set(words(candidate))) / len(wanted))
+    return float(np.mean(shares)) if shares else 0.0
+
+
+def has_loop(caption: str) -> bool:
+    """Returns whether three words in a row occur twice."""
+    said = words(caption)
+    triples = list(zip(said, said[1:], said[2:]))
+    return len(set(triples)) < len(triples)
+
+
+class TrigramModel:
+    """A word trigram model with interpolated absolute discounting (Ney et al., 1994).
+
+    It says how much captions read like those that it was made from.
+
+    Args:
+      captions: Captions that the words are counted in.
+    """
+
+    _DISCOUNT = 0.75
+
+    def __init__(self, captions: Sequence[str]):
+        self._counts = [collections.Counter() for _ in range(3)]
+        self._contexts = [collections.Counter() for _ in range(3)]
+        self._kinds = [collections.Counter() for _ in range(3)]
+        for caption in captions:
+            sequence = self._padded(caption)
+            for end in range(2, len(sequence)):
+                for n in range(3):
+                    gram = tuple(sequence[end - n : end + 1])
+                    self._kinds[n][gram[:-1]] += gram not in self._counts[n]
+                    self._counts[n][gram] += 1
+                    self._contexts[n][gram[:-1]] += 1
+        # One more for all words that were never seen.
+        self._vocabulary = len(self._counts[0]) + 1
+
+    def perplexity(self, captions: Sequence[str]) -> float:
+        """Returns the perplexity per word, the end of each caption among the words."""
+        logs = [
+            math.log(self._probability(tuple(sequence[end - 2 : end + 1])))
+            for sequence in map(self._padded, captions)
+            for end in range(2, len(sequence))
+        ]
+        return math.exp(-sum(logs) / max(1, len(logs)))
+
+    @staticmethod
+    def _padded(caption: str) -> list[str]:
+        return ["<s>", "<s>", *words(caption), "</s>"]
+
+    def _probability(self, gram: tuple[str, ...]) -> float:
+        n = len(gram) - 1
+        lower = self._probability(gram[1:]) if n else 1.0 / self._vocabulary
+        total = self._contexts[n][gram[:-1]]
+        if not total:
+            return lower
+        kept = max(0.0, self._counts[n][gram] - self._DISCOUNT) / total
+        return kept + self._DISCOUNT * self._kinds[n][gram[:-1]] / total * lower

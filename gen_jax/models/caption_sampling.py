@@ -1,4 +1,4 @@
-"""Sampling of captions from a `CaptionDecoder`: temperature and nucleus (arXiv:1904.09751)."""
+"""Sampling of captions: temperature, nucleus (arXiv:1904.09751), penalty of repetition."""
 
 from typing import Any
 
@@ -20,6 +20,7 @@ def sample_captions(
     pad_id: int,
     temperature: float = 0.0,
     top_p: float = 1.0,
+    repetition_penalty: float = 1.0,
 ) -> Int[Array, "b n"]:
     """Draws a caption for each example, token by token.
 
@@ -33,6 +34,8 @@ def sample_captions(
       pad_id: Token after the end.
       temperature: Divisor of the logits; 0 takes the most likely token.
       top_p: The smallest set of tokens with this probability is drawn from.
+      repetition_penalty: Logits of tokens that the caption already has are divided by it if they
+        are positive and multiplied by it otherwise, 1 for none (arXiv:1909.05858).
 
     Returns:
       `max_length` ids, the first of them `bos_id`.
@@ -40,19 +43,23 @@ def sample_captions(
     count = len(latents)
 
     def step(carry, index):
-        tokens, is_over, cache = carry
+        tokens, is_over, is_used, cache = carry
         logits, cache = decoder.apply(
             {"params": params}, tokens, index, cache, latents, method="step"
         )
         # Neither a second start nor padding is part of a caption.
         logits = logits.at[:, jnp.array([bos_id, pad_id])].set(-jnp.inf)
+        penalized = jnp.where(logits > 0, logits / repetition_penalty, logits * repetition_penalty)
+        logits = jnp.where(is_used, penalized, logits)
         step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
         drawn = _draw(logits, step_keys, temperature, top_p)
         drawn = jnp.where(is_over, pad_id, drawn)
-        return (drawn, is_over | (drawn == eos_id), cache), drawn
+        is_used = is_used | (jnp.arange(logits.shape[-1])[None] == drawn[:, None])
+        return (drawn, is_over | (drawn == eos_id), is_used, cache), drawn
 
     start = jnp.full((count,), bos_id, jnp.int32)
-    carry = (start, jnp.zeros((count,), bool), decoder.empty_cache(count))
+    is_used = jnp.zeros((count, decoder.vocab_size), bool)
+    carry = (start, jnp.zeros((count,), bool), is_used, decoder.empty_cache(count))
     _, rest = jax.lax.scan(step, carry, jnp.arange(decoder.max_length - 1))
     return jnp.concatenate([start[:, None], rest.T], axis=1)
 

@@ -10,6 +10,7 @@ PIPELINES = {
     "samples": "gen_jax.pipelines.sampling:Pipeline",
     "text_to_image": "gen_jax.pipelines.text_to_image:TextToImage",
     "faces": "gen_jax.pipelines.faces:Faces",
+    "captioned": "gen_jax.pipelines.captioned:Captioned",
     "code_prior": "gen_jax.pipelines.code_prior:CodePrior",
 }
 

@@ -1,17 +1,15 @@
 """Sampling of images from adjectives by a prior over VQ-VAE codes."""
 
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from gen_jax.common.errors import UserError
-from gen_jax.data import images
 from gen_jax.data.load import steps
 from gen_jax.data.text import art_words
 from gen_jax.models import weight_storage
+from gen_jax.pipelines import image_files
 from gen_jax.pipelines.sampling import Pipeline, Request
 from gen_jax.runs.reader import TrainedModel
 
@@ -63,14 +61,8 @@ class CodePrior(Pipeline):
         Raises:
           UserError: It cannot be read.
         """
-        try:
-            pixels, _ = images.open_strict(pathlib.Path(path).read_bytes())
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror or error}; name an image file") from error
-        except images.ImageError as error:
-            raise UserError(f"{path}: {error}; name another image") from error
         cropped = steps.center_crop(self.task.image_size)
-        return cropped({"image": pixels}, np.random.default_rng(0))["image"]
+        return cropped({"image": image_files.read(path)}, np.random.default_rng(0))["image"]
 
     def _batch(self, request: Request, seeds: np.ndarray) -> dict[str, np.ndarray]:
         batch, image = super()._batch(request, seeds), request.style_image

@@ -140,6 +140,18 @@ class Task:
         """
         return {}
 
+    def pretrained(self) -> Mapping[str, str]:
+        """Returns place in `params["model"]` -> "NAME:WEIGHTS" of the encoders whose published
+        weights a fresh run begins with there.
+        """
+        return {}
+
+    def untrained(self) -> str:
+        """Returns a pattern of paths in `params["model"]` that the optimizer leaves alone, beside
+        those of its own `freeze`; "" for none.
+        """
+        return ""
+
     @property
     def feature_space(self) -> FeatureSpace | None:
         """Stored features that the stage is trained on, or None."""

@@ -2,55 +2,41 @@
 
 An autoencoder with a spatial and a pooled latent is trained with a caption decoder that attends to
 both, with a contrastive loss between the pooled latent and the caption, and with a flow over the
-latents, which draws them from seeds or from a caption.
+latents of image and caption, which draws either from the other, or both from a seed.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, UInt
 
 from gen_jax.common import pixels, ranges
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.common.fields import Part
 from gen_jax.data.text.tokenizer import CompactTokenizer
-from gen_jax.diffusion import guidance
+from gen_jax.encoders.mobilenet_v2 import MobileNetV2, MobileNetV2Outputs
 from gen_jax.losses import contrastive
+from gen_jax.losses.padded_images import feature_distance, pixel_errors
+from gen_jax.models import joint_flow
 from gen_jax.models.caption_decoder import CaptionDecoder
 from gen_jax.models.caption_sampling import sample_captions
-from gen_jax.models.joint_autoencoder import JointAutoencoder, unit_mean_square
-from gen_jax.models.latent_flow import LatentFlow, flow_loss, follow, velocity_fn
+from gen_jax.models.caption_side import CaptionSide
+from gen_jax.models.joint_autoencoder import JointAutoencoder, size_loss, unit_mean_square
+from gen_jax.models.joint_flow import JointFlow, JointLatents, Times
 from gen_jax.models.layers.conditioning import masked_mean
 from gen_jax.models.text_encoder import CompactTextEncoder
 from gen_jax.tasks import first_stage
 from gen_jax.tasks.base import SEED, Task
 
 CONTRASTIVE = ("siglip", "info_nce")
-_PADDING_WEIGHT = 0.1  # of the pixels that are only there to make the image square
+BACKBONE = "mobilenet-v2"
+_PERCEPTUAL_STAGES = (1, 2, 3)  # 16, 24 and 32 channels at 1/2, 1/4 and 1/8 of the size
 _CAPTION, _LATENT = range(2)  # folded into the key of an image
-
-
-class Projections(nn.Module):
-    """Both sides of the contrastive loss, and its scale and bias.
-
-    Attributes:
-      dim: Numbers of an embedding.
-    """
-
-    dim: int = 128
-
-    @nn.compact
-    def __call__(self, pooled: Float[Array, "b d"], text: Float[Array, "b t"]):
-        """Returns embeddings of images and of captions, the logarithm of the scale, and a bias."""
-        log_scale = self.param("log_scale", nn.initializers.constant(jnp.log(10.0)), ())
-        bias = self.param("logit_bias", nn.initializers.constant(-10.0), ())
-        return nn.Dense(self.dim)(pooled), nn.Dense(self.dim)(text), log_scale, bias
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,52 +46,70 @@ class EngravingsTask(Task):
     Attributes:
       autoencoder: Images to the spatial and the pooled latent, and back.
       caption_decoder: Latents to captions.
-      text_encoder: Captions to states, for the contrastive loss and for the flow.
-      projections: Both sides of the contrastive loss.
-      flow: Noise to the joined latents, conditioned on a caption or on none.
+      text_encoder: Captions to states.
+      caption_side: States to latents of captions, and both sides of the contrastive loss.
+      flow: Draws the latents of images and captions from each other, or from noise.
       image_size: Side of the images in pixels.
+      backbone: Pretrained image encoder whose features the pooled latent reads, "mobilenet-v2" or
+        "mobilenet-v2:WEIGHTS" with what a fresh run begins with; "" leaves it out.
+      trains_backbone: Whether the backbone is trained along.
+      backbone_size: Side in pixels that the backbone's inputs are resized to.
+      perceptual_weight: Weight of the distance of images and reconstructions in the backbone's
+        first stages (arXiv:1801.03924); 0 leaves it out, as a run without a backbone does.
       l1_weight: Weight of the absolute error of pixels.
       l2_weight: Weight of their squared error.
       caption_weight: Weight of the cross-entropy of the captions' tokens.
       contrastive: Contrastive loss, one of `CONTRASTIVE`.
       contrastive_weight: Its weight.
+      size_weight: Weight of the loss that keeps each channel of the spatial latent at a mean square
+        of 1.
       flow_weight: Weight of the flow's loss, which does not reach the latents.
       latent_noise: Standard deviation of the noise on the latents in training, which have 1: the
         decoders learn to read latents that are a little wrong, as drawn ones are.
-      text_dropout_prob: Probability that the flow is trained without the caption.
+      caption_latent_prob: Probability that a caption is decoded with its own latent beside the
+        image's; otherwise from the image alone.
       guidance_scale: Guidance scale towards a prompt, 1 for none.
       num_inference_steps: Steps of the flow's integration.
       temperature: Temperature of the captions' tokens, 0 for the most likely ones.
       top_p: Probability of the set of tokens that captions are drawn from.
+      repetition_penalty: Penalty of tokens that a drawn caption already has, 1 for none
+        (arXiv:1909.05858).
     """
 
     autoencoder: JointAutoencoder
     caption_decoder: CaptionDecoder
     text_encoder: CompactTextEncoder
-    projections: Projections
-    flow: LatentFlow
-    image_size: int = 64
+    caption_side: CaptionSide
+    flow: JointFlow
+    image_size: int = 96
+    backbone: str = ""
+    trains_backbone: bool = False
+    backbone_size: int = 128
+    perceptual_weight: float = 0.1
     l1_weight: float = 1.0
     l2_weight: float = 1.0
     caption_weight: float = 2.0
     contrastive: str = "siglip"
     contrastive_weight: float = 0.5
+    size_weight: float = 0.01
     flow_weight: float = 1.0
     latent_noise: float = 0.1
-    text_dropout_prob: float = 0.5
+    caption_latent_prob: float = 0.3
     guidance_scale: float = 2.0
     num_inference_steps: int = 16
     temperature: float = 0.5
     top_p: float = 0.9
+    repetition_penalty: float = 1.1
 
     parts: ClassVar = {
         "autoencoder": Part(JointAutoencoder),
         "caption_decoder": Part(CaptionDecoder, derived=("vocab_size", "max_length")),
         "text_encoder": Part({"compact": CompactTextEncoder}),
-        "projections": Part(Projections),
-        "flow": Part(LatentFlow),
+        "caption_side": Part(CaptionSide, derived=("context_dim",)),
+        "flow": Part(JointFlow),
     }
-    rng_streams = ("latent_noise", "dropout", "drop_text", "flow")
+    pipeline = "captioned"
+    rng_streams = ("latent_noise", "dropout", "drop_caption", "flow")
 
     @classmethod
     def from_config(
@@ -120,19 +124,21 @@ class EngravingsTask(Task):
         text = dict(values.get("text_encoder") or {})
         if text.pop("name", "compact") != "compact":
             raise UserError("config.task.text_encoder.name: expected compact")
-        values["text_encoder"] = build(CompactTextEncoder, text, "config.task.text_encoder")
+        values["text_encoder"] = encoder = build(
+            CompactTextEncoder, text, "config.task.text_encoder"
+        )
+        autoencoder = build(
+            JointAutoencoder, values.get("autoencoder", {}), "config.task.autoencoder"
+        )
+        values["autoencoder"] = autoencoder
         # Both read and write the ids of one tokenizer.
-        shared = {
-            "vocab_size": values["text_encoder"].vocab_size,
-            "max_length": values["text_encoder"].max_length,
-        }
+        shared = {"vocab_size": encoder.vocab_size, "max_length": encoder.max_length}
         for name, kind, derived in (
-            ("autoencoder", JointAutoencoder, {}),
             ("caption_decoder", CaptionDecoder, shared),
-            ("projections", Projections, {}),
-            ("flow", LatentFlow, {}),
+            ("caption_side", CaptionSide, {"context_dim": autoencoder.context_dim}),
+            ("flow", JointFlow, {}),
         ):
-            fields = {**values.get(name, {}), **derived}
+            fields = {**(values.get(name) or {}), **derived}
             values[name] = build(kind, fields, f"config.task.{name}")
         task = build(cls, values, "config.task")
         task._check()
@@ -143,6 +149,10 @@ class EngravingsTask(Task):
             raise UserError(
                 f"config.task.contrastive={self.contrastive}: expected {' or '.join(CONTRASTIVE)}"
             )
+        if self.backbone.partition(":")[0] not in ("", BACKBONE):
+            raise UserError(
+                f"config.task.backbone={self.backbone}: expected {BACKBONE}:WEIGHTS, or nothing"
+            )
         factor = self.autoencoder.downscale_factor
         if self.image_size % factor:
             raise UserError(
@@ -150,10 +160,13 @@ class EngravingsTask(Task):
                 "autoencoder shrinks images by (patch_size, twice for each further width)"
             )
         allowed = {
+            "backbone_size": ranges.AT_LEAST_1,
             "num_inference_steps": ranges.AT_LEAST_1,
             "top_p": ranges.Range(0, 1, open_low=True),
             "temperature": ranges.NOT_NEGATIVE,
             "latent_noise": ranges.NOT_NEGATIVE,
+            "caption_latent_prob": ranges.SHARE,
+            "repetition_penalty": ranges.Range(1, 10),
         }
         ranges.check_fields(self, allowed, "config.task")
 
@@ -167,35 +180,57 @@ class EngravingsTask(Task):
         }
 
     def init(self, rng, batch):
-        keys = jax.random.split(rng, 5)
+        keys = jax.random.split(rng, 6)
         x, tokens, mask = _gray(batch["image"]), batch["tokens"], batch["token_mask"]
-        (_, context), autoencoder = self.autoencoder.init_with_output(keys[0], x)
-        states, text = self.text_encoder.init_with_output(keys[1], tokens, mask)
-        caption = masked_mean(states, mask)
-        decoder = self.caption_decoder.init(keys[2], tokens, context)
+        params, features = {}, None
+        if self.backbone:
+            inputs = jnp.repeat(self._enlarged(x), 3, axis=-1)
+            out, params["backbone"] = _BACKBONE.init_with_output(keys[5], inputs)
+            features = out.pooled
+        (_, context), params["autoencoder"] = self.autoencoder.init_with_output(
+            keys[0], x, features
+        )
+        states, params["text_encoder"] = self.text_encoder.init_with_output(keys[1], tokens, mask)
+        params["caption_decoder"] = self.caption_decoder.init(keys[2], tokens, context)
         pooled = jnp.zeros((len(x), self.autoencoder.pooled_dim))
-        joined, t = jnp.zeros((len(x), self._latent_size)), jnp.zeros((len(x),))
-        params = {
-            "autoencoder": autoencoder,
-            "text_encoder": text,
-            "caption_decoder": decoder,
-            "projections": self.projections.init(keys[3], pooled, caption),
-            "flow": self.flow.init(keys[4], joined, t, caption),
-        }
+        params["caption_side"] = self.caption_side.init(keys[3], states, mask, pooled)
+        latents, times = self._zeros(len(x)), Times(*jnp.zeros((2, len(x))))
+        params["flow"] = self.flow.init(keys[4], latents, times)
         return {"model": {name: tree["params"] for name, tree in params.items()}}, {}
+
+    def pretrained(self):
+        _, colon, weights = self.backbone.partition(":")
+        return {"backbone": self.backbone} if colon and weights else {}
+
+    def untrained(self):
+        # The statistics of its batch norms are no weights.
+        return r"^backbone/.*/(mean|var)$" if self.trains_backbone else "^backbone/"
 
     def losses(self):
         return {"model": self._loss}
 
     def predict_fns(self):
-        return {"generate": self._generate, "reconstruct": self._reconstruct, "embed": self._embed}
+        return {
+            "generate": self._generate,
+            "sample": self._sample,
+            "reconstruct": self._reconstruct,
+            "encode": self._encode,
+            "decode": self._decode,
+            "describe": self._describe,
+            "embed": self._embed,
+        }
 
     def predict_spec(self):
         spec = self.batch_spec()
         text = {key: spec[key] for key in ("tokens", "token_mask")}
+        latent = jax.ShapeDtypeStruct((self.latent_size,), jnp.float32)
         return {
             "generate": {"seed": SEED, **text},
+            "sample": {"noise": latent, "seed": SEED, **text},
             "reconstruct": {"image": spec["image"]},
+            "encode": {"image": spec["image"], **text},
+            "decode": {"latent": latent, "seed": SEED},
+            "describe": {"image": spec["image"], "seed": SEED},
             "embed": {"image": spec["image"], **text},
         }
 
@@ -204,50 +239,61 @@ class EngravingsTask(Task):
             "guidance_scale": self.guidance_scale,
             "num_inference_steps": self.num_inference_steps,
             "temperature": self.temperature,
+            "top_p": self.top_p,
+            "repetition_penalty": self.repetition_penalty,
         }
 
     @property
-    def _spatial_shape(self) -> tuple[int, int, int]:
-        side = self.image_size // self.autoencoder.downscale_factor
-        return side, side, self.autoencoder.spatial_channels
+    def latent_size(self) -> int:
+        """Returns how many numbers the joined latents of an image and its caption have."""
+        return sum(x.size for x in jax.tree.leaves(jax.eval_shape(lambda: self._zeros(1))))
 
-    @property
-    def _latent_size(self) -> int:
-        height, width, channels = self._spatial_shape
-        return height * width * channels + self.autoencoder.pooled_dim
+    def _zeros(self, count: int) -> JointLatents:
+        side = self.image_size // self.autoencoder.downscale_factor
+        return JointLatents(
+            spatial=jnp.zeros((count, side, side, self.autoencoder.spatial_channels)),
+            pooled=jnp.zeros((count, self.autoencoder.pooled_dim)),
+            caption=jnp.zeros((count, self.caption_side.latent_dim)),
+        )
 
     def _loss(self, params, everything, extra, batch, rngs, frozen):
         x, tokens, mask = _gray(batch["image"]), batch["tokens"], batch["token_mask"]
-        spatial, pooled = self._autoencode("encode", params, x)
-        keys = jax.random.split(rngs["latent_noise"])
-        noisy = tuple(
-            z + self.latent_noise * jax.random.normal(key, z.shape)
-            for z, key in zip((spatial, pooled), keys)
-        )
-        caption = masked_mean(self._states(params, tokens, mask), mask)
-        l1, l2 = pixel_errors(self._autoencode("decode", params, *noisy) - x, batch)
+        spatial, pooled = self._latents_of(params, x, rngs["dropout"])
+        states = self._states(params, tokens, mask)
+        clean = JointLatents(spatial, pooled, self._captions("latent", params, states, mask))
+        noise = joint_flow.noise_like(rngs["latent_noise"], clean)
+        noisy = jax.tree.map(lambda z, n: z + self.latent_noise * n, clean, noise)
+        decoded = self._autoencode("decode", params, noisy.spatial, noisy.pooled)
+        l1, l2 = pixel_errors(decoded - x, batch["mask"])
+        has_latent = jax.random.bernoulli(rngs["drop_caption"], self.caption_latent_prob, (len(x),))
+        context = self._context(params, noisy, has_latent)
         losses = {
             "l1": (self.l1_weight, l1),
             "l2": (self.l2_weight, l2),
             "caption": (
                 self.caption_weight,
-                self._caption_loss(params, tokens, mask, noisy, rngs["dropout"]),
+                self._caption_loss(params, tokens, mask, context, rngs["dropout"]),
             ),
             "contrastive": (
                 self.contrastive_weight,
-                self._contrastive_loss(params, pooled, caption),
+                self._contrastive_loss(params, pooled, masked_mean(states, mask)),
             ),
+            "size": (self.size_weight, size_loss(spatial)),
             "flow": (
                 self.flow_weight,
-                self._flow_loss(params, spatial, pooled, caption, rngs),
+                joint_flow.joint_flow_loss(
+                    self.flow, params["flow"], jax.lax.stop_gradient(clean), rngs["flow"]
+                ).mean(),
             ),
         }
+        if self.backbone and self.perceptual_weight:
+            distance = self._perceptual_loss(params, x, decoded)
+            losses["perceptual"] = (self.perceptual_weight, distance)
         metrics = {f"model/{name}": value for name, (_, value) in losses.items()}
         metrics["model/psnr"] = -10.0 * jnp.log10(l2 / 4.0)
         return sum(weight * value for weight, value in losses.values()), (metrics, extra)
 
-    def _caption_loss(self, params, tokens, mask, latents, rng):
-        context = self._autoencode("context", params, *latents)
+    def _caption_loss(self, params, tokens, mask, context, rng):
         logits = self.caption_decoder.apply(
             {"params": params["caption_decoder"]},
             tokens[:, :-1],
@@ -259,101 +305,180 @@ class EngravingsTask(Task):
         counted = mask[:, 1:].astype(jnp.float32)
         return (each * counted).sum() / jnp.maximum(counted.sum(), 1.0)
 
-    def _contrastive_loss(self, params, pooled, caption):
-        image, text, log_scale, bias = self._project(params, pooled, caption)
+    def _contrastive_loss(self, params, pooled, text):
+        image, text, log_scale, bias = self._captions("embeddings", params, pooled, text)
         if self.contrastive == "siglip":
             return contrastive.siglip(image, text, log_scale, bias).mean()
         return contrastive.info_nce(image, text, log_scale).mean()
 
-    def _flow_loss(self, params, spatial, pooled, caption, rngs):
-        joined = jax.lax.stop_gradient(_join(spatial, pooled))
-        is_kept = ~jax.random.bernoulli(rngs["drop_text"], self.text_dropout_prob, (len(joined),))
-        condition = jax.lax.stop_gradient(caption) * is_kept[:, None]
-        return flow_loss(self.flow, params["flow"], joined, rngs["flow"], condition).mean()
+    def _latents_of(self, params, x: Float[Array, "b h w 1"], dropout=None):
+        """Returns the spatial and the pooled latent of images; `dropout` is a key in training."""
+        features = None
+        if self.backbone:
+            features = self._backbone(params, self._enlarged(x)).pooled
+        return self.autoencoder.apply(
+            {"params": params["autoencoder"]},
+            x,
+            features,
+            dropout is None,
+            method="encode",
+            rngs={} if dropout is None else {"dropout": dropout},
+        )
+
+    def _backbone(self, params, x: Float[Array, "b h w 1"]) -> MobileNetV2Outputs:
+        weights = params["backbone"]
+        if not self.trains_backbone:
+            weights = jax.lax.stop_gradient(weights)
+        return _BACKBONE.apply({"params": weights}, jnp.repeat(x, 3, axis=-1))
+
+    def _enlarged(self, x: Float[Array, "b h w 1"]) -> Float[Array, "b s s 1"]:
+        side = self.backbone_size
+        return jax.image.resize(x, (len(x), side, side, 1), "cubic")
+
+    def _perceptual_loss(self, params, x, decoded):
+        # At the images' own size: the first stages see lines, not what is shown.
+        outputs = (self._backbone(params, images) for images in (x, decoded))
+        return feature_distance(*([out.stages[i] for i in _PERCEPTUAL_STAGES] for out in outputs))
 
     def _autoencode(self, method: str, params, *args):
-        """Returns "encode" of images, or "decode" or "context" of latents."""
+        """Returns "decode" or "context" of latents."""
         return self.autoencoder.apply({"params": params["autoencoder"]}, *args, method=method)
+
+    def _captions(self, method: str, params, *args):
+        """Returns what a method of `CaptionSide` gives."""
+        return self.caption_side.apply({"params": params["caption_side"]}, *args, method=method)
 
     def _states(self, params, tokens, mask):
         return self.text_encoder.apply({"params": params["text_encoder"]}, tokens, mask)
 
-    def _project(self, params, pooled, caption):
-        return self.projections.apply({"params": params["projections"]}, pooled, caption)
+    def _context(self, params, latents: JointLatents, has_caption: Bool[Array, " b"]):
+        """Returns what the caption decoder attends to."""
+        image = self._autoencode("context", params, latents.spatial, latents.pooled)
+        caption = self._captions("context", params, latents.caption, has_caption)
+        return jnp.concatenate([image, caption.astype(image.dtype)], axis=1)
+
+    def noise(self, seeds: UInt[Array, " b"]) -> Float[Array, "b n"]:
+        """Returns the joined noise that the flow begins with, of each seed on its own."""
+        keys = jax.vmap(jax.random.fold_in, (0, None))(_keys(seeds), _LATENT)
+        return jax.vmap(lambda key: jax.random.normal(key, (self.latent_size,)))(keys)
 
     def _generate(self, variables, batch, rngs, frozen):
-        params = variables["params"]["model"]
-        keys = jax.vmap(jax.random.key)(batch["seed"].astype(jnp.uint32))
-        noise_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, _LATENT)
-        noise = jax.vmap(lambda key: jax.random.normal(key, (self._latent_size,)))(noise_keys)
-        mask = batch["token_mask"]
-        caption = masked_mean(self._states(params, batch["tokens"], mask), mask)
-        # The empty prompt has a start and an end and no word: no condition.
-        condition = caption * (mask.sum(-1) > 2)[:, None]
-        velocity = guidance.guided(
-            velocity_fn(self.flow, params["flow"], condition),
-            velocity_fn(self.flow, params["flow"], jnp.zeros_like(condition)),
-            self.guidance_scale,
+        return self._sample(variables, {**batch, "noise": self.noise(batch["seed"])}, rngs, frozen)
+
+    def _sample(self, variables, batch, rngs, frozen):
+        """Images and captions from noise; a prompt is given to the flow as the caption's latent."""
+        params, mask = variables["params"]["model"], batch["token_mask"]
+        states = self._states(params, batch["tokens"], mask)
+        given = self._zeros(len(mask)).replace(
+            caption=self._captions("latent", params, states, mask)
         )
-        spatial, pooled = self._split(follow(velocity, noise, self.num_inference_steps))
-        return self._both(params, spatial, pooled, keys)
+        # The empty prompt has a start and an end and no word: nothing is given.
+        has_prompt = mask.sum(-1) > 2
+        is_given = Times(jnp.zeros_like(has_prompt), has_prompt)
+        latents = self._drawn(params, batch["noise"], given, is_given)
+        return {**self._both(params, latents, batch["seed"]), "latent": self.join(latents)}
+
+    def _describe(self, variables, batch, rngs, frozen):
+        """Captions by way of the flow: what it draws as the latent of a caption of the image."""
+        params = variables["params"]["model"]
+        spatial, pooled = self._latents_of(params, _gray(batch["image"]))
+        given = self._zeros(len(pooled)).replace(spatial=spatial, pooled=pooled)
+        yes = jnp.ones((len(pooled),), bool)
+        latents = self._drawn(params, self.noise(batch["seed"]), given, Times(yes, ~yes))
+        return {"caption": self._both(params, latents, batch["seed"])["caption"]}
+
+    def _drawn(self, params, noise, given: JointLatents, is_given: Times) -> JointLatents:
+        """Returns latents of which one side may be given, and the others come from noise."""
+        latents = joint_flow.sample(
+            self.flow,
+            params["flow"],
+            self.split(noise),
+            given,
+            is_given,
+            guidance_scale=self.guidance_scale,
+            steps=self.num_inference_steps,
+        )
+        return _sized(latents)
 
     def _reconstruct(self, variables, batch, rngs, frozen):
+        """Images by way of their latents, and the most likely captions of the images alone."""
         params = variables["params"]["model"]
-        spatial, pooled = self._autoencode("encode", params, _gray(batch["image"]))
-        # One key for all: at a temperature of 0 it is not used.
-        keys = jax.vmap(jax.random.key)(jnp.zeros((len(pooled),), jnp.uint32))
-        greedy = dataclasses.replace(self, temperature=0.0)
-        return greedy._both(params, spatial, pooled, keys)
+        spatial, pooled = self._latents_of(params, _gray(batch["image"]))
+        latents = self._zeros(len(pooled)).replace(spatial=spatial, pooled=pooled)
+        seeds = jnp.zeros((len(pooled),), jnp.uint32)  # not used at a temperature of 0
+        greedy = dataclasses.replace(self, temperature=0.0, repetition_penalty=1.0)
+        return greedy._both(params, latents, seeds, has_caption=False)
+
+    def _encode(self, variables, batch, rngs, frozen):
+        """Joined latents of images; the caption's is 0 for an empty caption: it is not given."""
+        params, mask = variables["params"]["model"], batch["token_mask"]
+        spatial, pooled = self._latents_of(params, _gray(batch["image"]))
+        states = self._states(params, batch["tokens"], mask)
+        caption = self._captions("latent", params, states, mask)
+        caption = caption * (mask.sum(-1) > 2)[:, None]
+        return {"latent": self.join(JointLatents(spatial, pooled, caption))}
+
+    def _decode(self, variables, batch, rngs, frozen):
+        """Images and captions of joined latents, whose size is put right first."""
+        latents = _sized(self.split(batch["latent"]))
+        has_caption = jnp.square(latents.caption).mean(-1) > 0.5
+        params = variables["params"]["model"]
+        return self._both(params, latents, batch["seed"], has_caption)
 
     def _embed(self, variables, batch, rngs, frozen):
         params, mask = variables["params"]["model"], batch["token_mask"]
-        _, pooled = self._autoencode("encode", params, _gray(batch["image"]))
-        caption = masked_mean(self._states(params, batch["tokens"], mask), mask)
-        image, text, _, _ = self._project(params, pooled, caption)
+        _, pooled = self._latents_of(params, _gray(batch["image"]))
+        text = masked_mean(self._states(params, batch["tokens"], mask), mask)
+        image, text, _, _ = self._captions("embeddings", params, pooled, text)
         return {"image_embedding": image, "text_embedding": text}
 
-    def _both(self, params, spatial, pooled, keys):
+    def _both(self, params, latents: JointLatents, seeds, has_caption=True):
         """Returns the images and captions of latents."""
-        y = self._autoencode("decode", params, spatial, pooled)
+        y = self._autoencode("decode", params, latents.spatial, latents.pooled)
+        has_caption = jnp.broadcast_to(has_caption, (len(y),))
         tokens = sample_captions(
             self.caption_decoder,
             params["caption_decoder"],
-            self._autoencode("context", params, spatial, pooled),
-            jax.vmap(jax.random.fold_in, (0, None))(keys, _CAPTION),
+            self._context(params, latents, has_caption),
+            jax.vmap(jax.random.fold_in, (0, None))(_keys(seeds), _CAPTION),
             bos_id=CompactTokenizer.bos_id,
             eos_id=CompactTokenizer.eos_id,
             pad_id=CompactTokenizer.pad_id,
             temperature=self.temperature,
             top_p=self.top_p,
+            repetition_penalty=self.repetition_penalty,
         )
         return {**first_stage.to_images(jnp.repeat(y, 3, axis=-1)), "caption": tokens}
 
-    def _split(self, joined: Float[Array, "b d"]):
-        """Returns the spatial and the pooled latent of drawn numbers, at their exact size."""
-        size = self._latent_size - self.autoencoder.pooled_dim
-        spatial = joined[:, :size].reshape(-1, *self._spatial_shape)
-        return unit_mean_square(spatial), unit_mean_square(joined[:, size:])
+    @staticmethod
+    def join(latents: JointLatents) -> Float[Array, "b n"]:
+        """Returns spatial, pooled and caption latents in one row per example."""
+        parts = (latents.spatial, latents.pooled, latents.caption)
+        return jnp.concatenate([z.reshape(len(z), -1) for z in parts], axis=-1)
+
+    def split(self, joined: Float[Array, "b n"]) -> JointLatents:
+        """Returns the latents that `join` joined."""
+        like = jax.eval_shape(lambda: self._zeros(1))
+        shapes = (like.spatial.shape[1:], like.pooled.shape[1:], like.caption.shape[1:])
+        sizes = [leaf.size for leaf in (like.spatial, like.pooled)]
+        parts = jnp.split(joined, [sizes[0], sum(sizes)], axis=-1)
+        return JointLatents(*(z.reshape(-1, *shape) for z, shape in zip(parts, shapes)))
+
+
+_BACKBONE = MobileNetV2(num_classes=0)
+
+
+def _sized(latents: JointLatents) -> JointLatents:
+    """Returns latents whose pooled one and caption have a mean square of 1, as encoded ones do."""
+    return latents.replace(
+        pooled=unit_mean_square(latents.pooled), caption=unit_mean_square(latents.caption)
+    )
+
+
+def _keys(seeds: jax.Array) -> jax.Array:
+    return jax.vmap(jax.random.key)(seeds.astype(jnp.uint32))
 
 
 def _gray(image: jax.Array) -> jax.Array:
     """Returns uint8 images [b, h, w, 3] as one channel in [-1, 1]."""
     return pixels.to_signed(image).mean(-1, keepdims=True)
-
-
-def _join(spatial: Float[Array, "b h w z"], pooled: Float[Array, "b d"]) -> Float[Array, "b n"]:
-    return jnp.concatenate([spatial.reshape(len(spatial), -1), pooled], axis=-1)
-
-
-def pixel_errors(
-    error: Float[Array, "b h w 1"], batch: Mapping[str, jax.Array]
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Returns the mean absolute and squared error, the padding at a small weight.
-
-    Args:
-      error: Images less their targets.
-      batch: "mask" is False at the padding.
-    """
-    weight = jnp.where(batch["mask"], 1.0, _PADDING_WEIGHT)
-    weight = weight / weight.mean()
-    return (weight * jnp.abs(error)).mean(), (weight * jnp.square(error)).mean()

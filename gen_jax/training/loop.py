@@ -49,6 +49,8 @@ class Run:
       meta: JSON-able facts stored with each checkpoint.
       writer: where metrics go.
       init: name and variables of a run to begin from; None for fresh ones.
+      pretrained: Place in the parameters of the group "model" -> name and parameters of a published
+        encoder that fresh ones begin with there.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Run:
     meta: Mapping[str, Any]
     writer: logging.MetricWriter
     init: tuple[str, Mapping[str, Any]] | None = None
+    pretrained: Mapping[str, tuple[str, Any]] = dataclasses.field(default_factory=dict)
 
     def optimizers(self):
         """Returns an optax transformation per parameter group."""
@@ -87,10 +90,17 @@ class Run:
             )
         return {
             g: optim.make_optimizer(
-                self.optimizer[g], self.schedule.num_steps, f"config.optimizer.{g}"
+                self._with_untrained(g), self.schedule.num_steps, f"config.optimizer.{g}"
             )
             for g in groups
         }
+
+    def _with_untrained(self, group: str) -> dict[str, Any]:
+        """Returns the optimizer config of a group, with what the task does not train frozen."""
+        config = dict(self.optimizer[group])
+        if group == "model" and (pattern := self.task.untrained()):
+            config["freeze"] = "|".join(filter(None, (config.get("freeze"), pattern)))
+        return config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +162,9 @@ def _train(run, saver, optimizers, ema_groups, abstract):
             run.task, optimizers, ema_groups, run.mesh, run.rules, s.seed
         )
         progress.say(f"{run.name}: made the parameters in {time.perf_counter() - began:.1f} s")
+        for place, (name, params) in run.pretrained.items():
+            state = warm_start.put(state, place, params, name)
+            progress.say(f"{run.name}: {place} begins with the weights of {name}")
         if run.init is not None:
             task = run.task
             state, text = warm_start.take(

@@ -76,6 +76,8 @@ class Stage:
       frozen: Name -> parameters that are read and never trained.
       digests: Name -> SHA-256 of these parameters, and of `init`.
       init: Run whose parameters this one begins with, or None.
+      pretrained: Place in the model's parameters -> name and parameters of an encoder that it
+        begins with.
       tokenizer: Tokenizer that is given, or None to train one.
     """
 
@@ -88,6 +90,7 @@ class Stage:
     frozen: Mapping[str, Any]
     digests: Mapping[str, str]
     init: reader.TrainedModel | None
+    pretrained: Mapping[str, tuple[str, Any]]
     tokenizer: Tokenizer | None
 
 
@@ -132,6 +135,10 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Stage:
     models = reader.load_all_frozen(config, workdir)
     task = build_task(config.task.to_dict(), models.tasks)
     frozen, digests = _with_encoders(task, models)
+    pretrained = {}
+    for place, spec in task.pretrained().items():
+        pretrained[place] = (spec, encoders.load(*encoders.parse(spec))[1])
+        digests[place] = weights.digest(pretrained[place][1])
     if changed := manifest.changed_weights(workdir, digests):
         raise UserError(
             f"{workdir} was trained on other weights of {changed[0]!r} until now; put those back, "
@@ -155,6 +162,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Stage:
         frozen=frozen,
         digests=digests,
         init=init,
+        pretrained=pretrained,
         tokenizer=tokenizer,
     )
 
@@ -225,6 +233,7 @@ def train(stage: Stage, data: run_data.RunData) -> tuple[loop.Trained, Result]:
             meta={"data": data.facts()},
             writer=writer,
             init=None if stage.init is None else (config.init_from, stage.init.variables),
+            pretrained=stage.pretrained,
         )
     )
     writer.close()

@@ -82,6 +82,38 @@ def take(
     return state.replace(params=started, ema=ema, extra=extra), text
 
 
+def put(state: TrainState, place: str, params: Any, name: str) -> TrainState:
+    """Puts published weights into a fresh state, and into its average.
+
+    Args:
+      state: State of step 0.
+      place: Where they belong in the parameters of the group "model".
+      params: Tree of NumPy arrays; what the model does not have (a classifier) is left out.
+      name: Name of the encoder and its weights, for messages.
+
+    Raises:
+      UserError: A parameter is missing or has another shape.
+    """
+    given = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+
+    def one(path, leaf):
+        value = given.get(path_name(path))
+        if value is None or value.shape != leaf.shape:
+            raise UserError(
+                f"config.task.{place}={name}: has no {path_name(path)} of shape {leaf.shape}; name "
+                "the weights of that encoder"
+            )
+        return _like(leaf, value)
+
+    tree = jax.tree_util.tree_map_with_path(one, state.params["model"][place])
+    groups = {**state.params, "model": {**state.params["model"], place: tree}}
+    ema = dict(state.ema)
+    if "model" in ema:
+        # Copies: the step donates both trees.
+        ema["model"] = {**ema["model"], place: jax.tree.map(lambda x: x.copy(), tree)}
+    return state.replace(params=groups, ema=ema)
+
+
 def _shapes(tree):
     return jax.tree_util.tree_structure(tree), [leaf.shape for leaf in jax.tree.leaves(tree)]
 

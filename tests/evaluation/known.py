@@ -49,7 +49,9 @@ class Answers(Predictor):
     def __init__(self, num_codes=8, **functions):
         self._functions, self.not_finite = functions, 0
         quantizer = type("Quantizer", (), {"num_codes": num_codes})
-        self.task = type("Task", (), {"quantizer": quantizer, "feature_space": None})
+        self.task = type(
+            "Task", (), {"quantizer": quantizer, "feature_space": None, "text_encoder": None}
+        )
 
     def batched(self, name, batch, batch_size):
         return self._functions[name](batch)

@@ -48,3 +48,24 @@ def test_captions_without_words_score_nothing():
     assert captions.words("L'Arc de Triomphe -- N° 2, soldier's_hat") == [
         *("l'arc", "de", "triomphe", "n", "2", "soldier's", "hat"),
     ]
+
+
+def test_exact_words_leave_stop_words_out():
+    true = [["The head of a grey parrot"], ["of the"], ["An owl"]]
+    assert captions.exact_words(["the parrot", "of the", "owl"], true) == pytest.approx(2 / 3)
+    assert captions.exact_words(["a of the"], [["the head"]]) == 0.0
+
+
+def test_loops():
+    assert captions.has_loop("a man in a hat, a man in a coat")
+    assert not captions.has_loop("a man in a hat and a coat")
+
+
+def test_a_trigram_model_is_a_distribution_that_prefers_what_it_saw():
+    seen = ["the head of the owl", "the head of the bat", "an owl"]
+    model = captions.TrigramModel(seen)
+    words = {word for text in seen for word in captions.words(text)} | {"</s>", "unseen"}
+    for context in (("<s>", "the"), ("of", "the"), ("never", "seen")):
+        total = sum(model._probability((*context, word)) for word in words)
+        assert total == pytest.approx(1.0)
+    assert model.perplexity(["the head of the owl"]) < model.perplexity(["owl the of head the"])

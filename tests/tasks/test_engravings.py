@@ -11,10 +11,10 @@ import pytest
 from configs import engravings
 from gen_jax.common.errors import UserError
 from gen_jax.data.text.tokenizer import CompactTokenizer
+from gen_jax.losses.padded_images import feature_distance, pixel_errors
 from gen_jax.models.caption_sampling import nucleus, sample_captions
 from gen_jax.models.joint_autoencoder import unit_mean_square
 from gen_jax.tasks import build_task
-from gen_jax.tasks.engravings import pixel_errors
 
 BOS, EOS, PAD = CompactTokenizer.bos_id, CompactTokenizer.eos_id, CompactTokenizer.pad_id
 SIZE, LENGTH = 16, 32
@@ -89,13 +89,11 @@ def test_padding_of_images_counts_a_tenth():
     errors = []
     for place in (0, 10):  # in the padding and in the image
         error = jnp.zeros((2, SIZE, SIZE, 1)).at[:, place].set(3.0)
-        errors.append(pixel_errors(error, {"mask": mask}))
+        errors.append(pixel_errors(error, mask))
     np.testing.assert_allclose(np.array(errors[0]) / np.array(errors[1]), 0.1, rtol=1e-6)
     assert errors[1][1] == pytest.approx(3 * errors[1][0])
     # The weights are 1 on average: an even error counts as without padding.
-    np.testing.assert_allclose(
-        pixel_errors(jnp.full_like(error, 3.0), {"mask": mask}), (3.0, 9.0), rtol=1e-4
-    )
+    np.testing.assert_allclose(pixel_errors(jnp.full_like(error, 3.0), mask), (3.0, 9.0), rtol=1e-4)
 
 
 def test_padding_of_captions_counts_nothing():
@@ -170,10 +168,61 @@ def test_the_nucleus_is_the_smallest_set_of_its_probability():
         np.testing.assert_array_equal(np.flatnonzero(np.isfinite(nucleus(logits, top_p))), kept)
 
 
+def test_tokens_that_a_caption_has_are_penalized():
+    decoder = task().caption_decoder
+    context = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3, 16)), jnp.float32)
+    params = variables()["params"]["model"]["caption_decoder"]
+    # One token is the most likely one everywhere.
+    bias = params["head"]["bias"].at[30].add(9.0).at[EOS].add(-30.0)
+    params = {**params, "head": {**params["head"], "bias": bias}}
+    keys, ids = jax.random.split(jax.random.key(0), 4), dict(bos_id=BOS, eos_id=EOS, pad_id=PAD)
+    plain = np.asarray(sample_captions(decoder, params, context, keys, **ids))
+    assert (plain[:, 1:] == 30).all()
+    penalized = sample_captions(decoder, params, context, keys, **ids, repetition_penalty=10.0)
+    assert (np.asarray(penalized) == 30).sum(1).max() == 1
+
+
+def test_features_are_compared_by_their_directions():
+    x = np.random.default_rng(0).normal(size=(2, 3, 3, 5)).astype(np.float32)
+    assert feature_distance([x], [7 * x]) == pytest.approx(0.0, abs=1e-6)
+    assert feature_distance([x, x], [-x, x]) == pytest.approx(2.0, rel=1e-4)  # 4 and 0
+
+
+@functools.cache
+def predict(name):
+    return jax.jit(lambda batch: task().predict_fns()[name](variables(), batch, {}, {}))
+
+
+def test_latents_are_joined_and_decoded_as_they_were():
+    plain = batch()
+    inputs = {key: plain[key] for key in ("image", "tokens", "token_mask")}
+    latent = predict("encode")(inputs)["latent"]
+    assert latent.shape == (2, task().latent_size)
+    np.testing.assert_array_equal(task().join(task().split(latent)), latent)
+    without = predict("encode")({**inputs, **tokens_of([], [])})["latent"]
+    assert (task().split(without).caption == 0).all()
+    # Without a latent of the caption, it comes from the image alone, as in a reconstruction.
+    seeds = np.zeros(2, np.uint32)
+    image = predict("decode")({"latent": without, "seed": seeds})["image"]
+    same = predict("reconstruct")({"image": plain["image"]})["image"]
+    assert np.abs(np.asarray(image, int) - np.asarray(same, int)).max() <= 1
+
+
+def test_a_backbone_begins_with_weights_and_is_not_trained():
+    config = engravings.get_config("debug,features=file.safetensors").task.to_dict()
+    made = build_task({**config, "backbone_size": 32})
+    assert made.pretrained() == {"backbone": "mobilenet-v2:file.safetensors"}
+    assert made.untrained() == "^backbone/"
+    params, _ = jax.eval_shape(made.init, jax.random.key(0), as_jax(batch()))
+    assert "classifier" not in params["model"]["backbone"]
+    assert "feature_in" in params["model"]["autoencoder"]
+
+
 @pytest.mark.parametrize("key,value,message", [
     ("contrastive", "clip", "contrastive=clip: expected siglip or info_nce"),
     ("image_size", 18, "image_size=18: not divisible by 4"),
     ("top_p", 0.0, "top_p=0.0"),
+    ("backbone", "vgg:x", "backbone=vgg:x: expected mobilenet-v2:WEIGHTS, or nothing"),
 ])  # fmt: skip
 def test_wrong_values_are_refused(key, value, message):
     values = {**engravings.get_config("debug").task.to_dict(), key: value}
