@@ -173,11 +173,11 @@ def _with_base(model: TrainedModel) -> TrainedModel:
     factors = {group: tree for group, tree in params.items() if is_adapted(tree)}
     if not factors:
         return model
-    config, source = LowRank.from_config(model.config.lora.to_dict()), model.config.init_from
+    config, source = LowRank.of_run(model.config), model.config.init_from
     try:
         base = load(_from(model.path, source))
     except UserError as error:
-        raise UserError(f"{model.path}: adapts {source} by low-rank factors: {error}") from error
+        raise UserError(f"{model.path} holds low-rank factors of another run: {error}") from error
     manifest.check_base(model.path, source, base.digest)
     params = merged(params, base.variables["params"], config.scale)
     # Of what was stored: the product of the factors may round differently elsewhere.

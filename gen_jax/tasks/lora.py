@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 
 from gen_jax.common import ranges
@@ -52,13 +53,13 @@ class LowRank:
     alpha: float = 8.0
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any] | None) -> "LowRank":
-        """Builds it from `config.lora`, which the configs of earlier versions do not have.
+    def of_run(cls, config: ml_collections.ConfigDict) -> "LowRank":
+        """Builds it from `lora` in the config of a run; earlier versions did not have the key.
 
         Raises:
           UserError: An unknown key, a number out of its range, or a text that is no pattern.
         """
-        lora = build(cls, config or {}, "config.lora")
+        lora = build(cls, config.to_dict().get("lora") or {}, "config.lora")
         allowed = {"rank": ranges.AT_LEAST_1, "alpha": ranges.POSITIVE}
         ranges.check_fields(lora, allowed, "config.lora")
         try:
@@ -277,9 +278,11 @@ class LowRankTask(Task):
 
     def _adapted(self, group: str, loss_fn):
         def loss(params, everything, extra, batch, rngs, frozen):
-            base, scale = frozen[BASE], self.lora.scale
-            own = merged({group: params}, base, scale)[group]
-            return loss_fn(own, merged(everything, base, scale), extra, batch, rngs, frozen)
+            # Gradients flow through the first argument alone, as in the stage itself.
+            everything = {**everything, group: params}
+            everything = merged(everything, frozen[BASE], self.lora.scale)
+            own, everything = everything[group], jax.lax.stop_gradient(everything)
+            return loss_fn(own, everything, extra, batch, rngs, frozen)
 
         return loss
 

@@ -38,7 +38,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     Raises:
       UserError: A value that does not fit, or factors without a model that they adapt.
     """
-    lora = LowRank.from_config(config.get("lora"))
+    lora = LowRank.of_run(config)
     if lora.match and not config.init_from:
         raise UserError(
             f"config.lora.match={lora.match!r} adapts a trained model, and config.init_from names "
@@ -49,7 +49,7 @@ def check(config: ml_collections.ConfigDict) -> None:
 def resolve(config: ml_collections.ConfigDict) -> None:
     """Makes the path of the base model absolute, in place: all readers of the run need it."""
     source = config.get("init_from", "")
-    if LowRank.from_config(config.get("lora")).match and not source.startswith("package:"):
+    if LowRank.of_run(config).match and not source.startswith("package:"):
         config.init_from = str(pathlib.Path(source).absolute())
 
 
@@ -74,7 +74,7 @@ def adapt(
       UserError: The base model does not fit or has other weights than before, or the pattern
         matches nothing or no kernel.
     """
-    lora = LowRank.from_config(config.get("lora"))
+    lora = LowRank.of_run(config)
     if not lora.match or init is None:
         return None
     manifest.check_base(workdir, config.init_from, init.digest)
