@@ -1,4 +1,4 @@
-"""Low-rank adaptation: of a toy task step by step, of every stage by shape, and of a whole run."""
+"""Low-rank adaptation: of a toy task step by step, and of a whole run."""
 
 import dataclasses
 import json
@@ -244,33 +244,6 @@ def test_other_groups_and_collections_begin_with_those_of_the_base(toy):
     np.testing.assert_array_equal(*(jax.tree.leaves(s.params["model"])[0] for s in (state, new)))
     base["params"] = {}
     assert warm_start.take(state, base, "X", ("seen",))[1].startswith("took 0 of 1 parameters")
-
-
-# Every stage, by shape.
-
-
-@contract.every_stage
-def test_every_stage_can_be_adapted(name):
-    s = contract.stage(name)
-    task = LowRankTask(s.task, LowRank(r"^model/.*/kernel$", rank=2))
-    params, extra = s.filled
-    base = task.base_of({"params": params}, "X")
-    frozen = {**s.frozen, lora.BASE: base}
-    keys = {n: jax.random.key(i) for i, n in enumerate(task.rng_streams)}
-    shapes, _ = jax.eval_shape(task.init_of_zeros, jax.random.key(0))
-    assert lora.is_adapted(shapes["model"]) and lora.count(shapes["model"])
-    for group, loss in task.losses().items():
-        grads, _ = jax.eval_shape(
-            jax.grad(loss, has_aux=True), shapes[group], shapes, extra, s.batch(), keys, frozen
-        )
-        assert jax.tree.map(jnp.shape, grads) == jax.tree.map(jnp.shape, shapes[group])
-    variables = {"params": shapes, "extra": extra}
-    assert task.predict_spec().keys() == task.predict_fns().keys()
-    for fn_name, fn in task.predict_fns().items():
-        batch = contract.made_batch(task.predict_spec()[fn_name])
-        have = jax.eval_shape(fn, variables, batch, keys, frozen)
-        plain = {"params": params, "extra": extra}
-        assert have == jax.eval_shape(s.task.predict_fns()[fn_name], plain, batch, keys, s.frozen)
 
 
 # A whole run.
