@@ -120,6 +120,8 @@ def base() -> ml_collections.ConfigDict:
             frozen=dict(),
             # A run, or package:NAME, whose parameters this one begins with.
             init_from="",
+            # Low-rank factors of the kernels that `match` names, see docs/lora.md; "": none.
+            lora=dict(match="", rank=8, alpha=8.0),
             # Configs that are trained first where `frozen` names no model.
             requires=dict(),
             tensorboard=True,

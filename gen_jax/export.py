@@ -8,7 +8,8 @@
 `safetensors` gives a folder that every command takes as --run: config.json, model.safetensors and
 the tokenizer. `diffusers` gives folders `vae` and `unet` as diffusers reads them, for the
 architectures that it has. `huggingface` gives an encoder as transformers reads it, which
-gen_jax.encoders.load and every stage that takes an encoder read too.
+gen_jax.encoders.load and every stage that takes an encoder read too. `lora` gives the low-rank
+factors of a run that was trained with config.lora; the other formats have them merged.
 
 The folder appears once all that was written has been read back and compared. Weights that are not
 finite, or too large for float16, are refused.
@@ -21,7 +22,7 @@ from gen_jax.common.errors import UserError
 
 _RUN = paths.DEFINE_path("run", None, "Run directory.")
 _OUT = paths.DEFINE_path("out", None, "Folder to write; must not hold another export.")
-_FORMATS = ["safetensors", "diffusers", "huggingface"]
+_FORMATS = ["safetensors", "diffusers", "huggingface", "lora"]
 _FORMAT = flags.DEFINE_enum("format", "safetensors", _FORMATS, "What to write.")
 _DTYPE = flags.DEFINE_enum(
     "dtype",
@@ -57,6 +58,7 @@ def main(_) -> None:
         "safetensors": export.to_safetensors,
         "huggingface": export.to_huggingface,
         "diffusers": export.to_diffusers,
+        "lora": export.to_lora,
     }[_FORMAT.value]
     with outputs.writing(out) as temporary:
         write(model, temporary, _DTYPE.value)

@@ -37,7 +37,11 @@ def mean(models: Sequence[TrainedModel]) -> TrainedModel:
     variables = {**first.variables, "params": params}
     digests = tuple(model.digest for model in models)
     return dataclasses.replace(
-        first, variables=variables, digest=weights.digest(variables), mean_of=digests
+        first,
+        variables=variables,
+        digest=weights.digest(variables),
+        mean_of=digests,
+        lora=None,  # a mean of merged parameters has no factors
     )
 
 

@@ -1,5 +1,6 @@
 """A trained model as files that others read."""
 
+import dataclasses
 import filecmp
 import pathlib
 import shutil
@@ -89,13 +90,36 @@ def to_huggingface(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
     _write_manifest(model, out)
 
 
-def _write_manifest(model: TrainedModel, out: pathlib.Path) -> None:
+def to_lora(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
+    """The low-rank factors alone; the file's metadata name the model that they adapt.
+
+    Raises:
+      UserError: The run trained no factors.
+    """
+    lora = model.lora
+    if lora is None:
+        raise UserError(
+            f"{model.path}: trained no low-rank factors, and format=lora is for them; use "
+            "format=safetensors"
+        )
+    metadata = {
+        "format": "gen_jax.lora",
+        "task": model.config.task.name,
+        **{key: str(value) for key, value in dataclasses.asdict(lora.config).items()},
+        "base": lora.base,
+        "base_sha256": lora.base_digest,
+    }
+    save(out / layout.LORA, cast(lora.params, dtype, model.path), metadata)
+    _write_manifest(model, out, layout.LORA)
+
+
+def _write_manifest(model: TrainedModel, out: pathlib.Path, name: str = layout.WEIGHTS) -> None:
     """Writes the run's manifest, the checksum of the weights and the runs that they average."""
     path = model.path / layout.MANIFEST
     values = layout.read_json(path, "manifest") if path.is_file() else {}
     if model.mean_of:
         values["mean_of_sha256"] = list(model.mean_of)
-    values |= checksum.entry(out / layout.WEIGHTS)
+    values |= checksum.entry(out / name)
     layout.write_json(out / layout.MANIFEST, values)
 
 

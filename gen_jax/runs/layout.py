@@ -17,6 +17,7 @@ TOKENIZER = "tokenizer.json"
 CHECKPOINTS = "checkpoints"
 SAMPLES = "samples"
 WEIGHTS = "model.safetensors"
+LORA = "lora.safetensors"
 DONE = "done.json"
 
 

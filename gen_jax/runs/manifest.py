@@ -86,6 +86,24 @@ def changed_weights(path: pathlib.Path, digests: Mapping[str, str]) -> list[str]
     return [name for name in sorted(digests) if recorded.get(name, digests[name]) != digests[name]]
 
 
+def check_base(path: pathlib.Path, source: str, digest: str) -> None:
+    """Compares the model that a run's low-rank factors adapt with the one they were trained on.
+
+    Args:
+      path: The run directory.
+      source: Where the model was read from.
+      digest: Digest of the weights that are there now.
+
+    Raises:
+      UserError: They are others.
+    """
+    if changed_weights(path, {"init": digest}):
+        raise UserError(
+            f"{path}: its low-rank factors were trained on other weights than those that "
+            f"{source} has now; put those back"
+        )
+
+
 def note(text: str) -> None:
     """Prints a note on standard error."""
     print(f"note: {text}", file=sys.stderr, flush=True)

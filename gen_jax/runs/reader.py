@@ -1,6 +1,7 @@
 """Reads a trained model from a run directory, a packaged model or a diffusers folder."""
 
 import dataclasses
+import hashlib
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -13,8 +14,26 @@ from gen_jax.common.errors import UserError
 from gen_jax.data.text.tokenizer import Tokenizer
 from gen_jax.runs import layout, manifest, renamed, text_tower, weights
 from gen_jax.tasks import build_task
+from gen_jax.tasks.lora import LowRank, is_adapted, merged
 
 PACKAGED = pathlib.Path(__file__).resolve().parent.parent / "weights"
+
+
+@dataclasses.dataclass(frozen=True)
+class Factors:
+    """Low-rank factors of a run, and the model that they adapt.
+
+    Attributes:
+      params: Group -> tree of factors.
+      config: What is adapted, and by how much.
+      base: Where the model was read from.
+      base_digest: SHA-256 of its weights.
+    """
+
+    params: Mapping[str, Any]
+    config: LowRank
+    base: str
+    base_digest: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +49,7 @@ class TrainedModel:
       step: training steps taken.
       digest: SHA-256 of `variables`.
       mean_of: the same of the runs that it is the mean of.
+      lora: low-rank factors that are merged into `variables`, or None.
     """
 
     path: pathlib.Path
@@ -40,6 +60,7 @@ class TrainedModel:
     step: int
     digest: str
     mean_of: tuple[str, ...] = ()
+    lora: Factors | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +149,7 @@ def load(source: str, step: str = "best") -> TrainedModel:
         variables, at = _from_checkpoint(path, step)
         for name in manifest.changed_weights(path, frozen.digests):
             manifest.note(f"{path}: was trained on other weights of {name!r} than those read now")
-    return TrainedModel(
+    model = TrainedModel(
         path=path,
         config=config,
         task=task,
@@ -136,6 +157,36 @@ def load(source: str, step: str = "best") -> TrainedModel:
         frozen=frozen.trees,
         step=at,
         digest=weights.digest(variables),
+    )
+    # Exported weights are merged already.
+    is_merged = (path / layout.WEIGHTS).is_file()
+    return model if is_merged else _with_base(model)
+
+
+def _with_base(model: TrainedModel) -> TrainedModel:
+    """Merges the low-rank factors of a run into the model that they adapt.
+
+    Raises:
+      UserError: That model is not there, or has other weights than the factors were trained on.
+    """
+    params = model.variables["params"]
+    factors = {group: tree for group, tree in params.items() if is_adapted(tree)}
+    if not factors:
+        return model
+    config, source = LowRank.of_run(model.config), model.config.init_from
+    try:
+        base = load(_from(model.path, source))
+    except UserError as error:
+        raise UserError(f"{model.path} holds low-rank factors of another run: {error}") from error
+    manifest.check_base(model.path, source, base.digest)
+    params = merged(params, base.variables["params"], config.scale)
+    # Of what was stored: the product of the factors may round differently elsewhere.
+    text = f"{model.digest} {base.digest} {config.scale}"
+    return dataclasses.replace(
+        model,
+        variables={**model.variables, "params": params},
+        digest=hashlib.sha256(text.encode()).hexdigest(),
+        lora=Factors(factors, config, source, base.digest),
     )
 
 
@@ -155,12 +206,12 @@ def load_all_frozen(config: ml_collections.ConfigDict, base: pathlib.Path) -> Fr
 
 def load_frozen(sources: Mapping[str, str], base: pathlib.Path) -> dict[str, TrainedModel]:
     """Reads each model that a run works on; a relative path counts from the run directory."""
-    models = {}
-    for name, source in sources.items():
-        if not source.startswith("package:") and not pathlib.Path(source).is_absolute():
-            source = str(base / source)
-        models[name] = load(source)
-    return models
+    return {name: load(_from(base, source)) for name, source in sources.items()}
+
+
+def _from(base: pathlib.Path, source: str) -> str:
+    """Returns a source with its path, if it is one, counted from a run directory."""
+    return source if source.startswith("package:") else str(base / source)
 
 
 def _from_checkpoint(path: pathlib.Path, which: str) -> tuple[dict[str, Any], int]:

@@ -161,6 +161,13 @@ class Task:
         """Returns what other stages get as `frozen[NAME]` of a trained model of this one."""
         return {"params": variables["params"]["model"]}
 
+    def as_trained(self, variables: Variables, frozen: Frozen) -> tuple["Task", Variables]:
+        """Returns the task and the variables that evaluators and pipelines work with.
+
+        Only low-rank adaptation returns others than its own: the adapted stage, merged parameters.
+        """
+        return self, variables
+
     def components(self, variables: Variables, frozen: Frozen) -> Components:
         """Returns the trained networks that other libraries have a format for, by component."""
         return {}

@@ -20,12 +20,12 @@ from gen_jax.runs import reader, text_tower
 from gen_jax.runs.data import DataConfig
 from gen_jax.runs.splits import DataSplits
 from gen_jax.tasks import build_task
-from gen_jax.training import optim
+from gen_jax.training import adaptation, optim
 from gen_jax.training.schedule import Schedule
 
 _KEYS = {
     "task", "data", "training", "optimizer", "mesh", "sharding", "evaluators", "frozen",
-    "requires", "init_from", "tensorboard",
+    "requires", "init_from", "lora", "tensorboard",
 }  # fmt: skip
 
 # Pattern of a key in `config.task` -> range of its numbers, whatever stage they belong to.
@@ -64,6 +64,7 @@ def check_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> No
         optim.make_optimizer(optimizer, 1, f"config.optimizer.{group}")
     evaluators = build_evaluators(values["evaluators"], config.task.name)
     _check_best_metric(values["training"].get("best_metric", ""), evaluators)
+    adaptation.check(config)
     _check_sources(config, workdir)
     data = DataConfig.of(values["data"])
     if data.dir:  # of an embedded source, once it is prepared

@@ -6,9 +6,10 @@ from typing import Any
 import ml_collections
 
 from gen_jax.common.build import class_of
-from gen_jax.common.fields import with_defaults
+from gen_jax.common.fields import defaults_of, with_defaults
 from gen_jax.evaluation import EVALUATORS
 from gen_jax.tasks import TASKS
+from gen_jax.tasks.lora import LowRank
 
 
 def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
@@ -23,6 +24,9 @@ def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
       The same config.
     """
     with config.unlocked():
+        if not config.get("lora"):
+            config.lora = {}
+        _add(config.lora, defaults_of(LowRank))
         if "task" in config:
             _fill(config, "task", TASKS, config.task.get("name"))
         for name in config.get("evaluators", {}):

@@ -10,6 +10,7 @@ import optax
 
 from gen_jax.common import ranges
 from gen_jax.common.errors import UserError
+from gen_jax.models.layers.kernel_axes import row_axes
 from gen_jax.parallel.sharding import path_name
 from gen_jax.training import muon
 
@@ -185,8 +186,7 @@ def _rows(params):
         name = path_name(path)
         if leaf.ndim < 2 or "embedding" in name.split("/")[-1]:
             return 0
-        # flax's projections to heads are [in, heads, d], all others [..., out].
-        return 1 if re.search(r"(query|key|value)/kernel$", name) else leaf.ndim - 1
+        return row_axes(name, leaf.ndim)
 
     return jax.tree_util.tree_map_with_path(one, params)
 

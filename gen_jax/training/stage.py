@@ -25,7 +25,8 @@ from gen_jax.runs import data as run_data
 from gen_jax.runs import layout, lock, manifest, reader, text_tower, weights
 from gen_jax.tasks import build_task
 from gen_jax.tasks.base import Task
-from gen_jax.training import checks, feature_data, logging, loop, report, resume
+from gen_jax.tasks.lora import RULES
+from gen_jax.training import adaptation, checks, feature_data, logging, loop, report, resume
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
@@ -78,6 +79,7 @@ class Stage:
       init: Run whose parameters this one begins with, or None.
       pretrained: Place in the model's parameters -> name and parameters of an encoder that it
         begins with.
+      lora: Low-rank adaptation of that run, or None.
       tokenizer: Tokenizer that is given, or None to train one.
     """
 
@@ -91,6 +93,7 @@ class Stage:
     digests: Mapping[str, str]
     init: reader.TrainedModel | None
     pretrained: Mapping[str, tuple[str, Any]]
+    lora: adaptation.Adaptation | None
     tokenizer: Tokenizer | None
 
 
@@ -114,6 +117,7 @@ def resolve(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> ml_coll
             if not source.startswith("package:") and source != name:
                 config.frozen[name] = str(pathlib.Path(source).absolute())
         text_tower.absolute(config.task)
+        adaptation.resolve(config)
     return config.lock()
 
 
@@ -151,6 +155,8 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Stage:
     if tokenizer is None and init is not None and _reads_text(init):
         # Words keep the ids by which the parameters know them.
         tokenizer = tokenizer_file.load(init.path / layout.TOKENIZER)
+    if lora := adaptation.adapt(config, task, init, workdir):
+        task, frozen = lora.task, {**frozen, **lora.frozen}
     checks.check_inputs(task, config.data.to_dict())
     return Stage(
         config=config,
@@ -163,6 +169,7 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Stage:
         digests=digests,
         init=init,
         pretrained=pretrained,
+        lora=lora,
         tokenizer=tokenizer,
     )
 
@@ -200,16 +207,21 @@ def train(stage: Stage, data: run_data.RunData) -> tuple[loop.Trained, Result]:
     """Trains the stage, or what is left of it; returns the outcome and the last evaluation."""
     config, workdir, schedule = stage.config, stage.workdir, stage.schedule
     name = config.task.name
-    frozen = _on_devices(stage.frozen, stage.mesh, config.sharding.rules)
+    rules = config.sharding.rules
+    frozen = _on_devices(stage.frozen, stage.mesh, rules)
+    if stage.lora is not None:
+        say(f"{name}: {stage.lora.text}")
+        rules = (*RULES, *rules)
     writer = logging.MetricWriter(workdir, tensorboard=config.tensorboard)
     latest = [Result({})]  # of the evaluations, whose numbers the report has
 
     def evaluate(variables: Mapping[str, Any], step: int, check) -> dict[str, float]:
         if stage.evaluators:
             say(f"{name}: evaluating {', '.join(stage.evaluators)} at step {step}...")
+        task, variables = stage.task.as_trained(variables, frozen)
         with BatchProgress() as show:
             predict = Predictor(
-                stage.task, variables, frozen, stage.mesh, schedule.seed, check=check, show=show
+                task, variables, frozen, stage.mesh, schedule.seed, check=check, show=show
             )
             result = run_all(stage.evaluators, predict, data)
         for picture, image in result.pictures.items():
@@ -224,7 +236,7 @@ def train(stage: Stage, data: run_data.RunData) -> tuple[loop.Trained, Result]:
             schedule=schedule,
             optimizer=config.optimizer.to_dict(),
             mesh=stage.mesh,
-            rules=config.sharding.rules,
+            rules=rules,
             workdir=workdir,
             batches=lambda start: data.batches(schedule.batch_size, start),
             keys=data.keys,
@@ -232,12 +244,20 @@ def train(stage: Stage, data: run_data.RunData) -> tuple[loop.Trained, Result]:
             evaluate=evaluate,
             meta={"data": data.facts()},
             writer=writer,
-            init=None if stage.init is None else (config.init_from, stage.init.variables),
+            init=_start(stage),
             pretrained=stage.pretrained,
         )
     )
     writer.close()
     return trained, latest[0]
+
+
+def _start(stage: Stage) -> tuple[str, Mapping[str, Any]] | None:
+    """Returns name and variables of the run that the first state is taken from."""
+    if stage.init is None:
+        return None
+    variables = stage.init.variables if stage.lora is None else stage.lora.start
+    return (stage.config.init_from, variables) if jax.tree.leaves(variables) else None
 
 
 def _reads_text(init: reader.TrainedModel) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 
 from gen_jax.common.errors import UserError
 from gen_jax.parallel.sharding import path_name
+from gen_jax.tasks.lora import A, B
 from gen_jax.training.state import TrainState
 
 
@@ -47,6 +48,8 @@ def take(
     def one(group):
         def put(path, leaf):
             nonlocal taken
+            if path_name(path).split("/")[-1] in (A, B):
+                return leaf  # a low-rank factor, of which the source has the kernel
             found = given.get((group, path_name(path)))
             if found is None or found.shape != leaf.shape:
                 fresh.append(f"{group}/{path_name(path)}")
@@ -57,7 +60,7 @@ def take(
         return put
 
     started = {g: jax.tree_util.tree_map_with_path(one(g), t) for g, t in state.params.items()}
-    if not taken:
+    if given and not taken:
         raise UserError(
             f"config.init_from={where}: none of its parameters has the path and shape of one of "
             "this stage's: name a run of the same architecture"
@@ -66,9 +69,9 @@ def take(
     ema = {g: jax.tree.map(lambda x: x.copy(), started[g]) for g in state.ema}
     extra, count = dict(state.extra), taken + len(fresh)
     for name in inherited:
-        given = variables.get("extra", {}).get(name)
-        if given is not None and _shapes(given) == _shapes(extra[name]):
-            extra[name] = jax.tree.map(_like, extra[name], given)
+        collection = variables.get("extra", {}).get(name)
+        if collection is not None and _shapes(collection) == _shapes(extra[name]):
+            extra[name] = jax.tree.map(_like, extra[name], collection)
         else:
             fresh.append(name)
     if lost := [name for name in fresh if re.search(required, name)]:
@@ -77,6 +80,8 @@ def take(
             "give the arguments that the run was trained by"
         )
     text = f"took {taken} of {count} parameters from {where}"
+    if not count:
+        text = f"took {', '.join(name for name in inherited if name not in fresh)} from {where}"
     if fresh:
         text += f"; new are {', '.join(fresh[:3])}" + ("..." if len(fresh) > 3 else "")
     return state.replace(params=started, ema=ema, extra=extra), text

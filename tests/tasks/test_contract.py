@@ -15,7 +15,7 @@ from gen_jax.parallel import sharding
 from gen_jax.parallel.mesh import make_mesh
 from gen_jax.pipelines import PIPELINES
 from gen_jax.runs import reader
-from gen_jax.tasks import TASKS, build_task
+from gen_jax.tasks import TASKS, build_task, lora
 from gen_jax.training import loop, optim, rngs
 from gen_jax.training import state as state_lib
 from gen_jax.training.step import make_train_step
@@ -257,3 +257,20 @@ def test_what_is_declared_is_there(name):
     if (space := s.task.feature_space) is not None:
         assert space.spec().keys() <= s.task.batch_spec().keys()
     assert (s.task.text_encoder is not None) == ("tokens" in s.task.batch_spec())
+
+
+@every_stage
+def test_every_stage_can_be_adapted(name):
+    """Low-rank factors of all kernels take the place of the parameters, and get gradients."""
+    s = stage(name)
+    task = lora.LowRankTask(s.task, lora.LowRank(r"^model/.*/kernel$", rank=2))
+    params, extra = s.filled
+    frozen = {**s.frozen, lora.BASE: task.base_of({"params": params}, "X")}
+    keys = {n: jax.random.key(i) for i, n in enumerate(task.rng_streams)}
+    shapes, _ = jax.eval_shape(task.init_of_zeros, jax.random.key(0))
+    names = {sharding.path_name(p) for p, _ in jax.tree_util.tree_leaves_with_path(shapes["model"])}
+    assert names and all(n.endswith(("/kernel/lora_A", "/kernel/lora_B")) for n in names)
+    loss = jax.grad(task.losses()["model"], has_aux=True)
+    grads, _ = jax.eval_shape(loss, shapes["model"], shapes, extra, s.batch(), keys, frozen)
+    assert jax.tree.map(jnp.shape, grads) == jax.tree.map(jnp.shape, shapes["model"])
+    assert task.predict_fns().keys() == s.task.predict_fns().keys() == task.predict_spec().keys()
