@@ -77,7 +77,7 @@ class _Create:
             with gr.Column(scale=3, min_width=340):
                 self._results()
         self._history = gr.Gallery(
-            label="This session", columns=12, height=130, object_fit="contain", format="png",
+            label="This session", show_label=False, columns=12, height=130, object_fit="contain", format="png",
             allow_preview=False, buttons=[], interactive=False, elem_classes="strip",
             elem_id="history", visible=False,
         )  # fmt: skip
@@ -123,7 +123,7 @@ class _Create:
             "More like this", size="sm", visible=self._studio.has_latents, elem_id="more"
         )
         self._gallery = gr.Gallery(
-            label="Images", columns=4, height=260, object_fit="contain", format="png",
+            label="Images", show_label=False, columns=4, height="auto", object_fit="contain", format="png",
             allow_preview=False, buttons=[], interactive=False, elem_classes="strip",
             elem_id="gallery", visible=False,
         )  # fmt: skip

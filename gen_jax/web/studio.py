@@ -11,6 +11,7 @@ import numpy as np
 from gen_jax.common.errors import UserError
 from gen_jax.pipelines.sampling import Request
 from gen_jax.runs import reader
+from gen_jax.runs.reader import TrainedModel
 from gen_jax.web import images
 from gen_jax.web.settings import WebSettings
 
@@ -198,6 +199,16 @@ class Studio:
         return self._changed[key]
 
 
+def check(model: TrainedModel) -> None:
+    """Raises UserError unless a run writes captions."""
+    stage = model.config.get("task", {}).get("name", "another library")
+    if stage != "engravings":
+        raise UserError(
+            f"{model.path}: is a run of {stage}, and the page is for runs that write captions; "
+            "expected a run of engravings"
+        )
+
+
 def load(run: str, step: str = "best") -> Any:
     """Returns the pipeline of a captioned run, with its weights on the device once.
 
@@ -214,12 +225,7 @@ def load(run: str, step: str = "best") -> Any:
     from gen_jax import pipelines
 
     model = reader.load(run, step)
-    stage = model.config.get("task", {}).get("name", "another library")
-    if stage != "engravings":
-        raise UserError(
-            f"{run}: is a run of {stage}, and the page is for runs that write captions; expected a "
-            "run of engravings"
-        )
+    check(model)
     # Pipelines with other settings share these arrays.
     variables = jax.tree.map(jnp.asarray, dict(model.variables))
     return pipelines.load(dataclasses.replace(model, variables=variables))
