@@ -36,14 +36,14 @@ def main(_) -> None:
     """Reads the run, then serves it or writes the Space."""
     if not _RUN.value:
         raise UserError("--run is missing: name a run directory or package:engravings; see --help")
-    if _SPACE.value:
-        _write_space()
-        return
     from gen_jax.web import app as web_app
     from gen_jax.web.settings import WebSettings
 
     # What is quick to refuse comes before the model is read.
     web_app.check_extra()
+    if _SPACE.value:
+        _write_space()
+        return
     listener = web_app.bind(_HOST.value, _PORT.value)
     from gen_jax.parallel import compilation
     from gen_jax.web import studio

@@ -6,6 +6,7 @@ message if it is not usable.
 
 import io
 import json
+import urllib.parse
 import zipfile
 from collections.abc import Sequence
 from typing import Any
@@ -129,6 +130,17 @@ def _checked(text: str, name: str, count: int = 1) -> int:
         raise UserError(str(error).replace(text, shown)) from error
 
 
+def query_of(items: Sequence[Item]) -> str:
+    """Returns the query of an address that shows these results again."""
+    first = items[0]
+    values = {"seed": first.seed, "num": len(items), "prompt": first.prompt, **first.settings}
+    names = ("seed", "num", "prompt", "temperature", "guidance_scale")
+    query = {name: values[name] for name in names if values.get(name) not in (None, "")}
+    if first.origin:  # of this tab, only variations have one
+        query["variations"] = query.pop("num")
+    return urllib.parse.urlencode(query)
+
+
 def archive(items: Sequence[Item], facts: dict[str, Any]) -> bytes:
     """Returns a zip with a PNG for each image and manifest.json.
 
@@ -138,7 +150,7 @@ def archive(items: Sequence[Item], facts: dict[str, Any]) -> bytes:
     """
     names = [f"{index:02d}_seed_{item.seed}.png" for index, item in enumerate(items)]
     rows = [
-        {"file": name, "seed": i.seed, "prompt": i.prompt, "caption": i.caption}
+        {"file": name, "seed": i.seed, "prompt": i.prompt, "caption": i.caption, **i.settings}
         | ({"origin": i.origin} if i.origin else {})
         for name, i in zip(names, items)
     ]

@@ -7,7 +7,7 @@ import gradio as gr
 from gradio import processing_utils
 
 from gen_jax.web import tabs, view
-from gen_jax.web.actions import Actions, archive
+from gen_jax.web.actions import Actions, archive, query_of
 from gen_jax.web.settings import WebSettings
 from gen_jax.web.studio import Item, Options, Studio
 from gen_jax.web.work import WorkQueue
@@ -15,14 +15,10 @@ from gen_jax.web.work import WorkQueue
 _SWEEP_SECONDS = 600  # between two deletions of old files
 _SESSION_SECONDS = 3600
 # Built in the browser, so that it holds behind any proxy.
-_LINK = """(prompt, seed, num, temperature, guidance) => {
-  const url = new URL(window.location.pathname, window.location.origin);
-  const values = {seed, prompt, num, temperature, guidance};
-  for (const [name, value] of Object.entries(values)) {
-    if (value !== "" && value !== null) url.searchParams.set(name, value);
-  }
-  if (navigator.clipboard) navigator.clipboard.writeText(url.href).catch(() => {});
-  return url.href;
+_LINK = """(query) => {
+  const link = window.location.origin + window.location.pathname + "?" + query;
+  if (navigator.clipboard) navigator.clipboard.writeText(link).catch(() => {});
+  return link;
 }"""
 
 
@@ -71,16 +67,14 @@ class _Create:
         self._studio, self._actions, self._settings = studio, actions, settings
         self._items = gr.State([], time_to_live=_SESSION_SECONDS)
         self._past = gr.State([], time_to_live=_SESSION_SECONDS)
+        # Query of the address that shows the results again.
+        self._query = gr.Textbox(visible="hidden", elem_id="query")
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
                 self._controls()
             with gr.Column(scale=3, min_width=340):
                 self._results()
-        self._history = gr.Gallery(
-            label="This session", show_label=False, columns=12, height=130, object_fit="contain", format="png",
-            allow_preview=False, buttons=[], interactive=False, elem_classes="strip",
-            elem_id="history", visible=False,
-        )  # fmt: skip
+        self._history = view.strip("This session", "history", columns=12, height=130)
         self._wire(blocks)
 
     def _controls(self) -> None:
@@ -118,29 +112,31 @@ class _Create:
 
     def _results(self) -> None:
         self._image = view.engraving("Image")
-        self._caption = gr.HTML(elem_classes="caption", elem_id="caption")
+        self._caption = view.caption_box("caption")
         self._more = gr.Button(
             "More like this", size="sm", visible=self._studio.has_latents, elem_id="more"
         )
-        self._gallery = gr.Gallery(
-            label="Images", show_label=False, columns=4, height="auto", object_fit="contain", format="png",
-            allow_preview=False, buttons=[], interactive=False, elem_classes="strip",
-            elem_id="gallery", visible=False,
-        )  # fmt: skip
+        self._gallery = view.strip("Images", "gallery", columns=4)
 
     def _wire(self, blocks: gr.Blocks) -> None:
         entered = [self.prompt, self.seed, self.num, self.temperature, self.guidance]
         current = [self._image, self._caption, self.seed]
-        results = [*current, self._items, self._gallery, self._download, self._past, self._history]
-        view.bind(self._new.click, self._new_seed, [*entered, self._past], results)
-        same = [self._same.click, self.prompt.submit, self.seed.submit]
-        view.bind(same, self._generate, [*entered, self._past], results)
-        view.bind(self._more.click, self._variations, [*entered, self._past], results)
+        kept = [self._items, self._gallery, self._download, self._query, self._past, self._history]
+        results = [*current, *kept]
+        for triggers, action in (
+            (self._new.click, self._new_seed),
+            ([self._same.click, self.prompt.submit, self.seed.submit], self._generate),
+            (self._more.click, self._variations),
+        ):
+            inputs = [*entered, self._past]
+            view.bind(triggers, action, inputs, results, show_progress_on=self._image)
         view.bind(self._gallery.select, _select, [self._items], current)
-        view.bind(self._history.select, _select_past, [self._past], [*current, self.prompt])
+        chosen = [*current, self.prompt, self._query]
+        view.bind(self._history.select, _select_past, [self._past], chosen)
         view.bind(blocks.load, self._from_link, [], [*entered, *results])
-        self._link_button.click(None, entered, self._link, js=_LINK, api_visibility="private").then(
-            lambda: gr.Textbox(visible=True), None, self._link, api_visibility="private"
+        hidden = {"api_visibility": "private"}
+        self._link_button.click(None, self._query, self._link, js=_LINK, **hidden).then(
+            lambda: gr.Textbox(visible=True), None, self._link, **hidden
         )
 
     def _generate(self, prompt, seed, num, temperature, guidance, past):
@@ -156,16 +152,16 @@ class _Create:
     def _from_link(self, request: gr.Request):
         """Fills the page from the query of its address, and generates a first image."""
         own, query = self._studio.sampling(Options()), dict(request.query_params)
-        entered = (
-            query.get("prompt", ""),
-            query.get("seed", ""),
-            query.get("num", 1),
-            query.get("temperature", own.get("temperature", 0.5)),
-            query.get("guidance", own.get("guidance_scale", 1.0)),
-        )
-        image, caption, seed, *others = self._shown(self._actions.generate(*entered), [])
-        numbers = (int(entered[2]), float(entered[3]), float(entered[4]))
-        return entered[0], seed, *numbers, image, caption, seed, *others
+        prompt, seed, num = query.get("prompt", ""), query.get("seed", ""), query.get("num", 1)
+        temperature = query.get("temperature", own.get("temperature", 0.5))
+        guidance = query.get("guidance_scale", own.get("guidance_scale", 1.0))
+        if "variations" in query and self._studio.has_latents:
+            items = self._actions.around(prompt, seed, temperature, guidance)
+        else:
+            items = self._actions.generate(prompt, seed, num, temperature, guidance)
+        first = items[0]
+        controls = (int(num), float(temperature), float(guidance))
+        return first.prompt, str(first.seed), *controls, *self._shown(items, [])
 
     def _shown(self, items: Sequence[Item], past: Sequence[Item]) -> tuple:
         """Returns the values of the components that show results, the first item enlarged."""
@@ -180,6 +176,7 @@ class _Create:
             items,
             gr.Gallery(view.tiles(items), visible=len(items) > 1),
             path,
+            query_of(items),
             past,
             gr.Gallery([(view.image_of(item), None) for item in past], visible=True),
         )
@@ -194,4 +191,5 @@ def _select(items: Sequence[Item], event: gr.SelectData):
 
 
 def _select_past(items: Sequence[Item], event: gr.SelectData):
-    return *_current(items[event.index]), items[event.index].prompt
+    item = items[event.index]
+    return *_current(item), item.prompt, query_of([item])

@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -62,6 +62,7 @@ class Item:
       png: The image as a PNG file.
       width: Width in pixels.
       height: Height in pixels.
+      settings: Settings of sampling.
       origin: How it was made if seed and prompt alone do not reproduce it, otherwise "".
     """
 
@@ -71,6 +72,7 @@ class Item:
     png: bytes
     width: int
     height: int
+    settings: Mapping[str, Any]
     origin: str = ""
 
 
@@ -178,11 +180,12 @@ class Studio:
         request = Request(seeds, [prompt] * len(seeds), latents=latents)
         samples = self._with(options).sample(request, size)
         captions = samples.captions or ("",) * len(seeds)
+        used = self.sampling(options)
         items = []
         for seed, image, caption in zip(seeds[:count], samples.images, captions):
             height, width = image.shape[:2]
             png = images.encode(image)
-            items.append(Item(int(seed), prompt, caption, png, width, height, origin))
+            items.append(Item(int(seed), prompt, caption, png, width, height, used, origin))
         return items
 
     def _with(self, options: Options) -> Any:

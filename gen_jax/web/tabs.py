@@ -1,5 +1,7 @@
 """Tabs of the page for runs whose latents can be encoded and mixed."""
 
+import dataclasses
+
 import gradio as gr
 
 from gen_jax.web import view
@@ -51,7 +53,9 @@ def describe(actions: Actions) -> None:
 
     def run(path: str | None):
         text, item = actions.describe(path)
-        return view.image_of(item), view.caption_of(_with_caption(item, text))
+        return view.image_of(item), view.caption_of(
+            dataclasses.replace(item, caption=text, origin="your image")
+        )
 
     view.bind(ask.click, run, [given], [image, caption])
 
@@ -79,7 +83,3 @@ def restyle(actions: Actions) -> None:
 
 def _shown(item: Item):
     return view.image_of(item), view.caption_of(item)
-
-
-def _with_caption(item: Item, caption: str) -> Item:
-    return Item(item.seed, "", caption, item.png, item.width, item.height, "your image")

@@ -22,7 +22,7 @@ from gen_jax.web.studio import Item
 FAILED = "something failed on the server; try again, or tell who runs it"
 
 CSS = """
-.gradio-container {max-width: 1180px !important; margin: 0 auto !important;}
+.gradio-container {width: 100%; max-width: 1180px !important; margin: 0 auto !important;}
 .engraving {background: #f6f1e7; border-radius: 6px;}
 .engraving img {width: 100%; height: 100%; object-fit: contain; mix-blend-mode: multiply;}
 .strip img {object-fit: contain !important;}
@@ -108,6 +108,22 @@ def engraving(label: str, height: int = 380) -> gr.Image:
     )  # fmt: skip
 
 
+def strip(label: str, elem_id: str, columns: int, height: int | None = None) -> gr.Gallery:
+    """Returns a gallery, at first invisible, of images that are chosen by a click.
+
+    Args:
+      label: Label for screen readers.
+      elem_id: Its id in the document.
+      columns: Images per row.
+      height: Height in pixels, beyond which it scrolls; None for no limit.
+    """
+    return gr.Gallery(
+        label=label, show_label=False, columns=columns, height=height or "auto", format="png",
+        object_fit="contain", allow_preview=False, buttons=[], interactive=False,
+        elem_classes="strip", elem_id=elem_id, visible=False,
+    )  # fmt: skip
+
+
 def upload(label: str, height: int = 280) -> gr.Image:
     """Returns a component that takes an uploaded image and gives its path.
 
@@ -121,6 +137,6 @@ def upload(label: str, height: int = 280) -> gr.Image:
     return component
 
 
-def caption_box() -> gr.HTML:
+def caption_box(elem_id: str | None = None) -> gr.HTML:
     """Returns a component for `caption_of`."""
-    return gr.HTML(elem_classes="caption")
+    return gr.HTML(elem_classes="caption", elem_id=elem_id)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import urllib.parse
 import zipfile
 
 import numpy as np
@@ -13,7 +14,7 @@ import gradio as gr
 
 from gen_jax.common.errors import UserError
 from gen_jax.web import page, view
-from gen_jax.web.actions import VARIATIONS, Actions, archive
+from gen_jax.web.actions import VARIATIONS, Actions, archive, query_of
 from gen_jax.web.settings import WebSettings
 from gen_jax.web.studio import Item, Studio
 from gen_jax.web.work import WorkQueue
@@ -122,6 +123,19 @@ def test_the_archive_holds_images_and_manifest(actions):
         for row, item in zip(manifest["images"], items, strict=True):
             assert file.read(row["file"]) == item.png
             assert (row["seed"], row["prompt"]) == (item.seed, "été")
+            assert (row["temperature"], row["guidance_scale"]) == (0.5, 2.0)
+
+
+def test_a_link_reproduces_the_results(actions):
+    items = actions.generate("a ship & more", "7", 2, 0.3, 4)
+    query = dict(urllib.parse.parse_qsl(query_of(items)))
+    assert query == {
+        "seed": "7", "num": "2", "prompt": "a ship & more", "temperature": "0.3",
+        "guidance_scale": "4.0",
+    }  # fmt: skip
+    again = [query[name] for name in ("prompt", "seed", "num", "temperature", "guidance_scale")]
+    assert actions.generate(*again) == items
+    assert "variations=8" in query_of(actions.around("", "7", 0.3, 4))
 
 
 def test_messages_are_short_and_escaped(capsys):
@@ -135,7 +149,7 @@ def test_messages_are_short_and_escaped(capsys):
         view.guarded(fails)(RuntimeError("an internal detail"))
     assert "internal" not in shown.value.message
     assert "an internal detail" in capsys.readouterr().err
-    item = Item(1, "<i>", "<script>", b"", 1, 1)
+    item = Item(1, "<i>", "<script>", b"", 1, 1, {})
     assert "<script>" not in view.caption_of(item) and "<i>" not in view.caption_of(item)
 
 
