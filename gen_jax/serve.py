@@ -52,6 +52,7 @@ def main(_) -> None:
     settings = WebSettings(title=_TITLE.value, queue_size=_QUEUE.value)
     pipeline = studio.load(_RUN.value, _STEP.value)
     server = web_app.create_app(settings, pipeline)
+    listener.listen()  # who connects to the printed address now waits instead of being refused
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     print(f"page  http://{shown}:{port}", flush=True)
