@@ -13,6 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import zipfile
 
 import pytest
 from packaging.requirements import Requirement
@@ -104,8 +105,8 @@ def test_a_real_run_repeats_its_bytes_whatever_is_asked_beside(address):
 class Page:
     """The page in a browser."""
 
-    def __init__(self, driver):
-        self.driver = driver
+    def __init__(self, driver, downloads):
+        self.driver, self.downloads = driver, downloads
 
     def one(self, selector):
         from selenium.webdriver.common.by import By
@@ -161,10 +162,12 @@ def page(address, tmp_path_factory):
         *("--window-size=1280,1000", f"--user-data-dir={profile}"),
     ):
         options.add_argument(argument)
+    downloads = tmp_path_factory.mktemp("downloads")
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
     driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
     try:
         driver.get(f"{address}/?seed=7&num=2")
-        yield Page(driver)
+        yield Page(driver, downloads)
     finally:
         driver.quit()
 
@@ -187,6 +190,13 @@ def test_the_page_in_a_browser(page):
     page.press("#share")
     link = page.until(lambda: page.value("#link textarea, #link input"))
     assert re.search(r"/\?seed=7&num=2&temperature=", link)
+
+    page.press("#download")
+    (path,) = page.until(lambda: list(page.downloads.glob("*.zip")))
+    with zipfile.ZipFile(path) as file:
+        rows = json.loads(file.read("manifest.json"))["images"]
+        assert [row["seed"] for row in rows] == [7, 8]
+        assert set(file.namelist()) == {"manifest.json", *(row["file"] for row in rows)}
 
     # Absurd input gives a short message, and the page goes on.
     for field, text, words in (
