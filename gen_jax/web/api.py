@@ -6,6 +6,7 @@ from typing import Any
 
 import fastapi
 import pydantic
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
@@ -135,7 +136,8 @@ def add_routes(
         """Describes an uploaded image (multipart form, field `image`)."""
         if not studio.has_latents:
             raise UserError(f"{CAPTION}: this run encodes no images; use {GENERATE}")
-        pixels = images.decode(await image.read(), settings)
+        data = await image.read()
+        pixels = await run_in_threadpool(images.decode, data, settings)
         text = await work.run_async(studio.describe, pixels)
         return {"caption": text, "model": studio.facts}
 

@@ -91,9 +91,11 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def serve(app: Any, listener: socket.socket) -> None:
-    """Serves an application on a bound socket until it is interrupted."""
+    """Serves an application of `create_app` on a bound socket until it is interrupted."""
     import uvicorn
 
+    # Compiles while the server starts, so that the first visitor waits less.
+    app.state.work.submit(app.state.studio.warm_up)
     config = uvicorn.Config(app, log_level="warning")
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])

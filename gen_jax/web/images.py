@@ -42,7 +42,7 @@ def decode(data: bytes, settings: WebSettings) -> np.ndarray:
                     f"{settings.max_upload_pixels / 1e6:g} million"
                 )
             image.draft("RGB", (_WORKING_SIDE, _WORKING_SIDE))
-            image = ImageOps.exif_transpose(image)
+            image = _eight_bits(ImageOps.exif_transpose(image))
             image.thumbnail((_WORKING_SIDE, _WORKING_SIDE))
             rgba = image.convert("RGBA")
     except Image.DecompressionBombError as error:
@@ -58,6 +58,13 @@ def decode(data: bytes, settings: WebSettings) -> np.ndarray:
         ) from error
     white = Image.new("RGBA", rgba.size, "white")
     return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Returns a gray image of 16 bits with 8, where Pillow's own conversion would clip."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
 
 
 def read(path: str | None, settings: WebSettings) -> np.ndarray:

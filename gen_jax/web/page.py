@@ -74,7 +74,7 @@ class _Create:
                 self._controls()
             with gr.Column(scale=3, min_width=340):
                 self._results()
-        self._history = view.strip("This session", "history", columns=12, height=130)
+        self._history = view.strip("This session", "history", columns=8, height=150)
         self._wire(blocks)
 
     def _controls(self) -> None:

@@ -107,6 +107,10 @@ class Studio:
         """Returns the settings of sampling under some options, those of the run included."""
         return {**self._pipeline.settings, **options.rounded}
 
+    def warm_up(self) -> None:
+        """Compiles the program that generates."""
+        self.generate([0], "", Options())
+
     def generate(self, seeds: Sequence[int], prompt: str, options: Options) -> list[Item]:
         """Returns an image with its caption for each seed."""
         return self._sample(list(seeds), prompt, options)

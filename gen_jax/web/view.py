@@ -28,8 +28,9 @@ CSS = """
 .strip .grid-wrap {min-height: 0 !important;}
 .strip img {object-fit: contain !important;}
 .strip .caption-label {left: 0; right: 0; bottom: 0; max-width: none; border-radius: 0;
-  padding: 2px 6px; font-size: 0.72rem; line-height: 1.25; text-align: left; white-space: normal; opacity: 0.92;
-  display: -webkit-box; -webkit-line-clamp: 2; -webkit-box-orient: vertical; overflow: hidden;}
+  padding: 2px 6px; font-size: 0.72rem; line-height: 1.25; text-align: left;
+  white-space: normal; opacity: 0.92; display: -webkit-box; -webkit-line-clamp: 2;
+  -webkit-box-orient: vertical; overflow: hidden;}
 .caption {margin: 0.4rem 0.2rem 0;}
 .caption p {font-family: Georgia, "Times New Roman", serif; font-size: 1.35rem; line-height: 1.35;
   margin: 0 0 0.2rem;}

@@ -1,5 +1,6 @@
 """The HTTP API over a double of the model."""
 
+import asyncio
 import base64
 import concurrent.futures
 import io
@@ -14,6 +15,7 @@ from fastapi.testclient import TestClient
 
 from gen_jax.web import api
 from gen_jax.web.app import create_app
+from gen_jax.web.limits import BodyLimit
 from gen_jax.web.settings import WebSettings
 from tests.web.double import SIDE, Double, Sampler
 
@@ -107,12 +109,20 @@ def test_a_body_that_is_not_json_is_refused(client):
     assert message == 'the body is not JSON; send an object such as {"seed": 7}'
 
 
-def test_chunked_bodies_are_limited(client):
-    def chunks():
-        for _ in range(100):
-            yield b" " * 10_000
+def test_chunked_bodies_are_limited_before_they_are_read():
+    reads, answers = [], []
 
-    assert "too large" in refusal(client.post(api.GENERATE, content=chunks()), 413)
+    async def receive():
+        reads.append(1)
+        return {"type": "http.request", "body": b" " * 100, "more_body": len(reads) < 50}
+
+    async def send(message):
+        answers.append(message)
+
+    middleware = BodyLimit(None, {"/path": 250})
+    asyncio.run(middleware({"type": "http", "path": "/path"}, receive, send))
+    assert answers[0]["status"] == 413 and b"at most 250 bytes" in answers[1]["body"]
+    assert len(reads) == 3
 
 
 def test_an_internal_error_shows_nothing(client):

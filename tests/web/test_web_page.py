@@ -111,6 +111,17 @@ def test_an_upload_is_shown_upright_over_white():
     Image.fromarray(transparent).save(buffer, "PNG", exif=exif)
     pixels = images.decode(buffer.getvalue(), SETTINGS)
     assert pixels.shape == (4, 2, 3) and (pixels == 255).all()
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((2, 2), 128 * 257, np.uint16)).save(buffer, "PNG")  # 16 bits
+    assert (images.decode(buffer.getvalue(), SETTINGS) == 128).all()
+
+
+def test_gradio_does_not_decode_uploads(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_text("no image")
+    component = view.upload("Image")
+    assert component.preprocess(component.data_model(path=str(path))) == str(path)
+    assert component.preprocess(None) is None
 
 
 def test_the_archive_holds_images_and_manifest(actions):

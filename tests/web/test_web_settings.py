@@ -66,7 +66,10 @@ MISTAKES = [
     (("--run=/nowhere", "--port=0"), "no such folder"),
     (("--run=package:vae_photos", "--port=0"), "is a run of vae, and the page is for runs that"),
     (("--run=/nowhere", "--port=99999"), "from 0 to 65535"),
-    (("--run=/nowhere", "--host=no.such.invalid"), "host=no.such.invalid, port=7860: cannot"),
+    (
+        ("--run=/nowhere", "--host=192.0.2.1", "--port=0"),
+        "--host=192.0.2.1, port=0: cannot listen there",
+    ),
     (("--run=/nowhere", "--space=tests"), "--space=tests: is not empty"),
 ]
 
