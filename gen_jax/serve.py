@@ -39,7 +39,7 @@ def main(_) -> None:
     from gen_jax.web import app as web_app
     from gen_jax.web.settings import WebSettings
 
-    # What is quick to refuse comes before the model is read.
+    # Quick checks come before the model is read.
     web_app.check_extra()
     if _SPACE.value:
         _write_space()
@@ -52,7 +52,7 @@ def main(_) -> None:
     settings = WebSettings(title=_TITLE.value, queue_size=_QUEUE.value)
     pipeline = studio.load(_RUN.value, _STEP.value)
     server = web_app.create_app(settings, pipeline)
-    listener.listen()  # who connects to the printed address now waits instead of being refused
+    listener.listen()  # early connections to the printed address wait, and are not refused
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     print(f"page  http://{shown}:{port}", flush=True)

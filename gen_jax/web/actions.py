@@ -146,7 +146,7 @@ def archive(items: Sequence[Item], facts: dict[str, Any]) -> bytes:
 
     Args:
       items: Images with captions.
-      facts: What the manifest says of the model and of sampling.
+      facts: Entries of the manifest beside the images.
     """
     names = [f"{index:02d}_seed_{item.seed}.png" for index, item in enumerate(items)]
     rows = [

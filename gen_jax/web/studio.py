@@ -58,7 +58,7 @@ class Item:
     Attributes:
       seed: Seed that it was drawn with.
       prompt: Its prompt, or "".
-      caption: What the model says it shows.
+      caption: Predicted caption.
       png: The image as a PNG file.
       width: Width in pixels.
       height: Height in pixels.
@@ -98,7 +98,7 @@ class Studio:
         """Returns what identifies the model: name, step and SHA-256 of its weights."""
         model = self._pipeline.model
         name = reader.name_of(model)
-        # A folder's parents are nobody's business on the network.
+        # The path of a run directory must not appear on the network.
         name = name if name.startswith("package:") else model.path.name
         step = model.step if model.step >= 0 else None
         return {"name": name, "checkpoint_step": step, "digest": model.digest}

@@ -19,7 +19,7 @@ import gradio as gr
 from gen_jax.common.errors import UserError
 from gen_jax.web.studio import Item
 
-FAILED = "something failed on the server; try again, or tell who runs it"
+FAILED = "something failed on the server; try again, or report it to the operator of this server"
 
 CSS = """
 .gradio-container {width: 100%; max-width: 1180px !important; margin: 0 auto !important;}
@@ -60,7 +60,7 @@ def guarded(action: Callable[..., Any]) -> Callable[..., Any]:
         except gr.Error:
             raise
         except Exception as error:
-            # The stack trace is for who runs the server, not for visitors.
+            # The stack trace is for the operator, not for visitors.
             traceback.print_exc(file=sys.stderr)
             raise gr.Error(_sentence(FAILED), print_exception=False) from error
 

@@ -217,20 +217,20 @@ def test_the_page_in_a_browser(page):
 
 def closure(names):
     """Returns the distributions that these bring along, in lower case with dashes."""
-    found, waiting = set(), list(names)
+    included, waiting = set(), list(names)
     while waiting:
         name = waiting.pop().lower().replace("_", "-")
-        if name in found:
+        if name in included:
             continue
         try:
             requirements = importlib.metadata.requires(name) or []
         except importlib.metadata.PackageNotFoundError:
             continue
-        found.add(name)
+        included.add(name)
         for requirement in map(Requirement, requirements):
             if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
                 waiting.append(requirement.name)
-    return found
+    return included
 
 
 @pytest.mark.slow
