@@ -19,6 +19,7 @@ A first version. After 600 of its 3,000 steps on 4,555 engravings from books, 25
 0.14 (docs/results.md).
 """
 
+from gen_jax.common.errors import UserError
 from gen_jax.configs import common
 
 _LENGTH = 32  # tokens of a caption
@@ -33,6 +34,7 @@ def get_config(arg=None):
         contrastive="siglip",
         vocab=2000,
         features="",
+        variant="laptop",
         debug=False,
     )
     config = common.base()
@@ -94,9 +96,28 @@ def get_config(arg=None):
         learning_rate=1e-3, warmup_steps=100, weight_decay=0.05, clip_norm=1.0
     )
     common.set_data(config, arg.data)
+    if arg.variant == "roadmap":
+        _roadmap(config)
+    elif arg.variant != "laptop":
+        raise UserError(f"variant={arg.variant}: expected laptop or roadmap")
     if arg.debug:
         _debug(config)
     return config.lock()
+
+
+def _roadmap(config):
+    """Makes it the size for accelerators: 512x512 pixels, 1,024 numbers, 8,000 tokens."""
+    config.task.image_size = config.data.image_size = 512
+    config.data.vocab_size = config.task.text_encoder.vocab_size = 8000
+    config.task.autoencoder.update(
+        patch_size=8, block_out_channels=(128, 256, 384), pooled_dim=1024, pooled_tokens=16,
+        context_dim=512, spatial_channels=32,
+    )  # fmt: skip
+    config.task.caption_decoder.update(hidden_size=512, num_layers=3, num_heads=8)
+    config.task.text_encoder.update(hidden_size=256, num_layers=4, num_heads=8)
+    config.task.flow.update(hidden_size=384, num_layers=6, num_heads=6)
+    config.task.backbone_size = 224
+    config.training.update(num_steps=60_000, batch_size=64, eval_every=5000, checkpoint_every=1000)
 
 
 def _debug(config):

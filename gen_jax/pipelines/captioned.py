@@ -58,8 +58,14 @@ class Captioned(Pipeline):
         center = np.asarray(self._noise(checked_seeds([seed])))[0]
         # Wraps round at the largest seed.
         others = (np.arange(count - 1) + _FIRST_NEIGHBOR + seed).astype(np.uint32)
-        rows = [slerp(center, other, np.array([distance]))[0] for other in self._noise(others)]
+        t = np.array([distance])
+        rows = [slerp(center, other, t)[0] for other in np.asarray(self._noise(others))]
         return np.stack([center, *rows]).astype(np.float32)
+
+    def latents(self, seeds: Sequence[int], batch_size: int = 16) -> np.ndarray:
+        """Returns the joined latents [n, d] that seeds are drawn to, without a prompt."""
+        batch = self._batch(Request(list(seeds)), checked_seeds(seeds))
+        return self._batched("sample", batch, batch_size)["latent"]
 
     def encode(self, images: Sequence[np.ndarray], batch_size: int = 16) -> np.ndarray:
         """Returns the joined latents [n, d] of images, without a caption.

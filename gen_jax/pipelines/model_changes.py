@@ -26,6 +26,8 @@ _RANGES = {
     "num_inference_steps": (int, 1, MAX_STEPS),
     "temperature": (float, 0, MAX_TEMPERATURE),
     "choice_temperature": (float, 0, None),
+    "top_p": (float, 0.01, 1),
+    "repetition_penalty": (float, 1, 10),
 }
 
 

@@ -12,48 +12,32 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, UInt
 
-from gen_jax.common import pixels, ranges
+from gen_jax.common import ranges
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.common.fields import Part
-from gen_jax.data.text.tokenizer import CompactTokenizer
-from gen_jax.encoders.mobilenet_v2 import MobileNetV2, MobileNetV2Outputs
 from gen_jax.losses import contrastive
 from gen_jax.losses.padded_images import feature_distance, pixel_errors
 from gen_jax.models import joint_flow
 from gen_jax.models.caption_decoder import CaptionDecoder
-from gen_jax.models.caption_sampling import sample_captions
 from gen_jax.models.caption_side import CaptionSide
-from gen_jax.models.joint_autoencoder import JointAutoencoder, size_loss, unit_mean_square
+from gen_jax.models.joint_autoencoder import JointAutoencoder, size_loss
 from gen_jax.models.joint_flow import JointFlow, JointLatents, Times
 from gen_jax.models.layers.conditioning import masked_mean
 from gen_jax.models.text_encoder import CompactTextEncoder
-from gen_jax.tasks import first_stage
 from gen_jax.tasks.base import SEED, Task
+from gen_jax.tasks.joint_model import BACKBONE, JointModel, sized, to_gray
 
 CONTRASTIVE = ("siglip", "info_nce")
-BACKBONE = "mobilenet-v2"
 _PERCEPTUAL_STAGES = (1, 2, 3)  # 16, 24 and 32 channels at 1/2, 1/4 and 1/8 of the size
-_CAPTION, _LATENT = range(2)  # folded into the key of an image
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EngravingsTask(Task):
+class EngravingsTask(JointModel, Task):
     """Trains autoencoder, caption decoder, text encoder and the flow over latents at once.
 
-    Attributes:
-      autoencoder: Images to the spatial and the pooled latent, and back.
-      caption_decoder: Latents to captions.
-      text_encoder: Captions to states.
-      caption_side: States to latents of captions, and both sides of the contrastive loss.
-      flow: Draws the latents of images and captions from each other, or from noise.
-      image_size: Side of the images in pixels.
-      backbone: Pretrained image encoder whose features the pooled latent reads, "mobilenet-v2" or
-        "mobilenet-v2:WEIGHTS" with what a fresh run begins with; "" leaves it out.
-      trains_backbone: Whether the backbone is trained along.
-      backbone_size: Side in pixels that the backbone's inputs are resized to.
+    Attributes, beside those of `JointModel`:
       perceptual_weight: Weight of the distance of images and reconstructions in the backbone's
         first stages (arXiv:1801.03924); 0 leaves it out, as a run without a backbone does.
       l1_weight: Weight of the absolute error of pixels.
@@ -68,23 +52,8 @@ class EngravingsTask(Task):
         decoders learn to read latents that are a little wrong, as drawn ones are.
       caption_latent_prob: Probability that a caption is decoded with its own latent beside the
         image's; otherwise from the image alone.
-      guidance_scale: Guidance scale towards a prompt, 1 for none.
-      num_inference_steps: Steps of the flow's integration.
-      temperature: Temperature of the captions' tokens, 0 for the most likely ones.
-      top_p: Probability of the set of tokens that captions are drawn from.
-      repetition_penalty: Penalty of tokens that a drawn caption already has, 1 for none
-        (arXiv:1909.05858).
     """
 
-    autoencoder: JointAutoencoder
-    caption_decoder: CaptionDecoder
-    text_encoder: CompactTextEncoder
-    caption_side: CaptionSide
-    flow: JointFlow
-    image_size: int = 96
-    backbone: str = ""
-    trains_backbone: bool = False
-    backbone_size: int = 128
     perceptual_weight: float = 0.1
     l1_weight: float = 1.0
     l2_weight: float = 1.0
@@ -95,11 +64,6 @@ class EngravingsTask(Task):
     flow_weight: float = 1.0
     latent_noise: float = 0.1
     caption_latent_prob: float = 0.3
-    guidance_scale: float = 2.0
-    num_inference_steps: int = 16
-    temperature: float = 0.5
-    top_p: float = 0.9
-    repetition_penalty: float = 1.1
 
     parts: ClassVar = {
         "autoencoder": Part(JointAutoencoder),
@@ -149,9 +113,9 @@ class EngravingsTask(Task):
             raise UserError(
                 f"config.task.contrastive={self.contrastive}: expected {' or '.join(CONTRASTIVE)}"
             )
-        if self.backbone.partition(":")[0] not in ("", BACKBONE):
+        if self.backbone.partition(":")[0] not in ("", "mobilenet-v2"):
             raise UserError(
-                f"config.task.backbone={self.backbone}: expected {BACKBONE}:WEIGHTS, or nothing"
+                f"config.task.backbone={self.backbone}: expected mobilenet-v2:WEIGHTS, or nothing"
             )
         factor = self.autoencoder.downscale_factor
         if self.image_size % factor:
@@ -181,11 +145,11 @@ class EngravingsTask(Task):
 
     def init(self, rng, batch):
         keys = jax.random.split(rng, 6)
-        x, tokens, mask = _gray(batch["image"]), batch["tokens"], batch["token_mask"]
+        x, tokens, mask = to_gray(batch["image"]), batch["tokens"], batch["token_mask"]
         params, features = {}, None
         if self.backbone:
-            inputs = jnp.repeat(self._enlarged(x), 3, axis=-1)
-            out, params["backbone"] = _BACKBONE.init_with_output(keys[5], inputs)
+            inputs = jnp.repeat(self.enlarged(x), 3, axis=-1)
+            out, params["backbone"] = BACKBONE.init_with_output(keys[5], inputs)
             features = out.pooled
         (_, context), params["autoencoder"] = self.autoencoder.init_with_output(
             keys[0], x, features
@@ -194,7 +158,7 @@ class EngravingsTask(Task):
         params["caption_decoder"] = self.caption_decoder.init(keys[2], tokens, context)
         pooled = jnp.zeros((len(x), self.autoencoder.pooled_dim))
         params["caption_side"] = self.caption_side.init(keys[3], states, mask, pooled)
-        latents, times = self._zeros(len(x)), Times(*jnp.zeros((2, len(x))))
+        latents, times = self.zeros(len(x)), Times(*jnp.zeros((2, len(x))))
         params["flow"] = self.flow.init(keys[4], latents, times)
         return {"model": {name: tree["params"] for name, tree in params.items()}}, {}
 
@@ -243,30 +207,17 @@ class EngravingsTask(Task):
             "repetition_penalty": self.repetition_penalty,
         }
 
-    @property
-    def latent_size(self) -> int:
-        """Returns how many numbers the joined latents of an image and its caption have."""
-        return sum(x.size for x in jax.tree.leaves(jax.eval_shape(lambda: self._zeros(1))))
-
-    def _zeros(self, count: int) -> JointLatents:
-        side = self.image_size // self.autoencoder.downscale_factor
-        return JointLatents(
-            spatial=jnp.zeros((count, side, side, self.autoencoder.spatial_channels)),
-            pooled=jnp.zeros((count, self.autoencoder.pooled_dim)),
-            caption=jnp.zeros((count, self.caption_side.latent_dim)),
-        )
-
     def _loss(self, params, everything, extra, batch, rngs, frozen):
-        x, tokens, mask = _gray(batch["image"]), batch["tokens"], batch["token_mask"]
-        spatial, pooled = self._latents_of(params, x, rngs["dropout"])
-        states = self._states(params, tokens, mask)
-        clean = JointLatents(spatial, pooled, self._captions("latent", params, states, mask))
+        x, tokens, mask = to_gray(batch["image"]), batch["tokens"], batch["token_mask"]
+        spatial, pooled = self.encode_images(params, x, rngs["dropout"])
+        states = self.states(params, tokens, mask)
+        clean = JointLatents(spatial, pooled, self.captions("latent", params, states, mask))
         noise = joint_flow.noise_like(rngs["latent_noise"], clean)
         noisy = jax.tree.map(lambda z, n: z + self.latent_noise * n, clean, noise)
-        decoded = self._autoencode("decode", params, noisy.spatial, noisy.pooled)
+        decoded = self.autoencode("decode", params, noisy.spatial, noisy.pooled)
         l1, l2 = pixel_errors(decoded - x, batch["mask"])
         has_latent = jax.random.bernoulli(rngs["drop_caption"], self.caption_latent_prob, (len(x),))
-        context = self._context(params, noisy, has_latent)
+        context = self.context(params, noisy, has_latent)
         losses = {
             "l1": (self.l1_weight, l1),
             "l2": (self.l2_weight, l2),
@@ -306,61 +257,15 @@ class EngravingsTask(Task):
         return (each * counted).sum() / jnp.maximum(counted.sum(), 1.0)
 
     def _contrastive_loss(self, params, pooled, text):
-        image, text, log_scale, bias = self._captions("embeddings", params, pooled, text)
+        image, text, log_scale, bias = self.captions("embeddings", params, pooled, text)
         if self.contrastive == "siglip":
             return contrastive.siglip(image, text, log_scale, bias).mean()
         return contrastive.info_nce(image, text, log_scale).mean()
 
-    def _latents_of(self, params, x: Float[Array, "b h w 1"], dropout=None):
-        """Returns the spatial and the pooled latent of images; `dropout` is a key in training."""
-        features = None
-        if self.backbone:
-            features = self._backbone(params, self._enlarged(x)).pooled
-        return self.autoencoder.apply(
-            {"params": params["autoencoder"]},
-            x,
-            features,
-            dropout is None,
-            method="encode",
-            rngs={} if dropout is None else {"dropout": dropout},
-        )
-
-    def _backbone(self, params, x: Float[Array, "b h w 1"]) -> MobileNetV2Outputs:
-        weights = params["backbone"]
-        if not self.trains_backbone:
-            weights = jax.lax.stop_gradient(weights)
-        return _BACKBONE.apply({"params": weights}, jnp.repeat(x, 3, axis=-1))
-
-    def _enlarged(self, x: Float[Array, "b h w 1"]) -> Float[Array, "b s s 1"]:
-        side = self.backbone_size
-        return jax.image.resize(x, (len(x), side, side, 1), "cubic")
-
     def _perceptual_loss(self, params, x, decoded):
         # At the images' own size: the first stages see lines, not what is shown.
-        outputs = (self._backbone(params, images) for images in (x, decoded))
+        outputs = (self.backbone_outputs(params, images) for images in (x, decoded))
         return feature_distance(*([out.stages[i] for i in _PERCEPTUAL_STAGES] for out in outputs))
-
-    def _autoencode(self, method: str, params, *args):
-        """Returns "decode" or "context" of latents."""
-        return self.autoencoder.apply({"params": params["autoencoder"]}, *args, method=method)
-
-    def _captions(self, method: str, params, *args):
-        """Returns what a method of `CaptionSide` gives."""
-        return self.caption_side.apply({"params": params["caption_side"]}, *args, method=method)
-
-    def _states(self, params, tokens, mask):
-        return self.text_encoder.apply({"params": params["text_encoder"]}, tokens, mask)
-
-    def _context(self, params, latents: JointLatents, has_caption: Bool[Array, " b"]):
-        """Returns what the caption decoder attends to."""
-        image = self._autoencode("context", params, latents.spatial, latents.pooled)
-        caption = self._captions("context", params, latents.caption, has_caption)
-        return jnp.concatenate([image, caption.astype(image.dtype)], axis=1)
-
-    def noise(self, seeds: UInt[Array, " b"]) -> Float[Array, "b n"]:
-        """Returns the joined noise that the flow begins with, of each seed on its own."""
-        keys = jax.vmap(jax.random.fold_in, (0, None))(_keys(seeds), _LATENT)
-        return jax.vmap(lambda key: jax.random.normal(key, (self.latent_size,)))(keys)
 
     def _generate(self, variables, batch, rngs, frozen):
         return self._sample(variables, {**batch, "noise": self.noise(batch["seed"])}, rngs, frozen)
@@ -368,117 +273,51 @@ class EngravingsTask(Task):
     def _sample(self, variables, batch, rngs, frozen):
         """Images and captions from noise; a prompt is given to the flow as the caption's latent."""
         params, mask = variables["params"]["model"], batch["token_mask"]
-        states = self._states(params, batch["tokens"], mask)
-        given = self._zeros(len(mask)).replace(
-            caption=self._captions("latent", params, states, mask)
-        )
+        states = self.states(params, batch["tokens"], mask)
+        given = self.zeros(len(mask)).replace(caption=self.captions("latent", params, states, mask))
         # The empty prompt has a start and an end and no word: nothing is given.
         has_prompt = mask.sum(-1) > 2
         is_given = Times(jnp.zeros_like(has_prompt), has_prompt)
-        latents = self._drawn(params, batch["noise"], given, is_given)
-        return {**self._both(params, latents, batch["seed"]), "latent": self.join(latents)}
+        latents = self.draw(params, batch["noise"], given, is_given)
+        return {**self.decode_latents(params, latents, batch["seed"]), "latent": self.join(latents)}
 
     def _describe(self, variables, batch, rngs, frozen):
         """Captions by way of the flow: what it draws as the latent of a caption of the image."""
         params = variables["params"]["model"]
-        spatial, pooled = self._latents_of(params, _gray(batch["image"]))
-        given = self._zeros(len(pooled)).replace(spatial=spatial, pooled=pooled)
+        spatial, pooled = self.encode_images(params, to_gray(batch["image"]))
+        given = self.zeros(len(pooled)).replace(spatial=spatial, pooled=pooled)
         yes = jnp.ones((len(pooled),), bool)
-        latents = self._drawn(params, self.noise(batch["seed"]), given, Times(yes, ~yes))
-        return {"caption": self._both(params, latents, batch["seed"])["caption"]}
-
-    def _drawn(self, params, noise, given: JointLatents, is_given: Times) -> JointLatents:
-        """Returns latents of which one side may be given, and the others come from noise."""
-        latents = joint_flow.sample(
-            self.flow,
-            params["flow"],
-            self.split(noise),
-            given,
-            is_given,
-            guidance_scale=self.guidance_scale,
-            steps=self.num_inference_steps,
-        )
-        return _sized(latents)
+        latents = self.draw(params, self.noise(batch["seed"]), given, Times(yes, ~yes))
+        return {"caption": self.decode_latents(params, latents, batch["seed"])["caption"]}
 
     def _reconstruct(self, variables, batch, rngs, frozen):
         """Images by way of their latents, and the most likely captions of the images alone."""
         params = variables["params"]["model"]
-        spatial, pooled = self._latents_of(params, _gray(batch["image"]))
-        latents = self._zeros(len(pooled)).replace(spatial=spatial, pooled=pooled)
+        spatial, pooled = self.encode_images(params, to_gray(batch["image"]))
+        latents = self.zeros(len(pooled)).replace(spatial=spatial, pooled=pooled)
         seeds = jnp.zeros((len(pooled),), jnp.uint32)  # not used at a temperature of 0
         greedy = dataclasses.replace(self, temperature=0.0, repetition_penalty=1.0)
-        return greedy._both(params, latents, seeds, has_caption=False)
+        return greedy.decode_latents(params, latents, seeds, has_caption=False)
 
     def _encode(self, variables, batch, rngs, frozen):
         """Joined latents of images; the caption's is 0 for an empty caption: it is not given."""
         params, mask = variables["params"]["model"], batch["token_mask"]
-        spatial, pooled = self._latents_of(params, _gray(batch["image"]))
-        states = self._states(params, batch["tokens"], mask)
-        caption = self._captions("latent", params, states, mask)
+        spatial, pooled = self.encode_images(params, to_gray(batch["image"]))
+        states = self.states(params, batch["tokens"], mask)
+        caption = self.captions("latent", params, states, mask)
         caption = caption * (mask.sum(-1) > 2)[:, None]
         return {"latent": self.join(JointLatents(spatial, pooled, caption))}
 
     def _decode(self, variables, batch, rngs, frozen):
         """Images and captions of joined latents, whose size is put right first."""
-        latents = _sized(self.split(batch["latent"]))
+        latents = sized(self.split(batch["latent"]))
         has_caption = jnp.square(latents.caption).mean(-1) > 0.5
         params = variables["params"]["model"]
-        return self._both(params, latents, batch["seed"], has_caption)
+        return self.decode_latents(params, latents, batch["seed"], has_caption)
 
     def _embed(self, variables, batch, rngs, frozen):
         params, mask = variables["params"]["model"], batch["token_mask"]
-        _, pooled = self._latents_of(params, _gray(batch["image"]))
-        text = masked_mean(self._states(params, batch["tokens"], mask), mask)
-        image, text, _, _ = self._captions("embeddings", params, pooled, text)
+        _, pooled = self.encode_images(params, to_gray(batch["image"]))
+        text = masked_mean(self.states(params, batch["tokens"], mask), mask)
+        image, text, _, _ = self.captions("embeddings", params, pooled, text)
         return {"image_embedding": image, "text_embedding": text}
-
-    def _both(self, params, latents: JointLatents, seeds, has_caption=True):
-        """Returns the images and captions of latents."""
-        y = self._autoencode("decode", params, latents.spatial, latents.pooled)
-        has_caption = jnp.broadcast_to(has_caption, (len(y),))
-        tokens = sample_captions(
-            self.caption_decoder,
-            params["caption_decoder"],
-            self._context(params, latents, has_caption),
-            jax.vmap(jax.random.fold_in, (0, None))(_keys(seeds), _CAPTION),
-            bos_id=CompactTokenizer.bos_id,
-            eos_id=CompactTokenizer.eos_id,
-            pad_id=CompactTokenizer.pad_id,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            repetition_penalty=self.repetition_penalty,
-        )
-        return {**first_stage.to_images(jnp.repeat(y, 3, axis=-1)), "caption": tokens}
-
-    @staticmethod
-    def join(latents: JointLatents) -> Float[Array, "b n"]:
-        """Returns spatial, pooled and caption latents in one row per example."""
-        parts = (latents.spatial, latents.pooled, latents.caption)
-        return jnp.concatenate([z.reshape(len(z), -1) for z in parts], axis=-1)
-
-    def split(self, joined: Float[Array, "b n"]) -> JointLatents:
-        """Returns the latents that `join` joined."""
-        like = jax.eval_shape(lambda: self._zeros(1))
-        shapes = (like.spatial.shape[1:], like.pooled.shape[1:], like.caption.shape[1:])
-        sizes = [leaf.size for leaf in (like.spatial, like.pooled)]
-        parts = jnp.split(joined, [sizes[0], sum(sizes)], axis=-1)
-        return JointLatents(*(z.reshape(-1, *shape) for z, shape in zip(parts, shapes)))
-
-
-_BACKBONE = MobileNetV2(num_classes=0)
-
-
-def _sized(latents: JointLatents) -> JointLatents:
-    """Returns latents whose pooled one and caption have a mean square of 1, as encoded ones do."""
-    return latents.replace(
-        pooled=unit_mean_square(latents.pooled), caption=unit_mean_square(latents.caption)
-    )
-
-
-def _keys(seeds: jax.Array) -> jax.Array:
-    return jax.vmap(jax.random.key)(seeds.astype(jnp.uint32))
-
-
-def _gray(image: jax.Array) -> jax.Array:
-    """Returns uint8 images [b, h, w, 3] as one channel in [-1, 1]."""
-    return pixels.to_signed(image).mean(-1, keepdims=True)

@@ -64,14 +64,9 @@ class Actions:
         index = round(share * (self._settings.walk_steps - 1))
         return self._work.run(self._studio.between, *ends, index, "", Options())
 
-    def describe(self, path: str | None) -> tuple[str, Item]:
-        """Returns the caption of an uploaded file, and its reconstruction."""
-        image = images.read(path, self._settings)
-
-        def both() -> tuple[str, Item]:
-            return self._studio.describe(image), self._studio.reconstruct(image)
-
-        return self._work.run(both)
+    def describe(self, path: str | None) -> Item:
+        """Returns the reconstruction of an uploaded file with its caption."""
+        return self._work.run(self._studio.describe, images.read(path, self._settings))
 
     def restyle(self, structure: tuple[Any, str | None], hand: tuple[Any, str | None]) -> Item:
         """Returns the structure of one image in the hand of another.

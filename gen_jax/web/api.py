@@ -138,8 +138,8 @@ def add_routes(
             raise UserError(f"{CAPTION}: this run encodes no images; use {GENERATE}")
         data = await image.read()
         pixels = await run_in_threadpool(images.decode, data, settings)
-        text = await work.run_async(studio.describe, pixels)
-        return {"caption": text, "model": studio.facts}
+        item = await work.run_async(studio.describe, pixels)
+        return {"caption": item.caption, "model": studio.facts}
 
     @app.get(HEALTH, response_model=Health, tags=["server"])
     async def health() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from gen_jax.common.errors import UserError
-from gen_jax.pipelines.sampling import Request
+from gen_jax.pipelines.sampling import Request, Samples
 from gen_jax.runs import reader
 from gen_jax.runs.reader import TrainedModel
 from gen_jax.web import images
@@ -21,8 +21,10 @@ class LatentPipeline(Protocol):
     """What a pipeline offers beyond sampling, for a run whose latents can be encoded and mixed."""
 
     def near(self, seed: int, count: int, distance: float = 0.3) -> np.ndarray: ...
+    def latents(self, seeds: Sequence[int]) -> np.ndarray: ...
     def encode(self, images: Sequence[np.ndarray]) -> np.ndarray: ...
-    def describe(self, images: Sequence[np.ndarray], seed: int = 0) -> list[str]: ...
+    def decode(self, latents: np.ndarray, seeds: Sequence[int] = ()) -> Samples: ...
+    def describe(self, images: Sequence[np.ndarray]) -> Samples: ...
     def transfer(self, structure: np.ndarray, hand: np.ndarray) -> np.ndarray: ...
 
 
@@ -134,17 +136,14 @@ class Studio:
 
     def around(self, seed: int, count: int, prompt: str, options: Options) -> list[Item]:
         """Returns variations of the image of a seed."""
-        latents = self._pipeline.near(seed, count)
+        # The first one is the image of the seed itself.
+        latents = self._pipeline.near(seed, count + 1)[1:]
         return self._sample([seed] * count, prompt, options, latents, f"variation of seed {seed}")
 
-    def describe(self, image: np.ndarray, seed: int = 0) -> str:
-        """Returns the caption of an image, uint8 [h, w, 3]."""
-        return self._pipeline.describe([image], seed=seed)[0]
-
-    def reconstruct(self, image: np.ndarray) -> Item:
-        """Returns an image as the model decodes its latent."""
-        latents = self._pipeline.encode([image])
-        return self._sample([0], "", Options(), latents, "reconstruction of an upload")[0]
+    def describe(self, image: np.ndarray) -> Item:
+        """Returns an image, uint8 [h, w, 3], as the model decodes its latent, with its caption."""
+        samples = self._pipeline.describe([image])
+        return self._items(samples, [0], "", Options(), "reconstruction of an upload")[0]
 
     def restyle(self, structure: int | np.ndarray, hand: int | np.ndarray) -> Item:
         """Returns the structure of one image in the hand of another.
@@ -157,11 +156,12 @@ class Studio:
         names = [f"seed {x}" if isinstance(x, int) else "an upload" for x in (structure, hand)]
         origin = f"structure of {names[0]}, hand of {names[1]}"
         seed = structure if isinstance(structure, int) else 0
-        return self._sample([seed], "", Options(), latents, origin)[0]
+        samples = self._pipeline.decode(latents, [seed])
+        return self._items(samples, [seed], "", Options(), origin)[0]
 
     def _latents(self, source: int | np.ndarray) -> np.ndarray:
         if isinstance(source, int):
-            return self._pipeline.walk((source, source), 2)[:1]
+            return self._pipeline.latents([source])
         return self._pipeline.encode([source])
 
     def _sample(
@@ -183,10 +183,16 @@ class Studio:
             latents = np.concatenate([latents, np.repeat(latents[:1], padding, 0)])
         request = Request(seeds, [prompt] * len(seeds), latents=latents)
         samples = self._with(options).sample(request, size)
+        return self._items(samples, seeds[:count], prompt, options, origin)
+
+    def _items(
+        self, samples: Samples, seeds: Sequence[int], prompt: str, options: Options, origin: str
+    ) -> list[Item]:
+        """Returns the first images of samples as items, one per seed."""
         captions = samples.captions or ("",) * len(seeds)
         used = self.sampling(options)
         items = []
-        for seed, image, caption in zip(seeds[:count], samples.images, captions):
+        for seed, image, caption in zip(seeds, samples.images, captions):
             height, width = image.shape[:2]
             png = images.encode(image)
             items.append(Item(int(seed), prompt, caption, png, width, height, used, origin))

@@ -52,10 +52,8 @@ def describe(actions: Actions) -> None:
             image, caption = view.engraving("As the model decodes it"), view.caption_box()
 
     def run(path: str | None):
-        text, item = actions.describe(path)
-        return view.image_of(item), view.caption_of(
-            dataclasses.replace(item, caption=text, origin="your image")
-        )
+        item = actions.describe(path)
+        return view.image_of(item), view.caption_of(dataclasses.replace(item, origin="your image"))
 
     view.bind(ask.click, run, [given], [image, caption])
 

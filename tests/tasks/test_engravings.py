@@ -117,7 +117,12 @@ def test_the_contrastive_loss_compares_every_image_with_every_caption():
 
 def test_the_flow_teaches_the_latents_nothing():
     made = dataclasses.replace(
-        task(), l1_weight=0.0, l2_weight=0.0, caption_weight=0.0, contrastive_weight=0.0
+        task(),
+        l1_weight=0.0,
+        l2_weight=0.0,
+        caption_weight=0.0,
+        contrastive_weight=0.0,
+        size_weight=0.0,
     )
     params = variables()["params"]
     keys = {name: jax.random.key(i) for i, name in enumerate(made.rng_streams)}
@@ -183,7 +188,7 @@ def test_tokens_that_a_caption_has_are_penalized():
 
 
 def test_features_are_compared_by_their_directions():
-    x = np.random.default_rng(0).normal(size=(2, 3, 3, 5)).astype(np.float32)
+    x = jax.random.normal(jax.random.key(0), (2, 3, 3, 5))
     assert feature_distance([x], [7 * x]) == pytest.approx(0.0, abs=1e-6)
     assert feature_distance([x, x], [-x, x]) == pytest.approx(2.0, rel=1e-4)  # 4 and 0
 

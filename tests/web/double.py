@@ -8,7 +8,7 @@ import ml_collections
 import numpy as np
 
 from gen_jax.common.errors import UserError
-from gen_jax.pipelines.sampling import Samples
+from gen_jax.pipelines.sampling import Request, Samples
 from gen_jax.runs.reader import TrainedModel
 
 SIDE, DIM = 24, 6
@@ -83,13 +83,21 @@ class Double(Sampler):
 
     def near(self, seed, count, distance=0.3):
         rng = np.random.default_rng(seed)
-        return self._latent(seed) + distance * rng.standard_normal((count, DIM))
+        steps = np.concatenate([np.zeros((1, DIM)), rng.standard_normal((count - 1, DIM))])
+        return self._latent(seed) + distance * steps
+
+    def latents(self, seeds):
+        return np.stack([self._latent(seed) for seed in seeds])
 
     def encode(self, images):
         return np.stack([np.full(DIM, image.mean() / 100) for image in images])
 
-    def describe(self, images, seed=0):
-        return [f"an image of {image.shape[1]} x {image.shape[0]} pixels" for image in images]
+    def decode(self, latents, seeds=()):
+        return self._draw(Request(seeds, [""] * len(latents), latents=latents))
+
+    def describe(self, images):
+        captions = [f"an image of {x.shape[1]} x {x.shape[0]} pixels" for x in images]
+        return self.decode(self.encode(images))._replace(captions=tuple(captions))
 
     def transfer(self, structure, hand):
         return np.concatenate([structure[:, : DIM // 2], hand[:, DIM // 2 :]], 1)

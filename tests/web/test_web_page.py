@@ -74,8 +74,8 @@ def test_latents_are_walked_varied_and_mixed(actions, tmp_path):
 
     path = tmp_path / "a.png"
     Image.fromarray(np.full((20, 40), 90, np.uint8)).save(path)
-    caption, reconstruction = actions.describe(str(path))
-    assert caption == "an image of 40 x 20 pixels" and reconstruction.png
+    described = actions.describe(str(path))
+    assert described.caption == "an image of 40 x 20 pixels" and described.png
     own = actions.restyle(("1", None), ("1", None))
     assert own.png == ends[0].png
     mixed = actions.restyle(("1", None), ("1", str(path)))
