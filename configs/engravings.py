@@ -122,9 +122,10 @@ def _roadmap(config):
 
 def _debug(config):
     config.task.image_size = 16
+    # Two channels in each of 8 groups: alone in its group, a channel's scale would have no gradient.
     config.task.autoencoder.update(
         spatial_channels=4, pooled_dim=16, pooled_tokens=2, context_dim=16, patch_size=2,
-        block_out_channels=(8, 16), layers_per_block=1, decoder_layers=1,
+        block_out_channels=(16, 16), layers_per_block=1, decoder_layers=1,
     )  # fmt: skip
     config.task.caption_decoder.update(hidden_size=16, num_layers=1, num_heads=2)
     config.task.text_encoder.update(vocab_size=512, hidden_size=16, num_layers=1, num_heads=2)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from PIL import Image
 
 from tests.processes import call
 
@@ -28,6 +29,8 @@ def test_a_run_writes_images_and_their_captions(tmp_path):
     manifests = [json.loads((out / f"{i:05d}.json").read_text()) for i in range(4)]
     assert [m["prompt"] for m in manifests] == ["a cat", "a cat", "", ""]
     assert all(isinstance(m["caption"], str) for m in manifests)
+    with Image.open(out / "00002.png") as image:
+        assert image.text.get("Description", "") == manifests[2]["caption"]
     # The prompt changes what a seed draws.
     pictures = [(out / f"{i:05d}.png").read_bytes() for i in range(4)]
     assert manifests[0]["seed"] == manifests[2]["seed"] and pictures[0] != pictures[2]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from gen_jax.common import files
 
@@ -61,10 +62,19 @@ def _fit(text: str, draw: ImageDraw.ImageDraw, font, width: int) -> str:
     return text + "…"
 
 
-def save(path: pathlib.Path, image: np.ndarray) -> None:
-    """Writes a PNG whole or not at all."""
+def save(path: pathlib.Path, image: np.ndarray, description: str = "") -> None:
+    """Writes a PNG whole or not at all.
+
+    Args:
+      path: The file.
+      image: uint8 [h, w, 3] or [h, w].
+      description: Text under the keyword "Description" (PNG, 11.3.3.2), "" for none.
+    """
+    text = PngInfo()
+    if description:
+        text.add_itxt("Description", description)
     with files.replacing(path) as temporary:
-        Image.fromarray(image).save(temporary, format="PNG")
+        Image.fromarray(image).save(temporary, format="PNG", pnginfo=text)
 
 
 def save_gif(path: pathlib.Path, images: np.ndarray, milliseconds: int = 80) -> None:

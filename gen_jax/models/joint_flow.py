@@ -108,7 +108,7 @@ class JointFlow(nn.Module):
         waves = jnp.concatenate([_waves(times.image), _waves(times.caption)], axis=-1)
         h = nn.silu(nn.Dense(self.hidden_size, name="time_in")(waves))
         h = nn.Dense(2 * self.hidden_size, name="time_out")(h)
-        return h.reshape(len(h), 2, self.hidden_size)
+        return jnp.stack(jnp.split(h, 2, axis=-1), axis=1)
 
     def _out(self, name: str, tokens: Array, like: Array) -> Array:
         # Zero at first: the mean velocity of all times.

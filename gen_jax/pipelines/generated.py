@@ -63,7 +63,8 @@ def write(
       folder: Absolute path.
       earlier: Names of the files that are removed, as `check` returns them.
       images: uint8 `[n, h, w, 3]`.
-      manifests: One per image; the digests of the files are added.
+      manifests: One per image; the digests of the files are added. A "caption" becomes the
+        description in the PNG as well.
       grid: uint8 `[H, W, 3]`.
       animated: Whether the images are the frames of an animation as well.
     """
@@ -74,7 +75,7 @@ def write(
         sheets = {p.name: checksum.of_file(p) for p in sorted(temporary.iterdir())}
         for index, (image, manifest) in enumerate(zip(images, manifests, strict=True)):
             path = temporary / f"{index:05d}.png"
-            pictures.save(path, image)
+            pictures.save(path, image, manifest.get("caption", ""))
             own = {"index": index, "sha256": checksum.of_file(path), "sheets": sheets}
             text = strict_json.dumps({**manifest, **own}, indent=2)
             path.with_suffix(".json").write_text(text, encoding="utf-8")
