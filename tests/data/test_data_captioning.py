@@ -27,7 +27,7 @@ def scans(tmp_path):
     folder = tmp_path / "scans"
     folder.mkdir()
     for number in range(len(TEXTS)):
-        pixels = np.random.default_rng(number).integers(0, 256, (24, 30, 3), np.uint8)
+        pixels = np.random.default_rng(number).integers(0, 256, (24 + number, 500, 3), np.uint8)
         pixels[0, 0] = number
         Image.fromarray(pixels).save(folder / f"{number}.png")
     line = {"file": "0.png", "caption": "a known ship"}
@@ -94,6 +94,9 @@ def test_captions_are_written_filtered_and_reported(scans, model, tmp_path, capf
     details = [entry["detail"] for entry in info.quality["files"]["rejected caption"]]
     assert "too short: An engraving depicting birds" in details
     assert "5 rejected (71.4%): 1 echo of the prefix" in captioning.summary(info.quality)
+
+    shown = sorted((model / "log.txt").read_text().splitlines())
+    assert [line.split()[1] for line in shown] == [f"{24 + n}x500" for n in range(1, 8)]
 
     # A finished data set is left alone, and other arguments are another data set.
     calls = seen(model)

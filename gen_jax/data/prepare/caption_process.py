@@ -28,7 +28,7 @@ from jaxtyping import UInt8
 
 from gen_jax.common.errors import UserError
 
-Image = UInt8[np.ndarray, "h w 3"]
+Image = UInt8[np.ndarray, "_ _ 3"]  # of any size, also within a list
 Describe = Callable[[list[Image], list[int]], list[str]]
 
 _PATIENCE = 10.0  # seconds that a child may take to end by itself
@@ -167,5 +167,5 @@ def _send(stream: BinaryIO, message: dict[str, Any]) -> None:
 def _read_image(stream: BinaryIO, height: int, width: int) -> Image:
     data = stream.read(height * width * 3)
     if len(data) < height * width * 3:
-        raise EOFError
+        raise EOFError("the parent has ended")
     return np.frombuffer(data, np.uint8).reshape(height, width, 3)
