@@ -142,6 +142,19 @@ def test_a_crash_costs_no_finished_caption(scans, model, tmp_path):
     assert records(out) == records(straight)
 
 
+def test_a_batch_is_on_disk_before_the_next_one_begins(scans, model, tmp_path, monkeypatch):
+    out, counts = tmp_path / "set", []
+    describe = captioning.CaptionProcess.describe
+
+    def counted(self, images, seeds):
+        counts.append((out / captions.FILE).read_bytes().count(b"\n"))
+        return describe(self, images, seeds)
+
+    monkeypatch.setattr(captioning.CaptionProcess, "describe", counted)
+    build.prepare(options(scans, model, out))
+    assert counts == [0, 2, 4, 6]
+
+
 def test_captions_of_other_models_and_pixels_are_not_taken(scans, model, tmp_path):
     out = tmp_path / "set"
     out.mkdir()

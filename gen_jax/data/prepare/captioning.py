@@ -217,8 +217,8 @@ def write_captions(
         "rejected": dict(sorted(reasons.items())),
         "reject_rate": round(len(rejected) / len(entries), 4) if entries else 0.0,
     }
-    kept = {entry.file: entry for entry in entries if not entry.rejected}
-    return CaptionedSource(source, kept), with_rejected(planned, rejected, {"captions": report})
+    texts = {entry.file: entry for entry in entries}
+    return CaptionedSource(source, texts), with_rejected(planned, rejected, {"captions": report})
 
 
 def summary(report: dict[str, Any]) -> str:
