@@ -32,6 +32,11 @@ annotators, and agreement with what is measured of the images.
 finds the face in each image, aligns eyes, nose and mouth (the aligned images are in OUT_aligned)
 and prepares the result; MTCNN's other two files of weights must be beside the first.
 
+  python -m gen_jax.prepare --source=FOLDER_OR_ZIP --caption=blip2 --out=data/scans
+
+writes captions of images without one by BLIP-2, in a process of its own (extra "caption"), filters
+them and leaves out images whose caption is rejected. OUT/captions.jsonl has all of them.
+
 An interrupted run is finished by running the same command again. The result is
 the same, byte for byte, for any number of workers.
 """
@@ -84,6 +89,27 @@ _PREVIEW = paths.DEFINE_path(
 _CAPTIONS = paths.DEFINE_path(
     "validate_captions", None, "captions.jsonl, or its folder, to check instead of preparing"
 )
+_CAPTION = paths.DEFINE_path(
+    "caption",
+    None,
+    "Model that writes captions of images without one: blip2, or blip2:MODEL with a folder or a "
+    "name on the Hugging Face Hub (blip2: Salesforce/blip2-opt-2.7b)",
+)
+_PREFIX = flags.DEFINE_string(
+    "caption_prefix", "An engraving depicting", "Text that each caption of --caption begins with"
+)
+_BEAMS = numbers.define_int("caption_beams", 5, "Beams of the beam search of --caption", 1, 64)
+_TOP_P = numbers.define_float(
+    "caption_top_p",
+    0.0,
+    "Nucleus sampling instead of beam search: probability mass, 0 is off",
+    0,
+    1,
+)
+_TOKENS = numbers.define_int(
+    "caption_tokens", 40, "Largest number of tokens after the prefix of --caption", 1, 512
+)
+_BATCH = numbers.define_int("caption_batch", 8, "Images per batch of --caption", 1, 4096)
 flags.DEFINE_alias("validate-captions", "validate_captions")
 _SHARD = numbers.define_int("shard_records", 0, "Records per shard, 0 for 1024 or more", 0)
 
@@ -107,7 +133,7 @@ def main(_) -> None:
         _preview()
         return
     outputs.check_folder(_OUT.value, "--out")
-    from gen_jax.data.prepare import build, plan
+    from gen_jax.data.prepare import build, captioning, plan
 
     info = build.prepare(
         build.Options(
@@ -128,6 +154,7 @@ def main(_) -> None:
             quality=_QUALITY.value,
             shard_records=_SHARD.value,
             workers=_WORKERS.value,
+            captioner=_captioner() if _CAPTION.value else None,
         )
     )
     counts = ", ".join(f"{split} {info.num_records(split)}" for split in info.splits)
@@ -135,6 +162,8 @@ def main(_) -> None:
     print(f"{_OUT.value}: {counts}; {size / 2**20:.1f} MiB")
     if left_out := plan.rejected_summary(info.quality):
         print(f"left out: {left_out}; all are named in {_OUT.value}/dataset.json")
+    if line := captioning.summary(info.quality):
+        print(f"{line}; all are in {_OUT.value}/captions.jsonl")
     for split, flag in (("val", _VAL), ("test", _TEST)):
         if flag.value and split not in info.splits:
             print(
@@ -142,6 +171,20 @@ def main(_) -> None:
                 f"prepare into another folder with --{split}_fraction=0.2 or more images"
             )
     print(f"look at {_OUT.value}/contact_sheet.png")
+
+
+def _captioner():
+    """Returns the settings of the captioning model."""
+    from gen_jax.data.prepare import captioning
+
+    return captioning.Settings(
+        caption=_CAPTION.value,
+        prefix=_PREFIX.value,
+        num_beams=_BEAMS.value,
+        top_p=_TOP_P.value,
+        max_new_tokens=_TOKENS.value,
+        batch_size=_BATCH.value,
+    )
 
 
 def _aligned() -> str:

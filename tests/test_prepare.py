@@ -37,7 +37,18 @@ def test_help_is_quick_and_complete():
     result = _run("--help")
     assert time.perf_counter() - start < 2.0
     assert result.returncode == 0
-    for flag in ("source", "out", "size", "val_fraction", "workers", "num", "seed", "max_bad"):
+    flags = (
+        "source",
+        "out",
+        "size",
+        "val_fraction",
+        "workers",
+        "num",
+        "seed",
+        "max_bad",
+        "caption",
+    )
+    for flag in flags:
         assert f"--{flag}:" in result.stdout
 
 
@@ -53,6 +64,8 @@ def test_photos_from_the_command_line(tmp_path):
 def test_mistakes_are_one_line(tmp_path):
     assert "--source and --out are needed" in _one_line(_run())
     assert "no such folder" in _one_line(_run(f"--source={tmp_path}/no", f"--out={tmp_path}/o"))
+    captioned = [f"--source={tmp_path}", f"--out={tmp_path}/o", "--caption=clip"]
+    assert "--caption=clip: expected one of blip2" in _one_line(_run(*captioned))
     assert "nubmer" in _one_line(_run("--nubmer=3"))
 
 

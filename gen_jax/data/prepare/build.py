@@ -13,9 +13,18 @@ from gen_jax.common import files, folder_lock, numbers, ranges
 from gen_jax.common.app import place_error
 from gen_jax.common.errors import UserError
 from gen_jax.data import dataset, images, schema, shards, workers
-from gen_jax.data.prepare import contact_sheet, packing, plan, sources, statistics
+from gen_jax.data.prepare import (
+    captioning,
+    contact_sheet,
+    packing,
+    plan,
+    record_index,
+    sources,
+    statistics,
+)
 from gen_jax.data.prepare.sources.base import Source
 from gen_jax.data.prepare.sources.crops import CropsSource
+from gen_jax.data.text import captions
 
 WORK = ".prepare"  # what an unfinished preparation leaves for the next run
 _JOB = "job.json"
@@ -41,6 +50,7 @@ class Options:
       shard_records: records in a shard; 0 for 1024, or more where a split would
         need over 1024 shards.
       workers: processes; 0 for one a core. It does not influence the result.
+      captioner: Model that writes captions of images without one; None writes none.
     """
 
     source: str
@@ -54,6 +64,7 @@ class Options:
     quality: int = 95
     shard_records: int = 0
     workers: int = 0
+    captioner: captioning.Settings | None = None
 
 
 def check(options: Options) -> None:
@@ -77,6 +88,8 @@ def check(options: Options) -> None:
         ranges.check_range(getattr(rules, name), ranges.BELOW_1, name)
     if rules.val_fraction + rules.test_fraction >= 1.0:
         raise UserError("val_fraction and test_fraction leave nothing to train on; lower them")
+    if options.captioner is not None:
+        captioning.check(options.captioner)
 
 
 def _check_out(options: Options) -> None:
@@ -94,8 +107,10 @@ def _check_out(options: Options) -> None:
 def _arguments(options: Options) -> dict:
     """All options that decide over the bytes: workers, max_bad and the place do not."""
     values = dataclasses.asdict(options)
-    for name in ("source", "out", "workers"):
+    for name in ("source", "out", "workers", "captioner"):
         del values[name]
+    if options.captioner is not None:
+        values |= options.captioner.arguments()
     values |= values.pop("rules")
     del values["max_bad"]
     if not options.crops:  # as data sets were described that are older than crops
@@ -133,7 +148,7 @@ def _claim(out: pathlib.Path, fingerprint: str) -> Iterator[pathlib.Path]:
                 f"{out}: holds an unfinished data set of another source or other arguments; {other}"
             )
         files.write_text(job, json.dumps({"fingerprint": fingerprint}))
-        names = (dataset.FILE, contact_sheet.FILE)
+        names = (dataset.FILE, contact_sheet.FILE, record_index.FILE, captions.FILE)
         for pattern in (f"{WORK}/*.tmp", *(f".{name}.*.tmp" for name in names)):
             for leftover in out.glob(pattern):  # by a process that was killed
                 leftover.unlink()
@@ -239,6 +254,10 @@ def prepare(options: Options) -> dataset.DatasetInfo:
         with _claim(out, fingerprint) as work:
             if not _is_complete(out):
                 planned = plan.make_plan(source, options.rules, work, processes)
+                if options.captioner is not None:
+                    source, planned = captioning.write_captions(
+                        source, planned, options.captioner, out
+                    )
                 written = _write_all(source, options, planned, work, processes)
                 groups = {
                     split: tuple(s for s in written.values() if s.file.startswith(f"{split}-"))
@@ -258,6 +277,7 @@ def prepare(options: Options) -> dataset.DatasetInfo:
                     quality=planned.report,
                 )
                 contact_sheet.write(out, info)
+                record_index.write(out, work, info)
                 dataset.write(out, info)
             # Last: whatever happens before, the next run finds its way from here.
             shutil.rmtree(work)

@@ -10,7 +10,7 @@ import numpy as np
 from gen_jax.common import files, strict_json
 from gen_jax.common.errors import UserError
 from gen_jax.data import dataset, images, schema, shards
-from gen_jax.data.prepare import plan, quality, statistics
+from gen_jax.data.prepare import plan, quality, record_index, statistics
 from gen_jax.data.prepare.sources.base import RawImage, Source
 
 
@@ -87,7 +87,7 @@ def write_task(context: tuple[Source, Packing], task: Task) -> dict[str, Any]:
       UserError: it cannot be written, or an image is not what it was before.
     """
     source, packing = context
-    sums = [statistics.empty()]
+    sums, rows = [statistics.empty()], []
 
     def payloads() -> Iterator[bytes]:
         for item in task.items:
@@ -99,10 +99,12 @@ def write_task(context: tuple[Source, Packing], task: Task) -> dict[str, Any]:
                     f"delete {packing.work} and run prepare again"
                 ) from error
             sums[0] = statistics.merge((sums[0], seen))
+            rows.append(record_index.row(record))
             yield schema.pack(record)
 
     temporary = packing.work / (task.name + ".tmp")
     written = shards.write_shard(packing.folder / task.name, payloads(), temporary)
+    record_index.write_rows(packing.work, task.name, rows)
     entry = dataclasses.asdict(dataset.Shard(task.name, *written, sums=sums[0]))
     files.write_text(packing.work / (task.name + ".json"), strict_json.dumps(entry))
     return entry

@@ -4,13 +4,14 @@ import dataclasses
 import json
 import pathlib
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from gen_jax.common import files, left_out, strict_json
 from gen_jax.common.errors import UserError
 from gen_jax.data import images, workers
 from gen_jax.data.prepare import quality
-from gen_jax.data.prepare.sources.base import SPLITS, TEST, TRAIN, VAL, Source
+from gen_jax.data.prepare.sources.base import SPLITS, TEST, TRAIN, VAL, Rejected, Source
 
 _CHUNK = 256  # images per task
 _LISTED = 200  # rejected files that the report names, of each reason
@@ -37,11 +38,19 @@ class Rules:
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """One accepted example: its index in the source and the digest of its content."""
+    """One accepted example.
+
+    Attributes:
+      sha256: Hex digest of its content.
+      key: Its name.
+      index: Its index in the source.
+      has_caption: Whether the source has a caption of it.
+    """
 
     sha256: str
     key: str
     index: int
+    has_caption: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +73,8 @@ def look(context: tuple[Source, Rules], chunk: tuple[int, int]) -> list[dict[str
             seen = quality.examine(pixels, min_side=rules.min_side, near=rules.near_duplicates)
             thumb = seen.thumb.hex() if seen.thumb else None
             entry = {"key": raw.key, "sha256": seen.sha256, "phash": seen.phash, "t": thumb}
-            found.append({**entry, "group": raw.group or seen.sha256, "split": raw.split})
+            entry |= {"group": raw.group or seen.sha256, "split": raw.split}
+            found.append({**entry, "captioned": bool(raw.captions)})
         except images.ImageError as error:
             key = raw.key if raw is not None else getattr(error, "key", f"#{index}")
             found.append({"key": key, "reason": error.reason, "detail": str(error)})
@@ -181,7 +191,9 @@ def make_plan(source: Source, rules: Rules, work: pathlib.Path, processes: int) 
                 rejected.append({"key": entry["key"], "reason": reason, "detail": detail})
             elif "sha256" in entry:
                 group = entry.get("group", entry["sha256"])  # none in what an older one left
-                place(Item(entry["sha256"], entry["key"], index), entry.get("split"), group)
+                captioned = entry.get("captioned", True)
+                item = Item(entry["sha256"], entry["key"], index, captioned)
+                place(item, entry.get("split"), group)
         total = len(entries)
     kept = sum(map(len, placed.values()))
     report = _report(total, kept, rejected)
@@ -195,6 +207,38 @@ def make_plan(source: Source, rules: Rules, work: pathlib.Path, processes: int) 
         {name: tuple(sorted(placed[name], key=lambda i: (i.sha256, i.key))) for name in names},
         report,
     )
+
+
+def with_rejected(
+    planned: Plan, rejected: Sequence[Rejected], report: dict[str, Any] | None = None
+) -> Plan:
+    """Returns a plan without images that a later step rejects.
+
+    Args:
+      planned: Accepted images.
+      rejected: Images to leave out, which the report then counts and names.
+      report: Further entries of the report.
+
+    Raises:
+      UserError: No image is left.
+    """
+    keys = {item.key for item in rejected}
+    splits = {
+        name: tuple(item for item in items if item.key not in keys)
+        for name, items in planned.splits.items()
+    }
+    splits = {name: items for name, items in splits.items() if items}
+    added = _report(0, 0, [dataclasses.asdict(item) for item in rejected])
+    merged = {
+        **planned.report,
+        "accepted": sum(map(len, splits.values())),
+        "rejected": dict(sorted({**planned.report["rejected"], **added["rejected"]}.items())),
+        "files": dict(sorted({**planned.report["files"], **added["files"]}.items())),
+        **(report or {}),
+    }
+    if not splits:
+        raise UserError(f"no usable image is left ({rejected_summary(merged)})")
+    return Plan(splits, merged)
 
 
 def split_of(sha256: str, val_fraction: float, test_fraction: float) -> str:

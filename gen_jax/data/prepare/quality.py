@@ -20,8 +20,9 @@ from gen_jax.data.images import ImageError
 TOO_SMALL, BLANK = "too small", "blank"
 DUPLICATE, NEAR_DUPLICATE = "exact duplicate", "near duplicate"
 UNUSABLE = "further crops of an unusable picture"
+CAPTION = "rejected caption"
 
-CHOICES = (TOO_SMALL, BLANK, DUPLICATE, NEAR_DUPLICATE, UNUSABLE)
+CHOICES = (TOO_SMALL, BLANK, DUPLICATE, NEAR_DUPLICATE, UNUSABLE, CAPTION)
 
 # What counts as damaged, for --max_bad: the rest is a choice, not an accident.
 DAMAGED = (

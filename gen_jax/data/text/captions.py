@@ -58,7 +58,10 @@ class Line(Captioned):
 
 
 def lines(path: str | pathlib.Path, data: bytes | None = None) -> Iterator[Line]:
-    """Reads and checks a captions.jsonl, one line at a time; lines of blanks are skipped.
+    """Reads and checks a captions.jsonl, one line at a time.
+
+    Lines of blanks are skipped, and lines with a reason under "rejected", which `prepare` writes
+    for captions of a model that are unfit for training.
 
     Args:
       path: The file, UTF-8; its name if `data` is given.
@@ -82,11 +85,11 @@ def lines(path: str | pathlib.Path, data: bytes | None = None) -> Iterator[Line]
             text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
         except UnicodeDecodeError:
             raise UserError(f"{where}: is not UTF-8; save the file with this encoding") from None
-        if text:
-            yield _line(text, where, number)
+        if text and (line := _line(text, where, number)):
+            yield line
 
 
-def _line(text: str, where: str, number: int) -> Line:
+def _line(text: str, where: str, number: int) -> Line | None:
     try:
         values = json.loads(text)
     except ValueError as error:
@@ -94,6 +97,8 @@ def _line(text: str, where: str, number: int) -> Line:
         raise UserError(f"{where}: is not JSON ({reason})") from None
     if not isinstance(values, dict):
         raise UserError(f'{where}: expected an object such as {{"file": ..., "caption": ...}}')
+    if values.get("rejected"):
+        return None
     file = values.pop("file", None)
     if not isinstance(file, str) or not file:
         raise UserError(f'{where}: "file" must name an image, relative to this folder')
