@@ -122,7 +122,7 @@ def _roadmap(config):
 
 def _debug(config):
     config.task.image_size = 16
-    # Two channels in each of 8 groups: alone in its group, a channel's scale would have no gradient.
+    # Two channels per group: alone in its group, a channel's scale would have no gradient.
     config.task.autoencoder.update(
         spatial_channels=4, pooled_dim=16, pooled_tokens=2, context_dim=16, patch_size=2,
         block_out_channels=(16, 16), layers_per_block=1, decoder_layers=1,

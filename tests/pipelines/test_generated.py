@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gen_jax.common.errors import UserError
 from gen_jax.pipelines import generated
@@ -33,6 +34,15 @@ def test_earlier_results_are_replaced_on_demand_and_nothing_else_is(tmp_path):
         write(tmp_path / "out", 1)
     write(tmp_path / "out", 1, overwrite=True)
     assert names(tmp_path / "out") == [*whole[:2], "grid.png", "notes.txt"]
+
+
+def test_a_caption_is_in_its_file(tmp_path):
+    captions = ["Hôtel de Cluny", ""]
+    place = generated.check(str(tmp_path), False)
+    generated.write(*place, IMAGES[:2], [{"caption": c} for c in captions], IMAGES[0], False)
+    for name, caption in zip(("00000.png", "00001.png"), captions):
+        with Image.open(tmp_path / name) as image:
+            assert image.text.get("Description", "") == caption
 
 
 @pytest.mark.parametrize("name", ["00001.png", "00007.png", "grid.png", "00001.json"])

@@ -40,3 +40,24 @@ def test_a_file_that_does_not_read_back_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "save", flips_a_bit)
     with pytest.raises(UserError, match="does not read back as it was written"):
         export.save(tmp_path / "y.safetensors", tree)
+
+
+def test_eight_bits_come_back_within_half_a_step(tmp_path):
+    rng = np.random.default_rng(0)
+    tree = {
+        "layer": {"kernel": rng.normal(size=(3, 3, 5, 4)), "bias": rng.normal(size=4)},
+        "embedding": rng.normal(size=(7, 6)) * rng.uniform(0.01, 10, (7, 1)),
+    }
+    tree["layer"] = {name: value.astype(np.float32) for name, value in tree["layer"].items()}
+    tree["embedding"] = tree["embedding"].astype(np.float32)
+    export.save(tmp_path / "x.safetensors", weights.rounded(tree))
+    found = weights.load(tmp_path / "x.safetensors")
+    np.testing.assert_array_equal(found["layer"]["bias"], tree["layer"]["bias"])
+    for value, true, axes in (
+        (found["layer"]["kernel"], tree["layer"]["kernel"], (0, 1, 2)),
+        (found["embedding"], tree["embedding"], 1),
+    ):
+        assert value.dtype == np.float32
+        step = np.abs(true).max(axes, keepdims=True) / 127  # per output channel, or per row
+        assert np.abs(value - true).max() > 0 and (np.abs(value - true) <= 0.501 * step).all()
+    assert (tmp_path / "x.safetensors").stat().st_size < 1000
