@@ -74,10 +74,17 @@ def get_config(arg=None):
         )
         config.evaluators = dict(
             captioned_images=dict(count=250, train=10_000, batch_size=50, encoder=encoder),
+            validation_loss=dict(count=250, batch_size=32),
             captioned_samples=dict(
-                count=512, train=4096, batch_size=64, encoder=encoder, components=8, least=20
+                count=512,
+                train=4096,
+                batch_size=64,
+                encoder=encoder,
+                components=8,
+                least=20,
+                at_end=True,
             ),
-            memorisation=dict(count=512, train=10_000, batch_size=64, encoder=encoder),
+            memorisation=dict(count=512, train=10_000, batch_size=64, encoder=encoder, at_end=True),
         )
         config.data.transform = common.transform("letterbox", gray=False, flip=True)
     config.data.update(image_size=arg.res, max_length=_LENGTH, vocab_size=arg.vocab)
@@ -87,6 +94,7 @@ def get_config(arg=None):
         ema=0.998,
         eval_every=800,
         checkpoint_every=400,
+        keep_every_epochs=5.0,
         best_metric="engravings/cider",
         best_mode="max",
     )
@@ -112,9 +120,13 @@ def _debug(config):
     with config.unlocked():
         config.task.num_inference_steps = 2
     config.data.update(image_size=16, num=256, vocab_size=512)
-    config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2, checkpoint_every=0)
+    config.training.update(
+        num_steps=4, batch_size=8, log_every=1, eval_every=2, checkpoint_every=0,
+        keep_every_epochs=0.0,
+    )  # fmt: skip
     config.optimizer.model.warmup_steps = 1
     config.evaluators.captioned_images.update(count=8, train=16, batch_size=8)
+    config.evaluators.validation_loss.update(count=8, batch_size=8)
     config.evaluators.captioned_samples.update(
         count=8, train=16, batch_size=8, components=2, least=2
     )
