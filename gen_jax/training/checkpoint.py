@@ -107,6 +107,14 @@ class Checkpointer:
             return last if best is None else best
         return last if self._score(newest) < self._scores[best] else best
 
+    def add_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        """Counts metrics of a saved step that were measured after it was saved.
+
+        They are not written, so that another process knows the step without them.
+        """
+        if step in self._scores and math.isinf(self._scores[step]):
+            self._scores[step] = self._score(metrics)
+
     def save(self, state: TrainState, meta: dict[str, Any], metrics: dict[str, float]) -> None:
         """Saves in the background; waits for an earlier save that is under way.
 

@@ -198,7 +198,10 @@ def _train(run, saver, optimizers, ema_groups, abstract):
         start = int(state.step)
         run.writer.rewind(start)
         progress.say(f"{run.name}: resumed from step {start}")
-    if start >= run.cadence.num_steps or patience.is_over:
+    is_over = start >= run.cadence.num_steps or patience.is_over
+    # SIGTERM came before or in the evaluation of this step, which early stopping has to count.
+    is_cut = patience.lacks(start) and run.cadence.is_evaluation(start)
+    if is_over or is_cut:
         with Preemption() as preemption:
             measured = _evaluate(run, state, start, preemption, patience)
         if measured is None:
@@ -206,7 +209,13 @@ def _train(run, saver, optimizers, ema_groups, abstract):
         lines = logging.read_metrics(run.workdir)
         if not any(x["step"] == start and measured.keys() <= x.keys() for x in lines):
             run.writer.scalars(start, measured)  # the evaluation was cut off the first time
-        return state, measured
+        saver.add_metrics(start, measured)
+        if patience.is_over:
+            progress.say(
+                f"{run.name}: stopped at step {start} of {run.cadence.num_steps}: {patience}"
+            )
+        if is_over or patience.is_over:
+            return state, measured
 
     batches = run.batches(start)
     try:

@@ -23,8 +23,11 @@ class Patience:
 
     def __init__(self, schedule: Schedule, record: Mapping[str, Any] | None = None):
         self._limit, self._metric = schedule.patience, schedule.best_metric
-        self._sign = 1.0 if schedule.best_mode == "min" else -1.0
+        self._mode = schedule.best_mode
+        self._sign = 1.0 if self._mode == "min" else -1.0
         record = record or {}
+        if (record.get("metric"), record.get("mode")) != (self._metric, self._mode):
+            record = {}  # values of another metric cannot be compared
         self._step: int = record.get("step", 0)
         self._count: int = record.get("count", 0)
         self._best: float | None = record.get("best")
@@ -35,9 +38,15 @@ class Patience:
         """Whether the run ends here."""
         return bool(self._limit) and self._count >= self._limit
 
+    def lacks(self, step: int) -> bool:
+        """Returns whether an evaluation at a step is not counted yet, as after a SIGTERM."""
+        return bool(self._limit) and step > self._step
+
     def record(self) -> dict[str, Any]:
         """Returns the count as JSON-able values for the meta of a checkpoint."""
         return {
+            "metric": self._metric,
+            "mode": self._mode,
             "step": self._step,
             "count": self._count,
             "best": self._best,
