@@ -1,12 +1,14 @@
 """Epochs as steps: when a run evaluates, saves and ends."""
 
 import dataclasses
+import math
 from fractions import Fraction
 
 import pytest
 
 from gen_jax.common.errors import UserError
 from gen_jax.training.cadence import Cadence, epoch_of, in_epochs
+from gen_jax.training.patience import Patience
 from gen_jax.training.schedule import Schedule
 
 
@@ -29,8 +31,9 @@ def test_epochs_of_two_and_a_half_steps_do_not_drift():
 
 
 def test_a_decimal_fraction_of_an_epoch_is_exact():
-    c = cadence(num_records=160, num_epochs=1.2, checkpoint_every_epochs=0.3)
-    assert c.num_steps == 12 and steps(c.is_checkpoint) == [3, 6, 9, 12]
+    c = cadence(num_records=160, num_epochs=1.1, checkpoint_every_epochs=0.1)
+    assert c.num_steps == 11 and steps(c.is_checkpoint, 11) == list(range(1, 12))
+    assert cadence(num_epochs=1.0).num_steps == 3
 
 
 def test_without_epochs_the_steps_count():
@@ -74,3 +77,19 @@ def test_numbers_that_do_not_fit(changes, words):
     schedule = dataclasses.replace(Schedule(num_steps=1, batch_size=1), **changes)
     with pytest.raises(UserError, match=words):
         schedule.check_numbers()
+
+
+def test_patience_counts_evaluations_that_are_no_better():
+    schedule = Schedule(num_steps=1, batch_size=1, patience=2, best_metric="a/b")
+    patience, counts = Patience(schedule), []
+    for step, value in enumerate((math.nan, 3.0, 3.0, 2.0, math.inf, 1.0, 4.0, 5.0), 1):
+        patience.update(step, {"a/b": value, "a/c": 0.0})
+        patience.update(step, {"a/b": -9.0})  # a step counts once
+        patience.update(step + 1, {"a/c": -9.0})  # measured nothing to compare
+        counts.append(patience.record()["count"])
+        assert patience.is_over == (step == 8)
+    assert counts == [1, 0, 1, 0, 1, 0, 1, 2]
+    assert Patience(schedule, patience.record()).is_over
+    other = dataclasses.replace(schedule, best_metric="a/c")
+    assert not Patience(other, patience.record()).is_over
+    assert not Patience(schedule).is_over and Patience(schedule).lacks(1)

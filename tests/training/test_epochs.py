@@ -67,12 +67,11 @@ def test_epochs_become_steps_and_lines_and_entries_after_a_crash_as_well(tmp_pat
     losses = [line["model/loss"] for line in lines if "model/loss" in line]
     assert table[2]["model/loss"] == pytest.approx(np.mean(losses[5:8]))
 
-    # Steps 1 to 3 before any checkpoint, then from the last one, with lines after it.
-    for step in (1, 7):
+    # Before any checkpoint and after some, each time with lines that no checkpoint has.
+    for step, late in ((1, 5), (7, 9)):
         with pytest.raises(RuntimeError, match="killed"):
             loop.train(in_epochs(tmp_path / "crashed", killed_at(step)))
-    with (tmp_path / "crashed" / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 9, "time": 0, "epoch": 3.6, "model/loss": 9.0, "skipped_steps": 0}\n')
+        in_epochs(tmp_path / "crashed").writer.scalars(late, {"model/loss": 9, "skipped_steps": 0})
     crashed = loop.train(in_epochs(tmp_path / "crashed"))
     assert entries(tmp_path / "crashed") == table
     same(whole.state, crashed.state)
@@ -196,7 +195,8 @@ def test_a_stage_measures_at_its_end_what_is_for_the_end_alone(photos, tmp_path)
     assert {"vae/psnr", "vae/validation_loss"} <= report.keys()
     (entry,) = json.loads((tmp_path / "metrics.json").read_text())
     assert entry["vae/validation_loss"] == report["vae/validation_loss"]
-    assert "Training loss on held-out images." in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert "Training loss on held-out images." in page and "Peak signal-to-noise ratio" in page
 
 
 def test_configs_that_cannot_work_are_refused_before_any_work(photos, tmp_path):
