@@ -102,9 +102,15 @@ def base() -> ml_collections.ConfigDict:
                 log_every=50,
                 eval_every=0,
                 checkpoint_every=0,
+                # In place of the steps; 0: by the steps.
+                num_epochs=0.0,
+                eval_every_epochs=0.0,
+                checkpoint_every_epochs=0.0,
+                keep_every_epochs=0.0,  # checkpoints that are never deleted
                 keep=2,
                 best_metric="",
                 best_mode="min",
+                patience=0,  # evaluations without a better best_metric that end the run; 0: never
                 max_nonfinite=20,
                 profile_steps=0,
             ),

@@ -83,10 +83,17 @@ class ProgressLine:
     def __exit__(self, *_) -> None:
         self.close()
 
-    def update(self, step: int, values: Mapping[str, float]) -> None:
-        """Shows the newest values of a step (loss first, then the speeds), or of an image."""
+    def update(self, step: int, values: Mapping[str, float], epoch: float | None = None) -> None:
+        """Shows the newest values of a step (loss first, then the speeds), or of an image.
+
+        Args:
+          step: Number of steps done, or of what is counted.
+          values: Newest values by name.
+          epoch: Number of epochs done; None shows none.
+        """
         count = f": {self._unit} {step} of " if self._unit else f" {step}/"
         head = f"{self._name}{count}{self._total}"
+        head += "" if epoch is None else f", epoch {epoch:.2f}"
         passed, done = time.monotonic() - self._began, step - self._start
         if self._unit == "image" and done > 0 and passed > 0:
             values = {"images_per_second": done / passed, **values}

@@ -40,6 +40,7 @@ EVALUATORS = {
     "shapes_accuracy": "gen_jax.evaluation.shapes:ShapesAccuracy",
     "prompt_robustness": "gen_jax.evaluation.prompt_robustness:PromptRobustness",
     "prompt_accuracy": "gen_jax.evaluation.prompts:PromptAccuracy",
+    "validation_loss": "gen_jax.evaluation.validation_loss:ValidationLoss",
     "word_attention": "gen_jax.evaluation.word_attention:WordAttention",
     "word_margins": "gen_jax.evaluation.word_margins:WordMargins",
 }
@@ -67,10 +68,19 @@ _RANGES = {
 }
 
 
-def build_evaluators(config: Mapping[str, Mapping[str, Any]], stage: str) -> dict[str, Any]:
+def build_evaluators(
+    config: Mapping[str, Mapping[str, Any]], stage: str, at_end: bool | None = None
+) -> dict[str, Any]:
     """Builds `config.evaluators`: name -> its values.
 
-    A value `prefix` replaces the stage's name before the metrics' names.
+    Two values belong to no evaluator in particular. `prefix` replaces the stage's name before the
+    metrics' names. `at_end=True` makes an evaluator run at the last step of the training only.
+
+    Args:
+      config: Name of an evaluator -> its values.
+      stage: Name of the stage.
+      at_end: Whether to build those that run at the last step only (True) or the others (False);
+        None builds all.
 
     Returns:
       name -> (prefix, evaluator).
@@ -85,9 +95,13 @@ def build_evaluators(config: Mapping[str, Mapping[str, Any]], stage: str) -> dic
                 f"config.evaluators: unknown {name!r}; known are {', '.join(sorted(EVALUATORS))}"
             )
         values = dict(given)
-        prefix = values.pop("prefix", stage)
+        prefix, is_final = values.pop("prefix", stage), values.pop("at_end", False)
         cls = class_of(EVALUATORS, name, "config.evaluators")
         where = f"config.evaluators.{name}"
+        if not isinstance(is_final, bool):
+            raise UserError(f"{where}.at_end={is_final!r}: expected True or False")
+        if at_end is not None and at_end != is_final:
+            continue
         evaluator = build(cls, values, where)
         ranges.check_fields(evaluator, _RANGES, where)
         _check_encoders(evaluator, where)

@@ -1,5 +1,6 @@
 """What an evaluator is: predict functions + data -> named numbers and pictures."""
 
+import collections
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,17 @@ class Result:
     warnings: tuple[str, ...] = ()
     prompts: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     meanings: Mapping[str, Meaning] = dataclasses.field(default_factory=dict)
+
+    def joined(self, other: "Result") -> "Result":
+        """Returns the results of two groups of evaluators as one, each warning once."""
+        fields = {}
+        for field in dataclasses.fields(self):
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            is_map = isinstance(mine, Mapping)
+            fields[field.name] = (
+                {**mine, **theirs} if is_map else tuple(dict.fromkeys((*mine, *theirs)))
+            )
+        return Result(**fields)
 
 
 class Predictor:
@@ -96,8 +108,6 @@ class Predictor:
             k: jax.make_array_from_callback(v.shape, self._sharding, lambda i, v=v: v[i])
             for k, v in padded.items()
         }
-        key = jax.random.fold_in(self._root, call)
-        rngs = {n: jax.random.fold_in(key, i) for i, n in enumerate(self.task.rng_streams)}
         if name not in self._compiled:
             known = self.task.predict_fns()
             if name not in known:
@@ -106,10 +116,74 @@ class Predictor:
                     f"{type(self.task).__name__} has {', '.join(known)}"
                 )
             self._compiled[name] = jax.jit(self.task.predict_fns()[name])
-        out = self._compiled[name](self.variables, arrays, rngs, self.frozen)
+        out = self._compiled[name](self.variables, arrays, self._rngs(call), self.frozen)
         rows = {k: v[:count] for k, v in distributed.to_host(dict(out)).items()}
         self.not_finite += int(np.sum(~rows.get("finite", np.ones(0, bool))))
         return rows
+
+    def _rngs(self, call: int) -> dict[str, jax.Array]:
+        """Returns the task's random streams for a call, the same ones each time."""
+        key = jax.random.fold_in(self._root, call)
+        return {n: jax.random.fold_in(key, i) for i, n in enumerate(self.task.rng_streams)}
+
+    def mean_loss(
+        self, group: str, batch: Mapping[str, np.ndarray], batch_size: int
+    ) -> dict[str, float]:
+        """Returns a loss of the task and its metrics, means over all rows.
+
+        A loss is one number for all rows of a batch, so that none may be padding. The last batch
+        may be smaller than the others, and a batch that the devices do not divide is computed as a
+        whole on each of them: the result does not depend on their number.
+
+        Args:
+          group: Parameter group of the loss.
+          batch: Arrays [n, ...] of the keys that the task reads, the same on every process.
+          batch_size: Rows per batch.
+
+        Returns:
+          "loss" and the loss's own metrics, by name.
+        """
+        frozen = self._frozen_of_losses()
+        loss_fn = jax.jit(self._loss_of(group))
+        total, sums = batching.count_rows(batch), collections.Counter()
+        starts = range(0, total, batch_size)
+        self._show(self.title, 0, len(starts))
+        for call, start in enumerate(starts):
+            self._check()
+            rows = {k: v[start : start + batch_size] for k, v in batch.items()}
+            count = batching.count_rows(rows)
+            where = self._sharding if not count % self.rows else sharding.replicated(self.mesh)
+            arrays = {
+                k: jax.make_array_from_callback(v.shape, where, lambda i, v=v: v[i])
+                for k, v in rows.items()
+            }
+            values = loss_fn(self.variables, arrays, self._rngs(call), frozen)
+            for name, value in distributed.to_host(values).items():
+                sums[name] += count * float(value)
+            self._show(self.title, call + 1, len(starts))
+        return {name: value / total for name, value in sums.items()}
+
+    def _loss_of(self, group: str) -> Callable[..., dict[str, jax.Array]]:
+        loss_fn = self.task.losses()[group]
+
+        def values(variables, batch, rngs, frozen):
+            params = variables["params"]
+            loss, (metrics, _) = loss_fn(
+                params[group], params, variables["extra"], batch, rngs, frozen
+            )
+            return {"loss": loss, **metrics}
+
+        return values
+
+    def _frozen_of_losses(self) -> dict[str, Any]:
+        """Returns `frozen` with the encoders that losses read, which a finished run is without."""
+        from gen_jax import encoders
+
+        frozen = dict(self.frozen)
+        for name, spec in self.task.frozen_encoders().items():
+            if name not in frozen:
+                frozen[name] = encoders.load(*encoders.parse(spec))[1]
+        return frozen
 
     def batched(self, name: str, batch: Mapping[str, np.ndarray], batch_size: int):
         """`__call__` over parts of at most `batch_size` rows, joined again."""

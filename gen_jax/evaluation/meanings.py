@@ -241,6 +241,10 @@ _MEANINGS: dict[str, dict[str, Meaning]] = {
         "prompt_chance": _CHANCE,
         "probe_accuracy": Meaning("Share of real images that the probe classifies right."),
     },
+    "validation_loss": {
+        "validation_loss": Meaning("Training loss on held-out images.", LOWER),
+        "validation_(.+)": Meaning(r"The training metric \1 on held-out images."),
+    },
     "word_attention": {
         "attention_on_words": Meaning("Share of the attention that goes to words.", HIGHER),
     },

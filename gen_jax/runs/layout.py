@@ -11,6 +11,7 @@ from gen_jax.common.errors import UserError
 CONFIG = "config.json"
 MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
+EPOCHS = "metrics.json"
 REPORT = "report.json"
 HTML = "report.html"
 TOKENIZER = "tokenizer.json"

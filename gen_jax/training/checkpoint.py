@@ -46,6 +46,7 @@ class Checkpointer:
       keep: Number of the newest checkpoints to keep.
       best_metric: Name of the metric whose best checkpoint is kept as well ("" for none).
       best_mode: "min" or "max".
+      is_kept: Whether the checkpoint of a step is never deleted.
       report: Called with a line whenever a damaged checkpoint is moved aside.
     """
 
@@ -56,11 +57,12 @@ class Checkpointer:
         keep: int = 2,
         best_metric: str = "",
         best_mode: str = "min",
+        is_kept: Callable[[int], bool] = lambda step: False,
         report: Callable[[str], None] = logging.warning,
     ):
         self._folder = pathlib.Path(workdir) / layout.CHECKPOINTS
         self._report = report
-        self._keep, self._best_metric = keep, best_metric
+        self._keep, self._best_metric, self._is_kept = keep, best_metric, is_kept
         self._sign = 1.0 if best_mode == "min" else -1.0
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self, enable_async_checkpointing=True
@@ -81,9 +83,9 @@ class Checkpointer:
         return self._sign * value if math.isfinite(value) else math.inf
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        """Implements Orbax's preservation policy: the newest ones and the best one stay."""
-        newest = {info.step for info in checkpoints[-self._keep :]}
-        return [info.step in newest or info.step == self._best() for info in checkpoints]
+        """Implements Orbax's preservation policy: keeps the newest, the best, and `is_kept`."""
+        kept = {info.step for info in checkpoints[-self._keep :]} | {self._best()}
+        return [info.step in kept or self._is_kept(info.step) for info in checkpoints]
 
     def _best(self) -> int | None:
         """Returns the step with the best metric, the first of several; None without any metric."""
@@ -104,6 +106,14 @@ class Checkpointer:
         if best is None or best == last or newest is None:
             return last if best is None else best
         return last if self._score(newest) < self._scores[best] else best
+
+    def add_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        """Counts metrics of a saved step that were measured after it was saved.
+
+        They are not written, so that another process knows the step without them.
+        """
+        if step in self._scores and math.isinf(self._scores[step]):
+            self._scores[step] = self._score(metrics)
 
     def save(self, state: TrainState, meta: dict[str, Any], metrics: dict[str, float]) -> None:
         """Saves in the background; waits for an earlier save that is under way.

@@ -21,6 +21,7 @@ from gen_jax.runs.data import DataConfig
 from gen_jax.runs.splits import DataSplits
 from gen_jax.tasks import build_task
 from gen_jax.training import adaptation, optim
+from gen_jax.training.cadence import Cadence
 from gen_jax.training.schedule import Schedule
 
 _KEYS = {
@@ -64,6 +65,7 @@ def check_config(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> No
         optim.make_optimizer(optimizer, 1, f"config.optimizer.{group}")
     evaluators = build_evaluators(values["evaluators"], config.task.name)
     _check_best_metric(values["training"].get("best_metric", ""), evaluators)
+    _check_patience(values)
     adaptation.check(config)
     _check_sources(config, workdir)
     data = DataConfig.of(values["data"])
@@ -103,6 +105,20 @@ def _check_best_metric(metric: str, evaluators: Mapping[str, tuple[str, Evaluato
         )
     if not any(meanings.of(evaluator, name) for evaluator, name in candidates.items()):
         say(f"warning: {where} is not a known metric of {', '.join(candidates)}")
+
+
+def _check_patience(values: Mapping[str, Any]) -> None:
+    """Raises UserError if early stopping counts a metric that is measured at the last step only."""
+    training = values["training"]
+    if not training.get("patience") or not values["evaluators"]:
+        return
+    metric = training["best_metric"]
+    every = build_evaluators(values["evaluators"], values["task"]["name"], at_end=False)
+    if not any(metric.startswith(f"{prefix}/") for prefix, _ in every.values()):
+        raise UserError(
+            f"config.training.patience={training['patience']} needs best_metric={metric} at each "
+            "evaluation, but its evaluator has at_end=True"
+        )
 
 
 def _check_task(config: ml_collections.ConfigDict, required: Mapping[str, Any]) -> None:
@@ -180,9 +196,12 @@ def check_data(
       report, and notes, on splits with fewer images than evaluators would read.
 
     Raises:
-      UserError: No split, no caption where they are learned from, or a damaged shard.
+      UserError: No split, no caption where they are learned from, a damaged shard, or an interval
+        in epochs that is shorter than a step.
     """
     data.check_split("train")
+    schedule = build(Schedule, config.training.to_dict(), "config.training")
+    Cadence.of(schedule, data.num_records("train"))
     evaluators = build_evaluators(config.evaluators.to_dict(), config.task.name)
     return _check_captions(config, data), evaluation.check_data(evaluators, data)
 

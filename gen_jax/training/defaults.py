@@ -10,10 +10,12 @@ from gen_jax.common.fields import defaults_of, with_defaults
 from gen_jax.evaluation import EVALUATORS
 from gen_jax.tasks import TASKS
 from gen_jax.tasks.lora import LowRank
+from gen_jax.training.schedule import Schedule
 
 
 def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """Fills in the defaults of the task, of what is nested in it, and of the evaluators, in place.
+    """Fills in the defaults of the training, of the task with what is nested in it, and of the
+    evaluators, in place.
 
     A name that does not exist is left for `training.checks` to report.
 
@@ -27,10 +29,13 @@ def complete(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
         if not config.get("lora"):
             config.lora = {}
         _add(config.lora, defaults_of(LowRank))
+        if "training" in config:
+            _add(config.training, defaults_of(Schedule))
         if "task" in config:
             _fill(config, "task", TASKS, config.task.get("name"))
         for name in config.get("evaluators", {}):
             _fill(config.evaluators, name, EVALUATORS, name)
+            _add(config.evaluators[name], {"at_end": False})
         for required in config.get("requires", {}).values():
             complete(required)
     return config

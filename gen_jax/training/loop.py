@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,9 @@ from gen_jax.parallel import distributed, sharding
 from gen_jax.tasks.base import Task
 from gen_jax.training import checkpoint, logging, optim, rngs, warm_start
 from gen_jax.training import state as state_lib
+from gen_jax.training.cadence import Cadence
 from gen_jax.training.nonfinite import NonFinite
+from gen_jax.training.patience import Patience
 from gen_jax.training.preemption import Leaving, Preemption
 from gen_jax.training.profile import Profile
 from gen_jax.training.schedule import Schedule
@@ -51,6 +54,8 @@ class Run:
       init: name and variables of a run to begin from; None for fresh ones.
       pretrained: Place in the parameters of the group "model" -> name and parameters of a published
         encoder that fresh ones begin with there.
+      num_records: Number of training records, which turns epochs into steps; 0 if it is unknown.
+      evaluate_at_end: As `evaluate`, for what is measured at the last step only.
     """
 
     name: str
@@ -68,6 +73,15 @@ class Run:
     writer: logging.MetricWriter
     init: tuple[str, Mapping[str, Any]] | None = None
     pretrained: Mapping[str, tuple[str, Any]] = dataclasses.field(default_factory=dict)
+    num_records: int = 0
+    evaluate_at_end: Callable[[Mapping[str, Any], int, Callable[[], None]], dict[str, float]] = (
+        lambda variables, step, check: {}
+    )
+
+    @functools.cached_property
+    def cadence(self) -> Cadence:
+        """When the run evaluates, saves and ends."""
+        return Cadence.of(self.schedule, self.num_records)
 
     def optimizers(self):
         """Returns an optax transformation per parameter group."""
@@ -90,7 +104,7 @@ class Run:
             )
         return {
             g: optim.make_optimizer(
-                self._with_untrained(g), self.schedule.num_steps, f"config.optimizer.{g}"
+                self._with_untrained(g), self.cadence.num_steps, f"config.optimizer.{g}"
             )
             for g in groups
         }
@@ -127,6 +141,8 @@ class Preempted(Exception):
 def train(run: Run) -> Trained:
     """Trains from the newest checkpoint, or from nothing, to the last step.
 
+    The last step is that of the schedule, or an earlier evaluation at which its patience ends.
+
     Raises:
       Preempted: SIGTERM came; everything is saved.
       UserError: too many non-finite steps in a row, a full disk, data over its error budget.
@@ -144,6 +160,7 @@ def train(run: Run) -> Trained:
         keep=s.keep,
         best_metric=s.best_metric,
         best_mode=s.best_mode,
+        is_kept=run.cadence.is_kept,
         report=progress.say,
     )
     try:
@@ -156,6 +173,7 @@ def train(run: Run) -> Trained:
 def _train(run, saver, optimizers, ema_groups, abstract):
     s = run.schedule
     restored, skipped = saver.restore_latest(abstract), 0
+    patience = Patience(s)
     if restored is None:
         began = time.perf_counter()
         state = state_lib.create_state(
@@ -172,33 +190,44 @@ def _train(run, saver, optimizers, ema_groups, abstract):
             )
             progress.say(f"{run.name}: {text}")
         start = 0
+        run.writer.rewind(0)  # of a run that was killed before its first checkpoint
         _print_overview(state.params)
     else:
         state, meta = restored
-        skipped = meta["skipped_steps"]
+        skipped, patience = meta["skipped_steps"], Patience(s, meta.get("patience"))
         start = int(state.step)
         run.writer.rewind(start)
         progress.say(f"{run.name}: resumed from step {start}")
-    if start >= s.num_steps:
+    is_over = start >= run.cadence.num_steps or patience.is_over
+    # SIGTERM came before or in the evaluation of this step, which early stopping has to count.
+    is_cut = patience.lacks(start) and run.cadence.is_evaluation(start)
+    if is_over or is_cut:
         with Preemption() as preemption:
-            measured = _evaluate(run, state, start, preemption)
+            measured = _evaluate(run, state, start, preemption, patience)
         if measured is None:
             raise Preempted(f"saved at step {start}")
         lines = logging.read_metrics(run.workdir)
         if not any(x["step"] == start and measured.keys() <= x.keys() for x in lines):
             run.writer.scalars(start, measured)  # the evaluation was cut off the first time
-        return state, measured
+        saver.add_metrics(start, measured)
+        if patience.is_over:
+            progress.say(
+                f"{run.name}: stopped at step {start} of {run.cadence.num_steps}: {patience}"
+            )
+        if is_over or patience.is_over:
+            return state, measured
 
     batches = run.batches(start)
     try:
-        return _steps(run, saver, optimizers, state, start, skipped, batches)
+        return _steps(run, saver, optimizers, state, start, skipped, patience, batches)
     finally:
         # Threads and worker processes that read ahead; a list's iterator has none.
         getattr(batches, "close", lambda: None)()
 
 
-def _steps(run, saver, optimizers, state, start, skipped, batches):
-    s = run.schedule
+def _steps(run, saver, optimizers, state, start, skipped, patience, batches):
+    s, cadence = run.schedule, run.cadence
+    num_steps = cadence.num_steps
     batch_sharding = sharding.batch_sharding(run.mesh)
     root = rngs.root_key(s.seed)
     first, wait = _next(batches)
@@ -211,23 +240,23 @@ def _steps(run, saver, optimizers, state, start, skipped, batches):
     step_fn, flops = _compile(run, optimizers, state, batch, root)
     progress.say(f"{run.name}: compiled the train step in {time.perf_counter() - began:.1f} s")
 
-    line = progress.ProgressLine(run.name, s.num_steps, start)
+    line = progress.ProgressLine(run.name, num_steps, start)
     speed = Throughput(s.batch_size, flops)
-    schedules = {g: optim.make_schedule(run.optimizer[g], s.num_steps) for g in optimizers}
+    schedules = {g: optim.make_schedule(run.optimizer[g], num_steps) for g in optimizers}
     guard = NonFinite(s.max_nonfinite, saver, run.keys, skipped)
     pending, window = collections.deque(), []
     last_eval: dict[str, float] = {}
-    profile = Profile(run.workdir, start, s.num_steps, s.profile_steps)
+    profile = Profile(run.workdir, start, num_steps, s.profile_steps)
     with Preemption() as preemption, profile, line:
-        for step in range(start + 1, s.num_steps + 1):
+        for step in range(start + 1, num_steps + 1):
             profile.before(step)
             state, metrics = step_fn(state, batch, run.frozen, root)
             pending.append((step, indices, metrics))
-            if step < s.num_steps:
+            if step < num_steps:
                 rows, wait = _next(batches)
                 indices = rows.get("index")
                 batch = distributed.to_global(_wanted(run.task, rows), batch_sharding)
-            logs = step % s.log_every == 0 or step == s.num_steps
+            logs = cadence.is_log(step)
             while len(pending) > (0 if logs else _LAG):
                 window.append(guard.check(*pending.popleft()))
             speed.step(wait)
@@ -239,33 +268,42 @@ def _steps(run, saver, optimizers, state, start, skipped, batches):
                 values |= {f"{g}/learning_rate": float(f(step)) for g, f in schedules.items()}
                 values |= speed.values() | {"skipped_steps": guard.total}
                 run.writer.scalars(step, values)
-                line.update(step, values)
+                line.update(step, values, cadence.epoch(step))
 
             leaving, measured = preemption.reached(), {}
-            at_eval = step == s.num_steps or (s.eval_every and step % s.eval_every == 0)
-            if at_eval and not leaving:
-                found = _evaluate(run, state, step, preemption)
-                leaving = found is None
-                if found is not None:
-                    last_eval = measured = found
+            if cadence.is_evaluation(step) and not leaving:
+                result = _evaluate(run, state, step, preemption, patience)
+                leaving = result is None
+                if result is not None:
+                    last_eval = measured = result
                     run.writer.scalars(step, measured)
-            every = s.checkpoint_every
-            if leaving or at_eval or (every and step % every == 0):
+            if leaving or cadence.is_checkpoint(step):
                 while pending:
                     window.append(guard.check(*pending.popleft()))
-                saver.save(state, {**run.meta, "skipped_steps": guard.total}, measured)
+                facts = {"skipped_steps": guard.total, "patience": patience.record()}
+                saver.save(state, {**run.meta, **facts}, measured)
                 speed.pause()
             if leaving:
                 saver.wait()
                 raise Preempted(f"saved at step {step}")
+            if patience.is_over:
+                break
+    if patience.is_over:
+        progress.say(f"{run.name}: stopped at step {step} of {num_steps}: {patience}")
     saver.wait()
     return state, last_eval
 
 
-def _evaluate(run, state, step, preemption) -> dict[str, float] | None:
-    """What an evaluation measures; None where SIGTERM ended it, whose grace may be shorter."""
+def _evaluate(run, state, step, preemption, patience) -> dict[str, float] | None:
+    """Returns what an evaluation measures; None if SIGTERM ended it, whose grace may be shorter."""
     try:
-        return run.evaluate(state.variables(), step, preemption.check)
+        measured = run.evaluate(state.variables(), step, preemption.check)
+        patience.update(step, measured)
+        # Only after the count it is known whether this is the last evaluation.
+        if step >= run.cadence.num_steps or patience.is_over:
+            final = run.evaluate_at_end(state.variables(), step, preemption.check)
+            measured = {**measured, **final}
+        return measured
     except Leaving:
         return None
 

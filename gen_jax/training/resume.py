@@ -16,7 +16,8 @@ _SECTIONS = ("mesh", "sharding", "evaluators", "tensorboard", "requires")
 _KEYS = {
     "training": (
         *("log_every", "eval_every", "checkpoint_every", "keep", "profile_steps"),
-        *("best_metric", "best_mode"),
+        *("eval_every_epochs", "checkpoint_every_epochs", "keep_every_epochs"),
+        *("best_metric", "best_mode", "patience"),
     ),
     "data": ("num_threads", "num_workers", "cache", "verify", "max_bad_records"),
 }

@@ -17,6 +17,11 @@ _RANGES = {
     "log_every": ranges.AT_LEAST_1,
     "eval_every": ranges.NOT_NEGATIVE,
     "checkpoint_every": ranges.NOT_NEGATIVE,
+    "num_epochs": ranges.NOT_NEGATIVE,
+    "eval_every_epochs": ranges.NOT_NEGATIVE,
+    "checkpoint_every_epochs": ranges.NOT_NEGATIVE,
+    "keep_every_epochs": ranges.NOT_NEGATIVE,
+    "patience": ranges.NOT_NEGATIVE,
     "keep": ranges.AT_LEAST_1,
     "max_nonfinite": ranges.AT_LEAST_1,
     "profile_steps": ranges.NOT_NEGATIVE,
@@ -26,6 +31,9 @@ _RANGES = {
 @dataclasses.dataclass(frozen=True)
 class Schedule:
     """What `config.training` may hold.
+
+    `training.cadence.Cadence` resolves the keys in epochs to steps. Each takes precedence over the
+    same key in steps; 0 leaves the one in steps.
 
     Attributes:
       num_steps: Steps in all.
@@ -37,9 +45,15 @@ class Schedule:
       log_every: Steps between lines of metrics.
       eval_every: Steps between evaluations, 0 for one at the end.
       checkpoint_every: Steps between checkpoints, 0 for one at each evaluation.
+      num_epochs: Epochs in all, in place of `num_steps`.
+      eval_every_epochs: Epochs between evaluations, in place of `eval_every`.
+      checkpoint_every_epochs: Epochs between checkpoints, in place of `checkpoint_every`.
+      keep_every_epochs: Epochs between checkpoints that are never deleted, 0 for none.
       keep: Number of newest checkpoints to keep.
       best_metric: Evaluation metric whose best checkpoint is kept as well.
       best_mode: "min" or "max".
+      patience: Number of evaluations in a row without a better `best_metric` after which the run
+        ends, 0 for no early stopping.
       max_nonfinite: Skipped steps in a row that stop the run.
       profile_steps: Steps to trace for the profiler, from the tenth on if the run has so many;
         0 for none.
@@ -54,9 +68,14 @@ class Schedule:
     log_every: int = 50
     eval_every: int = 0
     checkpoint_every: int = 0
+    num_epochs: float = 0.0
+    eval_every_epochs: float = 0.0
+    checkpoint_every_epochs: float = 0.0
+    keep_every_epochs: float = 0.0
     keep: int = 2
     best_metric: str = ""
     best_mode: str = "min"
+    patience: int = 0
     max_nonfinite: int = 20
     profile_steps: int = 0
 
@@ -66,6 +85,16 @@ class Schedule:
         check_seed(self.seed, "config.training.seed")
         if self.best_mode not in ("min", "max"):
             raise UserError(f"config.training.best_mode={self.best_mode!r}: expected min or max")
+        if self.patience and not self.best_metric:
+            raise UserError(
+                f"config.training.patience={self.patience} needs config.training.best_metric, the "
+                "metric that has to become better"
+            )
+        if self.patience and not (self.eval_every or self.eval_every_epochs):
+            raise UserError(
+                f"config.training.patience={self.patience} counts evaluations, of which there is "
+                "only the last one; set config.training.eval_every or eval_every_epochs"
+            )
 
     def check(self, mesh: Mesh) -> None:
         """Raises UserError if the numbers do not fit each other or the mesh."""

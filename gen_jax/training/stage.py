@@ -1,6 +1,7 @@
 """One stage from config to report: resolve, check, build, claim, train, report."""
 
 import dataclasses
+import functools
 import pathlib
 import time
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from gen_jax.tasks import build_task
 from gen_jax.tasks.base import Task
 from gen_jax.tasks.lora import RULES
 from gen_jax.training import adaptation, checks, feature_data, logging, loop, report, resume
+from gen_jax.training.cadence import Cadence
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> int:
@@ -73,7 +75,8 @@ class Stage:
       mesh: The devices.
       schedule: Steps, batch and cadence.
       task: What is trained.
-      evaluators: Name -> (prefix of its metrics, evaluator).
+      evaluators: Name -> (prefix of its metrics, evaluator), of those that run at each evaluation.
+      final_evaluators: The same of those that run at the last step only.
       frozen: Name -> parameters that are read and never trained.
       digests: Name -> SHA-256 of these parameters, and of `init`.
       init: Run whose parameters this one begins with, or None.
@@ -89,6 +92,7 @@ class Stage:
     schedule: loop.Schedule
     task: Task
     evaluators: Mapping[str, tuple[str, Evaluator]]
+    final_evaluators: Mapping[str, tuple[str, Evaluator]]
     frozen: Mapping[str, Any]
     digests: Mapping[str, str]
     init: reader.TrainedModel | None
@@ -158,13 +162,18 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Stage:
     if lora := adaptation.adapt(config, task, init, workdir):
         task, frozen = lora.task, {**frozen, **lora.frozen}
     checks.check_inputs(task, config.data.to_dict())
+    every, final = (
+        build_evaluators(config.evaluators.to_dict(), config.task.name, at_end=at_end)
+        for at_end in (False, True)
+    )
     return Stage(
         config=config,
         workdir=workdir,
         mesh=mesh,
         schedule=schedule,
         task=task,
-        evaluators=build_evaluators(config.evaluators.to_dict(), config.task.name),
+        evaluators=every,
+        final_evaluators=final,
         frozen=frozen,
         digests=digests,
         init=init,
@@ -212,21 +221,28 @@ def train(stage: Stage, data: run_data.RunData) -> tuple[loop.Trained, Result]:
     if stage.lora is not None:
         say(f"{name}: {stage.lora.text}")
         rules = (*RULES, *rules)
-    writer = logging.MetricWriter(workdir, tensorboard=config.tensorboard)
-    latest = [Result({})]  # of the evaluations, whose numbers the report has
+    num_records = data.num_records("train")
+    writer = logging.MetricWriter(
+        workdir,
+        tensorboard=config.tensorboard,
+        steps_per_epoch=Cadence.of(schedule, num_records).steps_per_epoch,
+    )
+    latest = {}  # step of an evaluation -> its result, of which the report shows the last
 
-    def evaluate(variables: Mapping[str, Any], step: int, check) -> dict[str, float]:
-        if stage.evaluators:
-            say(f"{name}: evaluating {', '.join(stage.evaluators)} at step {step}...")
-        task, variables = stage.task.as_trained(variables, frozen)
-        with BatchProgress() as show:
-            predict = Predictor(
-                task, variables, frozen, stage.mesh, schedule.seed, check=check, show=show
-            )
-            result = run_all(stage.evaluators, predict, data)
+    def evaluate(evaluators, variables: Mapping[str, Any], step: int, check) -> dict[str, float]:
+        result, earlier = Result({}), latest.get(step, Result({}))
+        if evaluators:
+            say(f"{name}: evaluating {', '.join(evaluators)} at step {step}...")
+            task, variables = stage.task.as_trained(variables, frozen)
+            with BatchProgress() as show:
+                predict = Predictor(
+                    task, variables, frozen, stage.mesh, schedule.seed, check=check, show=show
+                )
+                result = run_all(evaluators, predict, data)
         for picture, image in result.pictures.items():
             writer.image(step, picture, image)
-        latest[0] = report.with_best(result, schedule.best_metric)
+        latest.clear()
+        latest[step] = earlier.joined(result)
         return dict(result.metrics)
 
     trained = loop.train(
@@ -241,15 +257,18 @@ def train(stage: Stage, data: run_data.RunData) -> tuple[loop.Trained, Result]:
             batches=lambda start: data.batches(schedule.batch_size, start),
             keys=data.keys,
             frozen=frozen,
-            evaluate=evaluate,
+            evaluate=functools.partial(evaluate, stage.evaluators),
             meta={"data": data.facts()},
             writer=writer,
             init=_start(stage),
             pretrained=stage.pretrained,
+            num_records=num_records,
+            evaluate_at_end=functools.partial(evaluate, stage.final_evaluators),
         )
     )
     writer.close()
-    return trained, latest[0]
+    (result,) = latest.values()
+    return trained, report.with_best(result, schedule.best_metric)
 
 
 def _start(stage: Stage) -> tuple[str, Mapping[str, Any]] | None:
