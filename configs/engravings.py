@@ -135,7 +135,7 @@ def _debug(config):
         block_out_channels=(16, 16), layers_per_block=1, decoder_layers=1,
     )  # fmt: skip
     config.task.caption_decoder.update(hidden_size=16, num_layers=1, num_heads=2)
-    config.task.text_encoder.update(vocab_size=512, hidden_size=16, num_layers=1, num_heads=2)
+    config.task.text_encoder.update(vocab_size=512, hidden_size=24, num_layers=1, num_heads=2)
     config.task.caption_side.update(latent_dim=16, embedding_dim=8)
     config.task.flow.update(hidden_size=32, num_layers=1, num_heads=2)
     with config.unlocked():

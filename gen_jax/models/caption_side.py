@@ -1,11 +1,14 @@
 """Latents and embeddings of captions beside those of images."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from gen_jax.models.joint_autoencoder import unit_mean_square
 from gen_jax.models.layers.conditioning import masked_mean
+
+_SHARPNESS = 16.0  # of the smooth maximum
 
 
 class CaptionSide(nn.Module):
@@ -37,8 +40,7 @@ class CaptionSide(nn.Module):
         self, states: Float[Array, "b n t"], mask: Bool[Array, "b n"]
     ) -> Float[Array, "b c"]:
         """Returns latents with a mean square of 1."""
-        largest = jnp.where(mask[..., None], states, -jnp.inf).max(1)
-        both = jnp.concatenate([masked_mean(states, mask), largest], axis=-1)
+        both = jnp.concatenate([masked_mean(states, mask), smooth_max(states, mask)], axis=-1)
         return unit_mean_square(self.to_latent(both))
 
     def embeddings(self, pooled: Float[Array, "b d"], text: Float[Array, "b t"]):
@@ -60,3 +62,13 @@ class CaptionSide(nn.Module):
         latent = self.latent(states, mask)
         given = jnp.ones((len(latent),), bool)
         return self.embeddings(pooled, masked_mean(states, mask)), self.context(latent, given)
+
+
+def smooth_max(states: Float[Array, "b n d"], mask: Bool[Array, "b n"]) -> Float[Array, "b d"]:
+    """Returns nearly the largest value of each channel over the tokens that count.
+
+    The gradient of the maximum itself jumps where two tokens are nearly equal, so that rounding
+    alone would lead two runs apart.
+    """
+    logits = jnp.where(mask[..., None], _SHARPNESS * states, -jnp.inf)
+    return (jax.nn.softmax(logits, axis=1) * states).sum(1)

@@ -1,0 +1,36 @@
+"""The packaged engravings: small, free of local paths, and different for every seed."""
+
+import numpy as np
+import pytest
+
+from gen_jax import pipelines
+from gen_jax.pipelines.sampling import Request
+from gen_jax.runs import reader
+
+FOLDER = reader.PACKAGED / "engravings"
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return pipelines.load(reader.load("package:engravings"), num_inference_steps=4)
+
+
+def test_it_is_small_and_names_no_place_of_this_machine():
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 20e6
+    for name in ("config.json", "manifest.json", "README.md"):
+        text = (FOLDER / name).read_text()
+        assert '"/' not in text and "/tmp/" not in text, name
+    assert "Public domain" in (FOLDER / "README.md").read_text()
+
+
+def test_seeds_give_engravings_with_captions_and_images_are_described(pipe):
+    samples = pipe.sample(Request(range(8)))
+    assert samples.images.shape == (8, 96, 96, 3)
+    # Lines on white paper: neither blank nor gray.
+    assert (samples.images.std((1, 2, 3)) > 15).all() and samples.images.mean() > 100
+    assert len(set(samples.captions)) >= 6 and all(samples.captions)
+    again = pipe.sample(Request([3]))
+    assert np.abs(again.images[0].astype(int) - samples.images[3]).max() <= 1
+    described = pipe.describe(samples.images[:2])
+    error = np.square(described.images / 255.0 - samples.images[:2] / 255.0).mean()
+    assert -10 * np.log10(error) > 18 and all(described.captions)
