@@ -34,6 +34,7 @@ def get_config(arg=None):
         vocab=2000,
         features="",
         variant="laptop",
+        flow_of="",
         debug=False,
     )
     config = common.base()
@@ -107,6 +108,8 @@ def get_config(arg=None):
         _roadmap(config)
     elif arg.variant != "laptop":
         raise UserError(f"variant={arg.variant}: expected laptop or roadmap")
+    if arg.flow_of:
+        _flow_alone(config, arg.flow_of)
     if arg.debug:
         _debug(config)
     return config.lock()
@@ -125,6 +128,15 @@ def _roadmap(config):
     config.task.flow.update(hidden_size=384, num_layers=6, num_heads=6)
     config.task.backbone_size = 224
     config.training.update(num_steps=60_000, batch_size=64, eval_every=5000, checkpoint_every=1000)
+
+
+def _flow_alone(config, run):
+    """Goes on with the flow of a run alone: a step takes half the time."""
+    config.init_from = run
+    with config.unlocked():
+        for name in ("l1", "l2", "caption", "contrastive", "size"):
+            config.task[f"{name}_weight"] = 0.0
+    config.optimizer.model.freeze = "^(autoencoder|caption_decoder|caption_side|text_encoder)/"
 
 
 def _debug(config):

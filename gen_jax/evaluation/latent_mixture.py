@@ -37,6 +37,7 @@ def sample_mixture(
             f"mixture of {components} Gaussians: {len(latents)} latents are too few, expected at "
             f"least {4 * components}; set components to less"
         )
+    latents = latents.astype(np.float64)  # covariances of float32 are not quite positive
     dimensions = min(dimensions, latents.shape[1], len(latents) // 2)
     pca = PCA(dimensions, random_state=seed)
     scores = pca.fit_transform(latents)

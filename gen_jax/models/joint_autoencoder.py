@@ -185,6 +185,22 @@ def size_loss(spatial: Float[Array, "b h w z"]) -> Float[Array, ""]:
     return jnp.square(jnp.square(spatial).mean((0, 1, 2)) - 1.0).mean()
 
 
+def coarse_first(channels: int, pixels: int) -> np.ndarray:
+    """Returns factors [channels] that give a spatial latent the spectrum of images again.
+
+    With them, low frequencies are larger than high ones, so that a flow settles them first, as it
+    does with pixels. The mean square of all factors is 1.
+
+    Args:
+      channels: Channels of the spatial latent.
+      pixels: Pixels of a place.
+    """
+    if not channels:
+        return np.ones(0, np.float32)
+    _, size = _cosine_basis(pixels, channels)
+    return (size / np.sqrt(np.square(size).mean())).astype(np.float32)
+
+
 def _cosines(key, shape, dtype=jnp.float32):
     """Initializes [pixels, channels] as the lowest frequencies of a cosine transform (DCT-II)."""
     basis, size = _cosine_basis(*shape)

@@ -89,14 +89,17 @@ class JointFlow(nn.Module):
 
     def _tokens(self, x: JointLatents):
         """Returns tokens [b, n, width], and how many there are of each latent."""
-        b = len(x.pooled)
+        b, height, width, channels = x.spatial.shape
         parts = {
-            "spatial": x.spatial.reshape(b, -1, x.spatial.shape[-1]),
+            # A latent without channels has no tokens.
+            "spatial": x.spatial.reshape(b, height * width if channels else 0, channels),
             "pooled": x.pooled.reshape(b, self.pooled_tokens, -1),
             "caption": x.caption.reshape(b, self.caption_tokens, -1),
         }
         tokens = []
         for name, part in parts.items():
+            if not part.size:
+                continue
             y = nn.Dense(self.hidden_size, dtype=self.dtype, name=f"{name}_in")(part)
             shape = (part.shape[1], self.hidden_size)
             position = self.param(f"{name}_position", nn.initializers.normal(0.3), shape)
@@ -111,6 +114,8 @@ class JointFlow(nn.Module):
         return jnp.stack(jnp.split(h, 2, axis=-1), axis=1)
 
     def _out(self, name: str, tokens: Array, like: Array) -> Array:
+        if not like.size:
+            return like
         # Zero at first: the mean velocity of all times.
         channels = like[0].size // tokens.shape[1]
         y = nn.Dense(channels, kernel_init=_ZERO, dtype=self.dtype, name=name)(tokens)

@@ -214,43 +214,48 @@ class EngravingsTask(JointModel, Task):
         clean = JointLatents(spatial, pooled, self.captions("latent", params, states, mask))
         noise = joint_flow.noise_like(rngs["latent_noise"], clean)
         noisy = jax.tree.map(lambda z, n: z + self.latent_noise * n, clean, noise)
+        losses = {}
+        # What has no weight is not computed: a run may train the flow alone.
+        if self.l1_weight or self.l2_weight:
+            losses |= self._image_losses(params, x, noisy, batch["mask"])
+        if self.caption_weight:
+            keys = rngs["drop_caption"], rngs["dropout"]
+            loss = self._caption_loss(params, tokens, mask, noisy, keys)
+            losses["caption"] = (self.caption_weight, loss)
+        if self.contrastive_weight:
+            loss = self._contrastive_loss(params, pooled, masked_mean(states, mask))
+            losses["contrastive"] = (self.contrastive_weight, loss)
+        if self.size_weight and spatial.size:
+            losses["size"] = (self.size_weight, size_loss(spatial))
+        if self.flow_weight:
+            fixed = jax.lax.stop_gradient(self.to_flow(clean))
+            each = joint_flow.joint_flow_loss(self.flow, params["flow"], fixed, rngs["flow"])
+            losses["flow"] = (self.flow_weight, each.mean())
+        metrics = {f"model/{name}": value for name, (_, value) in losses.items()}
+        if "model/l2" in metrics:
+            metrics["model/psnr"] = -10.0 * jnp.log10(metrics["model/l2"] / 4.0)
+        return sum(weight * value for weight, value in losses.values()), (metrics, extra)
+
+    def _image_losses(self, params, x, noisy: JointLatents, mask):
+        """Returns name -> (weight, loss) of what the decoded image is compared by."""
         decoded = self.autoencode("decode", params, noisy.spatial, noisy.pooled)
-        l1, l2 = pixel_errors(decoded - x, batch["mask"])
-        has_latent = jax.random.bernoulli(rngs["drop_caption"], self.caption_latent_prob, (len(x),))
-        context = self.context(params, noisy, has_latent)
-        losses = {
-            "l1": (self.l1_weight, l1),
-            "l2": (self.l2_weight, l2),
-            "caption": (
-                self.caption_weight,
-                self._caption_loss(params, tokens, mask, context, rngs["dropout"]),
-            ),
-            "contrastive": (
-                self.contrastive_weight,
-                self._contrastive_loss(params, pooled, masked_mean(states, mask)),
-            ),
-            "size": (self.size_weight, size_loss(spatial)),
-            "flow": (
-                self.flow_weight,
-                joint_flow.joint_flow_loss(
-                    self.flow, params["flow"], jax.lax.stop_gradient(clean), rngs["flow"]
-                ).mean(),
-            ),
-        }
+        l1, l2 = pixel_errors(decoded - x, mask)
+        losses = {"l1": (self.l1_weight, l1), "l2": (self.l2_weight, l2)}
         if self.backbone and self.perceptual_weight:
             distance = self._perceptual_loss(params, x, decoded)
             losses["perceptual"] = (self.perceptual_weight, distance)
-        metrics = {f"model/{name}": value for name, (_, value) in losses.items()}
-        metrics["model/psnr"] = -10.0 * jnp.log10(l2 / 4.0)
-        return sum(weight * value for weight, value in losses.values()), (metrics, extra)
+        return losses
 
-    def _caption_loss(self, params, tokens, mask, context, rng):
+    def _caption_loss(self, params, tokens, mask, noisy: JointLatents, keys):
+        shape = (len(tokens),)
+        has_latent = jax.random.bernoulli(keys[0], self.caption_latent_prob, shape)
+        context = self.context(params, noisy, has_latent)
         logits = self.caption_decoder.apply(
             {"params": params["caption_decoder"]},
             tokens[:, :-1],
             context,
             deterministic=False,
-            rngs={"dropout": rng},
+            rngs={"dropout": keys[1]},
         )
         each = optax.softmax_cross_entropy_with_integer_labels(logits, tokens[:, 1:])
         counted = mask[:, 1:].astype(jnp.float32)

@@ -14,7 +14,7 @@ from gen_jax.models import joint_flow
 from gen_jax.models.caption_decoder import CaptionDecoder
 from gen_jax.models.caption_sampling import sample_captions
 from gen_jax.models.caption_side import CaptionSide
-from gen_jax.models.joint_autoencoder import JointAutoencoder, unit_mean_square
+from gen_jax.models.joint_autoencoder import JointAutoencoder, coarse_first, unit_mean_square
 from gen_jax.models.joint_flow import JointFlow, JointLatents, Times
 from gen_jax.models.text_encoder import CompactTextEncoder
 from gen_jax.tasks import first_stage
@@ -130,12 +130,22 @@ class JointModel:
             self.flow,
             params["flow"],
             self.split(noise),
-            given,
+            self.to_flow(given),
             is_given,
             guidance_scale=self.guidance_scale,
             steps=self.num_inference_steps,
         )
-        return sized(latents)
+        return sized(latents.replace(spatial=latents.spatial / self._flow_scale))
+
+    def to_flow(self, latents: JointLatents) -> JointLatents:
+        """Returns latents as the flow has them: the coarse is larger than the fine."""
+        return latents.replace(spatial=latents.spatial * self._flow_scale)
+
+    @property
+    def _flow_scale(self) -> Float[Array, "1 1 1 z"]:
+        factor = self.autoencoder.downscale_factor
+        scale = coarse_first(self.autoencoder.spatial_channels, factor**2)
+        return jnp.asarray(scale)[None, None, None]
 
     def decode_latents(self, params, latents: JointLatents, seeds, has_caption=True):
         """Returns the images and captions of latents."""

@@ -39,7 +39,7 @@ _TASK_RANGES = {
         r"_start$|_warmup$|_steps$|_layers$|^num_": ranges.NOT_NEGATIVE,
         # 0 of VQVAE.head_channels is a decoder without that head, 0 of a bank's size no bank.
         r"(^|_)((?<!bank_)size|heads|dim|length|width|depth)$": ranges.AT_LEAST_1,
-        r"(^|_)(?<!^head_)channels$": ranges.AT_LEAST_1,
+        r"(^|_)(?<!^head_)(?<!^spatial_)channels$": ranges.AT_LEAST_1,
         r"^num_(inference_steps|codes|heads|train_timesteps)$|_every$": ranges.AT_LEAST_1,
     }.items()
 }

@@ -223,6 +223,18 @@ def test_a_backbone_begins_with_weights_and_is_not_trained():
     assert "feature_in" in params["model"]["autoencoder"]
 
 
+def test_the_pooled_latent_alone_is_enough_to_train():
+    made = build_task(engravings.get_config("debug,spatial=0").task.to_dict())
+    made = dataclasses.replace(made, autoencoder=made.autoencoder.clone(spatial_channels=0))
+    params, _ = jax.eval_shape(made.init, jax.random.key(0), as_jax(batch()))
+    keys = {name: jax.random.key(i) for i, name in enumerate(made.rng_streams)}
+    loss = made.losses()["model"]
+    value, _ = jax.eval_shape(
+        lambda p: loss(p, {"model": p}, {}, as_jax(batch()), keys, {}), params["model"]
+    )
+    assert value.shape == () and made.latent_size == 16 + 16
+
+
 @pytest.mark.parametrize("key,value,message", [
     ("contrastive", "clip", "contrastive=clip: expected siglip or info_nce"),
     ("image_size", 18, "image_size=18: not divisible by 4"),
