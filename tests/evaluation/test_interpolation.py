@@ -63,7 +63,7 @@ def test_twice_as_fast_a_way_is_four_times_as_long():
 
 
 class Seeds(Predictor):
-    task = types.SimpleNamespace(feature_space=None)
+    task = types.SimpleNamespace(feature_space=None, text_encoder=None)
 
     def __init__(self, made):
         self.made = made

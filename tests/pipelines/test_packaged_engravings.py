@@ -31,6 +31,6 @@ def test_seeds_give_engravings_with_captions_and_images_are_described(pipe):
     assert len(set(samples.captions)) >= 6 and all(samples.captions)
     again = pipe.sample(Request([3]))
     assert np.abs(again.images[0].astype(int) - samples.images[3]).max() <= 1
-    described = pipe.describe(samples.images[:2])
+    described = pipe.describe(list(samples.images[:2]))
     error = np.square(described.images / 255.0 - samples.images[:2] / 255.0).mean()
     assert -10 * np.log10(error) > 18 and all(described.captions)
