@@ -18,8 +18,8 @@ is good for. `variant=roadmap` is for accelerators: 512x512 pixels, a pooled lat
 numbers, 8,000 tokens, 52.7 million parameters and a flow of 12.2 million.
 
 `flow_of=RUN` goes on with the flow of a run alone. On 4,555 engravings from books, 250 held out, 2
-cores, 52 and 12 minutes: PSNR 24.85 dB, R@10 30% image to text (chance 4%), CIDEr-D 0.123, where the
-caption of the nearest training image has 0.230 (docs/results/engravings.md).
+cores, 52 and 12 minutes: PSNR 24.85 dB, R@10 30% image to text (chance 4%), CIDEr-D 0.123, where
+the caption of the nearest training image has 0.230 (docs/results/engravings.md).
 """
 
 from gen_jax.common.errors import UserError
