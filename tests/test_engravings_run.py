@@ -50,5 +50,5 @@ def test_a_run_writes_images_and_their_captions(tmp_path):
         tmp_path / "mixed" / "00000.png"
     ).read_bytes()
     done = call("generate", f"--run={run}", "--image=nothing.png", f"--out={tmp_path / 'no'}")
-    assert done.returncode == 1 and "nothing.png: No such file" in done.stderr
+    assert done.returncode == 2 and "nothing.png: No such file" in done.stderr
     assert not (tmp_path / "no").exists()
