@@ -25,7 +25,8 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-CACHE = pathlib.Path(os.environ.get("GEN_JAX_TEST_CACHE", ROOT / ".jax_cache"))
+# An empty path would be the current folder, which the cache would fill.
+CACHE = pathlib.Path(os.environ.get("GEN_JAX_TEST_CACHE") or ROOT / ".jax_cache")
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("gen_jax", deadline=None)

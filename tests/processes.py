@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 def environment(devices: int = 1, **extra: str) -> dict[str, str]:
     """The environment of a process with so many virtual CPU devices."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "SLURM_", "OMPI_"))}
-    cache = os.environ.get("GEN_JAX_TEST_CACHE", str(ROOT / ".jax_cache"))
+    cache = os.environ.get("GEN_JAX_TEST_CACHE") or str(ROOT / ".jax_cache")
     return {
         **env,
         "JAX_PLATFORMS": "cpu",

@@ -3,6 +3,7 @@
 import ast
 import functools
 import pathlib
+import subprocess
 
 import pytest
 
@@ -21,6 +22,20 @@ def functions(path: pathlib.Path) -> list[ast.FunctionDef]:
     """Returns all functions of a file, those within others and methods included."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     return [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]
+
+
+def test_nothing_else_stands_at_the_top():
+    listed = ["git", "-C", str(ROOT), "ls-files"]
+    found = subprocess.run(listed, capture_output=True, text=True, check=False)
+    if found.returncode:
+        pytest.skip(f"git lists no files here: {found.stderr.strip()}")
+    expected = {
+        *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "pyproject.toml"),
+        *("requirements.txt", "requirements-dev.txt", "constraints.txt"),
+        *("gen_jax", "configs", "launch", "tests", "colabs", "benchmarks", "docs"),
+        *(".ci", ".gitignore", ".dockerignore", ".pre-commit-config.yaml"),
+    }
+    assert {line.split("/")[0].strip('"') for line in found.stdout.splitlines()} <= expected
 
 
 def test_files_have_at_most_400_lines():
