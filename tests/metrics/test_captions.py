@@ -34,7 +34,7 @@ def test_pycocoevalcap_gives_the_stored_scores(golden):
 
 
 def test_the_caption_itself_scores_highest_whatever_its_case_and_commas():
-    true = ["A man, riding a horse.", "the old tower of London", "two ships in one harbour"]
+    true = ["A man, riding a horse.", "the old tower of London", "two ships in one harbor"]
     scores = captions.cider_d([text.upper() for text in true], [[text] for text in true])
     np.testing.assert_allclose(scores, 10.0)
     assert captions.bleu(true, [[text] for text in true]) == pytest.approx(1.0)
