@@ -8,6 +8,7 @@ r"""Generates images with a trained run, from prompts or from seeds alone.
     python -m gen_jax.generate --run=runs/engravings --image=scan.png --out=out/caption
     python -m gen_jax.generate --run=runs/engravings --image=a.png --style_image=b.png \
         --out=out/mix
+    python -m gen_jax.generate --run=models/sd15 --prompt="a photo of a cat" --num=1 --out=out/sd15
     python -m gen_jax.generate --run=runs/faces --num=64 --seed=0 --out=out/faces
     python -m gen_jax.generate --run=runs/faces_text --prompt="a man with glasses" --out=out/man
     python -m gen_jax.generate --run=runs/art --prompt="calm, deep blue, swirling" --out=out/calm
@@ -31,7 +32,12 @@ from gen_jax.common.errors import UserError
 
 _MAX_IMAGES = 100_000  # names have five digits
 
-_RUN = paths.DEFINE_path("run", None, "Run directory of a model that generates images.")
+_RUN = paths.DEFINE_path(
+    "run",
+    None,
+    "Run directory of a model that generates images, a folder of a Stable Diffusion pipeline, or "
+    "hub:OWNER/NAME[@REVISION] for one on huggingface.co.",
+)
 _PROMPT = flags.DEFINE_multi_string("prompt", [], "Prompt.")
 _NEGATIVE = flags.DEFINE_string(
     "negative", "", "Negative prompt: what guidance leads away from (latent diffusion)."
@@ -363,6 +369,7 @@ def _write(place, model, ends, samples, request, facts) -> None:
         "run": reader.name_of(model),
         "checkpoint_step": model.step if model.step >= 0 else None,
         "weights_sha256": model.digest,
+        "frozen_weights_sha256": dict(model.frozen_digests),
         **facts,
         "environment": manifest.environment(),
     }
