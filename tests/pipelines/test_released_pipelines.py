@@ -121,7 +121,8 @@ def test_every_scheduler_gives_the_latents_of_diffusers(models, kind, name):
         given = dict(options=options, noise=noise)
         return samplers.sample(fn, x_T, task.process, script.STEPS, scheduler.sampler, **given)
 
-    got = run(params, np.concatenate([latents] * 2), np.concatenate([noise] * 2, axis=1))
+    x_T = latents * samplers.noise_scale(task.process, script.STEPS, scheduler.sampler, options)
+    got = run(params, np.concatenate([x_T] * 2), np.concatenate([noise] * 2, axis=1))
     for scale, part in zip(script.GUIDANCE, (got[:count], got[count:])):
         assert difference(part, golden[f"{kind}/{name}/{scale}/latents"]) < TOLERANCE
     if (pixels := golden.get(f"{kind}/{name}/7.5/pixels")) is not None:
