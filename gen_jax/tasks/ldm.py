@@ -38,6 +38,8 @@ class LDMTask(Task):
       text_dropout_prob: probability that a caption is emptied, for guidance (arXiv 2207.12598).
       num_time_bins: parts of the time range that the error is reported for.
       sampler: default of `generate`, see `diffusion.samplers`.
+      sampler_options: options of the samplers, such as those of a released pipeline's scheduler
+        config (`diffusion.scheduler_config`).
       num_inference_steps: its steps.
       guidance_scale: its guidance, 1 for none.
       guidance_rescale: share of the contrast put back (arXiv 2305.08891).
@@ -60,6 +62,7 @@ class LDMTask(Task):
     text_dropout_prob: float = 0.1
     num_time_bins: int = 4
     sampler: str = "dpmpp_2m"
+    sampler_options: samplers.SamplerOptions = samplers.DEFAULTS
     num_inference_steps: int = 20
     guidance_scale: float = 3.0
     guidance_rescale: float = 0.0
@@ -77,6 +80,7 @@ class LDMTask(Task):
         ),
         "text_encoder": Part(text.CONFIGS),
         "process": Part(make_process),
+        "sampler_options": Part(samplers.SamplerOptions),
     }
     rng_streams = ("latent", "t", "noise", "drop_text", "dropout")
     pipeline = "text_to_image"
@@ -292,7 +296,10 @@ class LDMTask(Task):
         else:
             x_T = jax.random.normal(rngs["noise"], (count, *self.latent_shape))
             step_keys = jax.random.fold_in(rngs["noise"], 1)
+        at = (self.process, self.num_inference_steps, self.sampler)
         x_T = batch.get("x_T", x_T)
+        if (scale := samplers.noise_scale(*at, self.sampler_options)) != 1.0:
+            x_T = scale * x_T
 
         denoise = functools.partial(self._unet, params)
         cond = self._text(params, frozen, tokens, mask)
@@ -308,14 +315,7 @@ class LDMTask(Task):
             )
             scale = guidance.within(self.guidance_scale, *self.guidance_interval, self.process)
             fn = guidance.guided_batched(denoise, cond, negative, scale, self.guidance_rescale)
-        z = samplers.sample(
-            fn,
-            x_T,
-            self.process,
-            self.num_inference_steps,
-            self.sampler,
-            rng=step_keys,
-        )
+        z = samplers.sample(fn, x_T, *at, rng=step_keys, options=self.sampler_options)
         image = first_stage.decode(self.autoencoder, frozen["vae"], z)
         return {**first_stage.to_images(image), "latent": z}
 
