@@ -13,6 +13,7 @@ r"""Generates images with a trained run, from prompts or from seeds alone.
     python -m gen_jax.generate --run=runs/art --prompt="calm, deep blue, swirling" --out=out/calm
     python -m gen_jax.generate --run=runs/art --rows=dark,bright --columns=calm,lively --out=out/all
     python -m gen_jax.generate --run=runs/art --style_image=photo.jpg --prompt=dark --out=out/style
+    python -m gen_jax.generate --run=sd15 --lora=ink.safetensors:0.8 --prompt="a cat" --out=out/ink
     python -m gen_jax.generate --run=runs/art --guiding_run=runs/art_small --prompt=dark --out=out/b
     python -m gen_jax.generate --run=runs/art --refiner=runs/detail --prompt=dark --out=out/sharp
 
@@ -114,6 +115,11 @@ _DISTANCE = numbers.define_float(
 )
 _ROWS = flags.DEFINE_list("rows", [], "Adjectives of a grid's rows, with --columns (art).")
 _COLUMNS = flags.DEFINE_list("columns", [], "Adjectives of a grid's columns (art).")
+_LORA = paths.DEFINE_multi_path(
+    "lora",
+    [],
+    "FILE[:SCALE] of low-rank factors (docs/lora.md), merged at that scale, 1 by default.",
+)
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number of steps.")
 
 # A flag and the option of a pipeline that it sets; a flag that is not here suits every run.
@@ -252,11 +258,14 @@ def _refuse_unused(model, options) -> None:
 
 
 def _with_additions(model):
-    """Returns the model with its guiding model and refiner, and what a manifest says of them."""
+    """Returns the model with LoRA files, guiding model and refiner, and what manifests say."""
     from gen_jax.pipelines.model_changes import guided_by, with_refiner
-    from gen_jax.runs import reader
+    from gen_jax.runs import lora, reader
 
-    facts = {}
+    model, notes = lora.merge_all(model, [lora.parse(text, "--lora") for text in _LORA.value])
+    for line in notes:
+        print(f"note: {line}")
+    facts = {"lora": list(model.merged_files)} if model.merged_files else {}
     if _GUIDING_RUN.value:
         guiding = reader.load(_GUIDING_RUN.value)
         model = guided_by(model, guiding, _GUIDING_SCALE.value)

@@ -50,6 +50,8 @@ class TrainedModel:
       digest: SHA-256 of `variables`.
       mean_of: the same of the runs that it is the mean of.
       lora: low-rank factors that are merged into `variables`, or None.
+      merged_files: path, SHA-256 and scale of the LoRA files that are merged into `variables` and
+        `frozen`; `digest` is that of the weights without them.
     """
 
     path: pathlib.Path
@@ -61,6 +63,7 @@ class TrainedModel:
     digest: str
     mean_of: tuple[str, ...] = ()
     lora: Factors | None = None
+    merged_files: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
