@@ -40,12 +40,7 @@ _AVERAGE = paths.DEFINE_multi_path(
     [],
     "A run that --run began with, or another of its kind: the mean of all is written.",
 )
-_LORA = paths.DEFINE_multi_path(
-    "lora",
-    [],
-    "FILE[:SCALE] of low-rank factors of this package, diffusers or kohya, merged at that scale, 1 "
-    "by default; several add up.",
-)
+_LORA = paths.DEFINE_multi_path("lora", [], "FILE[:SCALE] of low-rank factors (docs/lora.md).")
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")
 
 
@@ -71,9 +66,7 @@ def main(_) -> None:
     model = reader.load(_RUN.value, _STEP.value)
     if _AVERAGE.value:
         model = average.mean([model, *(reader.load(run, _STEP.value) for run in _AVERAGE.value)])
-    model, notes = lora.merge_all(model, loras)
-    for line in notes:
-        print(f"note: {line}")
+    model = lora.merge_all(model, loras)
     write = {
         "safetensors": export.to_safetensors,
         "huggingface": export.to_huggingface,

@@ -8,12 +8,12 @@ r"""Generates images with a trained run, from prompts or from seeds alone.
     python -m gen_jax.generate --run=runs/engravings --image=scan.png --out=out/caption
     python -m gen_jax.generate --run=runs/engravings --image=a.png --style_image=b.png \
         --out=out/mix
+    python -m gen_jax.generate --run=models/sd15 --prompt="a photo of a cat" --num=1 --out=out/sd15
     python -m gen_jax.generate --run=runs/faces --num=64 --seed=0 --out=out/faces
     python -m gen_jax.generate --run=runs/faces_text --prompt="a man with glasses" --out=out/man
     python -m gen_jax.generate --run=runs/art --prompt="calm, deep blue, swirling" --out=out/calm
     python -m gen_jax.generate --run=runs/art --rows=dark,bright --columns=calm,lively --out=out/all
     python -m gen_jax.generate --run=runs/art --style_image=photo.jpg --prompt=dark --out=out/style
-    python -m gen_jax.generate --run=sd15 --lora=ink.safetensors:0.8 --prompt="a cat" --out=out/ink
     python -m gen_jax.generate --run=runs/art --guiding_run=runs/art_small --prompt=dark --out=out/b
     python -m gen_jax.generate --run=runs/art --refiner=runs/detail --prompt=dark --out=out/sharp
 
@@ -32,7 +32,12 @@ from gen_jax.common.errors import UserError
 
 _MAX_IMAGES = 100_000  # names have five digits
 
-_RUN = paths.DEFINE_path("run", None, "Run directory of a model that generates images.")
+_RUN = paths.DEFINE_path(
+    "run",
+    None,
+    "Run directory of a model that generates images, a folder of a Stable Diffusion pipeline, or "
+    "hub:OWNER/NAME[@REVISION] for one on huggingface.co.",
+)
 _PROMPT = flags.DEFINE_multi_string("prompt", [], "Prompt.")
 _NEGATIVE = flags.DEFINE_string(
     "negative", "", "Negative prompt: what guidance leads away from (latent diffusion)."
@@ -115,11 +120,7 @@ _DISTANCE = numbers.define_float(
 )
 _ROWS = flags.DEFINE_list("rows", [], "Adjectives of a grid's rows, with --columns (art).")
 _COLUMNS = flags.DEFINE_list("columns", [], "Adjectives of a grid's columns (art).")
-_LORA = paths.DEFINE_multi_path(
-    "lora",
-    [],
-    "FILE[:SCALE] of low-rank factors (docs/lora.md), merged at that scale, 1 by default.",
-)
+_LORA = paths.DEFINE_multi_path("lora", [], "FILE[:SCALE] of low-rank factors (docs/lora.md).")
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number of steps.")
 
 # A flag and the option of a pipeline that it sets; a flag that is not here suits every run.
@@ -262,9 +263,7 @@ def _with_additions(model):
     from gen_jax.pipelines.model_changes import guided_by, with_refiner
     from gen_jax.runs import lora, reader
 
-    model, notes = lora.merge_all(model, [lora.parse(text, "--lora") for text in _LORA.value])
-    for line in notes:
-        print(f"note: {line}")
+    model = lora.merge_all(model, [lora.parse(text, "--lora") for text in _LORA.value])
     facts = {"lora": list(model.merged_files)} if model.merged_files else {}
     if _GUIDING_RUN.value:
         guiding = reader.load(_GUIDING_RUN.value)
@@ -372,6 +371,7 @@ def _write(place, model, ends, samples, request, facts) -> None:
         "run": reader.name_of(model),
         "checkpoint_step": model.step if model.step >= 0 else None,
         "weights_sha256": model.digest,
+        "frozen_weights_sha256": dict(model.frozen_digests),
         **facts,
         "environment": manifest.environment(),
     }

@@ -10,10 +10,8 @@ import numpy as np
 
 from gen_jax.common import batching, numbers
 from gen_jax.common.errors import UserError
-from gen_jax.data.text import tokenizer_file
 from gen_jax.pipelines.model_changes import resampled
 from gen_jax.pipelines.prompts import short, unknown_words
-from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
 from gen_jax.tasks.base import Task
 
@@ -75,7 +73,7 @@ class Pipeline:
         self.task = self.model.task
         self._tokenizer = None
         if self.is_conditional:
-            self._tokenizer = tokenizer_file.load(model.path / layout.TOKENIZER)
+            self._tokenizer = model.tokenizer()
         self._compile()
 
     def _compile(self) -> None:

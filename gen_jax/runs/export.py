@@ -13,7 +13,7 @@ from gen_jax.common import checksum, files
 from gen_jax.common import config as config_lib
 from gen_jax.common.errors import UserError
 from gen_jax.common.safetensors_io import load_safetensors
-from gen_jax.runs import layout, reader, text_tower, weights
+from gen_jax.runs import layout, reader, sources, text_tower, weights
 from gen_jax.runs.reader import TrainedModel
 
 # The least number that becomes infinity in float16, whose largest is 65504.
@@ -51,7 +51,7 @@ def _write_run(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
     write_manifest(model, out)
     config = model.config.copy_and_resolve_references()
     for name, source in config.frozen.to_dict().items():
-        if source.startswith("package:"):
+        if not sources.is_path(source):
             continue
         # A model from elsewhere comes along, so that the folder is complete.
         frozen = reader.load_frozen({name: source}, model.path)[name]

@@ -13,7 +13,7 @@ from gen_jax.common import safetensors_io as st
 from gen_jax.common.errors import UserError
 from gen_jax.encoders import lora_files
 from gen_jax.encoders.weights import flat_params
-from gen_jax.runs import weights
+from gen_jax.runs import manifest, weights
 from gen_jax.runs.reader import TrainedModel
 from gen_jax.tasks.lora import A, B, merged
 
@@ -41,31 +41,25 @@ def parse(text: str, name: str) -> tuple[str, float]:
     return path, numbers.parse(scale, f"{name}={text}: scale", float, -MAX_SCALE, MAX_SCALE)
 
 
-def merge_all(
-    model: TrainedModel, files: Sequence[tuple[str, float]]
-) -> tuple[TrainedModel, list[str]]:
-    """Merges several files, whose changes add up.
+def merge_all(model: TrainedModel, files: Sequence[tuple[str, float]]) -> TrainedModel:
+    """Merges several files, whose changes add up, into a model.
 
     Args:
       model: A trained model.
       files: Path and scale of each file.
 
-    Returns:
-      The model, and lines for the user: how many weights were changed, and whether a file was
-      trained on other weights.
-
     Raises:
       UserError: As `merge_lora`.
     """
-    notes = []
     for path, scale in files:
-        model, lines = _merge(model, pathlib.Path(path), scale)
-        notes += lines
-    return model, notes
+        model = merge_lora(model, path, scale)
+    return model
 
 
 def merge_lora(model: TrainedModel, file: str | os.PathLike, scale: float = 1.0) -> TrainedModel:
     """Returns the model with W + scale * (alpha / rank) * up @ down for each weight W of a file.
+
+    Prints how many weights are changed, and whether the file was trained on others than these.
 
     Args:
       model: A trained model. Files of diffusers and kohya fit the UNet and the frozen text
@@ -77,11 +71,7 @@ def merge_lora(model: TrainedModel, file: str | os.PathLike, scale: float = 1.0)
     Raises:
       UserError: The file cannot be read, or a key of it does not fit the model.
     """
-    return _merge(model, pathlib.Path(file), scale)[0]
-
-
-def _merge(model: TrainedModel, path: pathlib.Path, scale: float) -> tuple[TrainedModel, list[str]]:
-    path = _file(path)
+    path = _file(pathlib.Path(file))
     _, metadata = st.parse_header(st.read_header(path), path)
     is_own = metadata.get("format") == OWN
     trees = _own(model, path, metadata) if is_own else _of_components(model, path)
@@ -91,18 +81,17 @@ def _merge(model: TrainedModel, path: pathlib.Path, scale: float) -> tuple[Train
         base = _at(places, place)
         places = _with(places, place, merged({name: factors}, {name: base}, scale)[name])
         counts[name] = sum(key.endswith(f"/{A}") for key in weights.flatten(factors))
-    changed = " and ".join(f"{count} of {name}" for name, count in counts.items())
-    notes = [f"{path}: adapts {sum(counts.values())} weights ({changed}) at scale {scale:g}"]
+    changed = ", ".join(f"{count} weights of {name}" for name, count in counts.items())
+    manifest.note(f"{path}: adapts {changed} at scale {scale:g}")
     if metadata.get("base_sha256", model.digest) != model.digest:
-        notes.append(f"{path}: was trained on other weights than those of {model.path}")
+        manifest.note(f"{path}: was trained on other weights than those of {model.path}")
     entry = {"file": str(path), "sha256": checksum.of_file(path), "scale": scale}
-    new = dataclasses.replace(
+    return dataclasses.replace(
         model,
         variables={**model.variables, "params": places["params"]},
         frozen=places["frozen"],
         merged_files=(*model.merged_files, entry),
     )
-    return new, notes
 
 
 def _file(path: pathlib.Path) -> pathlib.Path:

@@ -39,6 +39,8 @@ class LDMTask(Task):
       text_dropout_prob: probability that a caption is emptied, for guidance (arXiv 2207.12598).
       num_time_bins: parts of the time range that the error is reported for.
       sampler: default of `generate`, see `diffusion.samplers`.
+      sampler_options: options of the samplers, such as those of a released pipeline's scheduler
+        config (`diffusion.scheduler_config`).
       num_inference_steps: its steps.
       guidance_scale: its guidance, 1 for none.
       guidance_rescale: share of the contrast put back (arXiv 2305.08891).
@@ -61,6 +63,7 @@ class LDMTask(Task):
     text_dropout_prob: float = 0.1
     num_time_bins: int = 4
     sampler: str = "dpmpp_2m"
+    sampler_options: samplers.SamplerOptions = samplers.DEFAULTS
     num_inference_steps: int = 20
     guidance_scale: float = 3.0
     guidance_rescale: float = 0.0
@@ -78,6 +81,7 @@ class LDMTask(Task):
         ),
         "text_encoder": Part(text.CONFIGS),
         "process": Part(make_process),
+        "sampler_options": Part(samplers.SamplerOptions),
     }
     rng_streams = ("latent", "t", "noise", "drop_text", "dropout")
     pipeline = "text_to_image"
@@ -320,6 +324,7 @@ class LDMTask(Task):
             self.num_inference_steps,
             self.sampler,
             rng=step_keys,
+            options=self.sampler_options,
         )
         image = first_stage.decode(self.autoencoder, frozen["vae"], z)
         return {**first_stage.to_images(image), "latent": z}

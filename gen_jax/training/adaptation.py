@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from gen_jax.common.errors import UserError
-from gen_jax.runs import manifest, reader
+from gen_jax.runs import manifest, reader, sources
 from gen_jax.tasks.base import Task
 from gen_jax.tasks.lora import BASE, LowRank, LowRankTask, count, is_adapted
 
@@ -50,8 +50,8 @@ def check(config: ml_collections.ConfigDict) -> None:
 def resolve(config: ml_collections.ConfigDict) -> None:
     """Makes the path of the base model absolute, in place: all readers of the run need it."""
     source = config.get("init_from", "")
-    if LowRank.of_run(config).match and not source.startswith("package:"):
-        config.init_from = str(pathlib.Path(source).absolute())
+    if LowRank.of_run(config).match:
+        config.init_from = sources.absolute(source)
 
 
 def adapt(

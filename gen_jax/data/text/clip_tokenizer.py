@@ -108,6 +108,8 @@ class ClipTokenizer(Tokenizer):
         vocab |= {t["content"]: t["id"] for t in parsed.get("added_tokens") or ()}
         # Old files have them as "a b".
         merges = [tuple(m.split(" ") if isinstance(m, str) else m) for m in model["merges"]]
+        if pad_id is None:
+            pad_id = _pad_id(pathlib.Path(path).parent, vocab)
         if pad_id is None and parsed.get("padding"):
             pad_id = parsed["padding"]["pad_id"]
         return _named(path, vocab, merges, pad_id)
@@ -130,8 +132,24 @@ class ClipTokenizer(Tokenizer):
             return _named(path, _vocab_of(merges), merges, pad_id)
         if path.name == "vocab.json":
             vocab = vocabulary.read_json(path)
+            if pad_id is None:
+                pad_id = _pad_id(path.parent, vocab)
             return _named(path, vocab, _read_merges(path.with_name("merges.txt")), pad_id)
         return cls.from_json(path, pad_id)
+
+
+def _pad_id(folder: pathlib.Path, vocab: Mapping[str, int]) -> int | None:
+    """Returns the id of the padding token that the files beside a vocabulary name, if they do.
+
+    Stable Diffusion 2 pads with "!", whose id is 0.
+    """
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (folder / name).is_file():
+            token = vocabulary.read_json(folder / name).get("pad_token")
+            token = token.get("content") if isinstance(token, dict) else token
+            if token in vocab:
+                return vocab[token]
+    return None
 
 
 def clean(text: str) -> str:

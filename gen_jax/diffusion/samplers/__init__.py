@@ -6,8 +6,9 @@ Each agrees with its namesake in diffusers, and all are jittable: `process` and
 the options are static, and one compiled step is scanned over.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +19,20 @@ from gen_jax.diffusion import predictions
 from gen_jax.diffusion.guidance import DenoiseFn
 from gen_jax.diffusion.samplers import multistep, one_step
 from gen_jax.diffusion.samplers.grid import Grid, make_grid
+from gen_jax.diffusion.samplers.options import DEFAULTS, SamplerOptions
 from gen_jax.diffusion.schedules import Process
 
 SAMPLERS = ("ddpm", "ddim", "euler", "heun", "dpmpp_2m", "unipc")
 
-__all__ = ["SAMPLERS", "Grid", "Trajectory", "make_grid", "sample"]
+__all__ = [
+    "DEFAULTS",
+    "SAMPLERS",
+    "Grid",
+    "SamplerOptions",
+    "Trajectory",
+    "make_grid",
+    "sample",
+]
 
 
 class Trajectory(NamedTuple):
@@ -47,17 +57,12 @@ def sample(
     sampler: str = "dpmpp_2m",
     rng: PRNGKeyArray | Key[Array, "b"] | None = None,
     *,
-    eta: float | int = 0.0,
-    timestep_spacing: str = "trailing",
-    steps_offset: int = 0,
-    lower_order_final: bool = True,
-    use_karras_sigmas: bool = False,
-    final_sigmas_type: str = "zero",
+    options: SamplerOptions = DEFAULTS,
     timesteps: Sequence[float | int] | None = None,
     first_step: int = 0,
-    clip_x_0: float | int | None = None,
     noise: Float[Array, "n b ..."] | None = None,
     return_trajectory: bool = False,
+    **option_values: Any,
 ) -> Float[Array, "b ..."] | tuple[Float[Array, "b ..."], Trajectory]:
     """Integrates from x_T to x_0.
 
@@ -73,19 +78,12 @@ def sample(
             (2211.01095) and `unipc` (2302.04867) are deterministic.
         rng: key of the noise, needed where there is noise and none is given: one for the
             batch, or one per sample, which is then the same in any batch.
-        eta: ddim's share of DDPM's noise.
-        timestep_spacing: `trailing` (starts at the noisiest time), `leading`
-            or `linspace`, as in arXiv 2305.08891, table 2.
-        steps_offset: added to the times of `leading`; Stable Diffusion 1.x has 1.
-        lower_order_final: end multistep solvers with a first-order step.
-        use_karras_sigmas: space sigma / alpha as in arXiv 2206.00364, eq. 5.
-        final_sigmas_type: `zero` ends clean, `sigma_min` at the schedule's first
-            time (diffusers' DDIM with `set_alpha_to_one=False`).
+        options: Options of the samplers.
         timesteps: the times themselves, decreasing, instead of the spacing.
         first_step: skip this many steps, to start from a noised image.
-        clip_x_0: clip each predicted x_0 to [-clip, clip]; eps follows it.
         noise: [n, b, ...] the noise of each step, instead of `rng`.
         return_trajectory: also return the way.
+        **option_values: Fields of `SamplerOptions` that replace those of `options`.
 
     Returns:
         x_0 [b, ...] in float32, or (x_0, Trajectory).
@@ -95,37 +93,38 @@ def sample(
     """
     if sampler not in SAMPLERS:
         raise UserError(f"sampler={sampler!r}: expected one of {', '.join(SAMPLERS)}")
+    options = dataclasses.replace(options, **option_values)
     grid = make_grid(
         process,
         num_steps,
         sampler,
-        timestep_spacing,
-        steps_offset,
-        use_karras_sigmas,
-        final_sigmas_type,
+        options.timestep_spacing,
+        options.steps_offset,
+        options.use_karras_sigmas,
+        options.final_sigmas_type,
         timesteps,
     )
     n = len(grid.t)
     if not 0 <= first_step < n:
         raise UserError(f"first_step={first_step}: expected 0 to {n - 1}, one of the steps")
     grid = Grid(grid.t[first_step:], grid.alpha[first_step:], grid.sigma[first_step:])
-    noisy = sampler == "ddpm" or (sampler == "ddim" and eta > 0)
+    noisy = sampler == "ddpm" or (sampler == "ddim" and options.eta > 0)
     if noisy and rng is None and noise is None:
         raise UserError(f"rng: sampler={sampler!r} draws noise, expected a key")
 
     x = x_T.astype(jnp.float32)
-    predict = _predict_fn(denoise_fn, process, grid, clip_x_0)
+    predict = _predict_fn(denoise_fn, process, grid, options.clip_x_0)
     draw = _noise_fn(rng, noise, x.shape)
     if sampler == "ddpm":
         x, trace = one_step.ddpm(predict, x, grid, draw)
     elif sampler in ("ddim", "euler"):
-        x, trace = one_step.ddim(predict, x, grid, draw, eta if sampler == "ddim" else 0.0)
+        x, trace = one_step.ddim(predict, x, grid, draw, options.eta if sampler == "ddim" else 0.0)
     elif sampler == "heun":
         x, trace = one_step.heun(predict, x, grid, process.is_flow)
     elif sampler == "dpmpp_2m":
-        x, trace = multistep.dpmpp_2m(predict, x, grid, lower_order_final)
+        x, trace = multistep.dpmpp_2m(predict, x, grid, options.lower_order_final)
     else:
-        x, trace = multistep.unipc(predict, x, grid, lower_order_final)
+        x, trace = multistep.unipc(predict, x, grid, options.lower_order_final)
     if not return_trajectory:
         return x
     return x, Trajectory(jnp.asarray(grid.t, jnp.float32), *trace)
