@@ -252,7 +252,10 @@ def test_a_file_and_its_scale(tmp_path):
     [
         ("lora=-1", "lora=-1: expected a rank of at least 1"),
         ("lora_text", "lora=0: expected a rank of at least 1"),
-        ("lora=8,lora_text,text=clip", "text=clip is a frozen text encoder, which has no factors"),
+        (
+            "lora=8,lora_text,text=clip",
+            "the text encoder of text=clip is frozen, and has no factors",
+        ),
     ],
 )
 def test_mistakes_in_the_recipe_are_named(arg, words):
