@@ -226,17 +226,17 @@ def main(_) -> None:
     from gen_jax import pipelines
     from gen_jax.parallel import compilation
     from gen_jax.pipelines import generated
-    from gen_jax.runs import reader
+    from gen_jax.runs import lora, reader
 
+    loras = [lora.parse(text, "--lora") for text in _LORA.value]
     place = generated.check(_OUT.value, _OVERWRITE.value, "--out")
     compilation.set_up()
     model = reader.load(_RUN.value, _STEP.value)
     kind = pipelines.kind_of(model)
     _refuse_unused(model, kind.options(model.task))
-    model, additions = _with_additions(model)
+    model, additions = _with_additions(model, loras)
     settings = {o: f.value for f, o in _OPTIONS if o in _SETTINGS and f.value is not None}
-    if interval:
-        settings["guidance_interval"] = interval
+    settings |= {"guidance_interval": interval} if interval else {}
     pipe = kind(model, **settings)
     if _IMAGES.value:
         request, facts, samples = _of_images(pipe)
@@ -258,12 +258,12 @@ def _refuse_unused(model, options) -> None:
             )
 
 
-def _with_additions(model):
+def _with_additions(model, loras):
     """Returns the model with LoRA files, guiding model and refiner, and what manifests say."""
     from gen_jax.pipelines.model_changes import guided_by, with_refiner
     from gen_jax.runs import lora, reader
 
-    model = lora.merge_all(model, [lora.parse(text, "--lora") for text in _LORA.value])
+    model = lora.merge_all(model, loras)
     facts = {"lora": list(model.merged_files)} if model.merged_files else {}
     if _GUIDING_RUN.value:
         guiding = reader.load(_GUIDING_RUN.value)
