@@ -51,7 +51,8 @@ _OVERWRITE = flags.DEFINE_boolean(
 _SAMPLER = flags.DEFINE_string(
     "sampler",
     None,
-    "ddpm, ddim, euler, heun, dpmpp_2m or unipc; the run's own by default (latent diffusion).",
+    "ddpm, ddim, pndm, euler, euler_ancestral, heun, dpmpp_2m, unipc or lcm; the run's own by "
+    "default (latent diffusion).",
 )
 _STEPS = numbers.define_int("steps", None, "Sampling steps; the run's own by default.", 1, 10_000)
 _GUIDANCE = numbers.define_float(
@@ -282,6 +283,8 @@ def _with_additions(model, loras):
 
 def _request(pipe, ends, options):
     """Returns what to generate, and what a manifest says of it beside the settings."""
+    import numpy as np
+
     from gen_jax.pipelines.sampling import Request
 
     if pipe.needs_prompt and not _PROMPT.value:
@@ -293,13 +296,14 @@ def _request(pipe, ends, options):
     latents, facts = None, {}
     if ends:
         frames = pipe.walk(ends, _FRAMES.value, _PATH.value)
-        latents = _tiled(frames, len(prompts))
+        latents = np.concatenate([frames] * len(prompts))
         # One noise for all frames: the latent alone changes.
         seeds = [ends[0]] * (_FRAMES.value * len(prompts))
         if "path" in options:
             facts["path"] = _PATH.value
     elif _NEAR.value is not None:
-        latents = _tiled(pipe.near(_NEAR.value, _NUM.value, _DISTANCE.value), len(prompts))
+        near = pipe.near(_NEAR.value, _NUM.value, _DISTANCE.value)
+        latents = np.concatenate([near] * len(prompts))
         seeds = [_NEAR.value] * len(latents)
         facts |= {"near": _NEAR.value, "distance": _DISTANCE.value}
     else:
@@ -337,12 +341,6 @@ def _style_facts():
 
     digest = checksum.of_file(pathlib.Path(_STYLE_IMAGE.value))
     return {"style_image": _STYLE_IMAGE.value, "style_image_sha256": digest}
-
-
-def _tiled(frames, count: int):
-    import numpy as np
-
-    return np.concatenate([frames] * count)
 
 
 def _seeds(pipe, num_prompts: int) -> list[int]:

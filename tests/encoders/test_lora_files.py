@@ -168,7 +168,7 @@ def test_locon_with_a_convolution_between(tmp_path):
         ({"unet.r": 4, "unet.lora_alpha": 8}, 2),
         ({"unet.r": 4, "unet.lora_alpha": 8, "unet.use_rslora": True}, 4),
         ({"unet.r": 4, "unet.lora_alpha": 8, "unet.alpha_pattern": {"to_q": 2, "q": 4}}, 0.5),
-        ({"unet.r": 9, "unet.lora_alpha": 4, "unet.rank_pattern": {"to_q": 4, "to": 3}}, 1),
+        ({"unet.r": 9, "unet.lora_alpha": 4, "unet.rank_pattern": {"to": 3, "to_q": 4}}, 1),
         ({"text_encoder.r": 4, "text_encoder.lora_alpha": 8}, 1),
     ],
 )

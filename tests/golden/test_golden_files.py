@@ -19,6 +19,8 @@ SCRIPTS = {
     "make_diffusers": ("diffusers",),
     "make_diffusion": ("diffusers",),
     "make_lora": ("diffusers", "peft", "transformers"),
+    "make_schedulers": ("diffusers",),
+    "make_pipelines": ("diffusers", "transformers"),
     "make_scunet": ("spandrel",),
     "make_transformers": ("transformers",),
 }
