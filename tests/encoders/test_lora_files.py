@@ -10,10 +10,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from gen_jax.common.errors import UserError
-from gen_jax.encoders import clip, lora_files
+from gen_jax.encoders import clip, lora_export, lora_files
 from gen_jax.encoders.diffusers_config import module_from_config
 from gen_jax.encoders.diffusers_folder import param_shapes
-from gen_jax.encoders.weights import DIFFUSERS, flax_from_torch
+from gen_jax.encoders.weights import DIFFUSERS, flat_params, flax_from_torch
 from gen_jax.tasks.lora import A, B, merged
 from tests.tiny_text import golden_script
 
@@ -260,3 +260,28 @@ def test_the_first_files_held_the_unet_without_its_name(tmp_path):
     dense, _ = deltas(written(tmp_path, state))
     down, up = state.values()
     np.testing.assert_allclose(dense, (up @ down).T, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name, write", [("plain", lora_export.to_diffusers), ("kohya", lora_export.to_kohya)]
+)
+def test_written_keys_and_shapes_are_those_of_diffusers_and_kohya(
+    name, write, golden, pipeline, tmp_path
+):
+    """Factors of the UNet come back as they were in the file of the golden case."""
+    params = pipeline.params["unet"]
+    state, metadata = of_golden(golden, name)
+    factors = lora_files.read(written(tmp_path, state, metadata)).factors("unet", params)
+    kernels = dict(flat_params(params))
+    state = {k: v for k, v in state.items() if k.startswith(("unet", "lora_unet"))}
+    made = write("unet", {k: (kernels[k].shape, *ab) for k, ab in factors.items()}, DIFFUSERS, 1.0)
+    assert made.keys() == state.keys()
+    for key, value in made.items():
+        assert value.shape == state[key].shape
+        if key.endswith(".alpha"):  # alpha / rank is a factor of what is read
+            rank = made[key.replace("alpha", "lora_down.weight")].shape[0]
+            assert value == rank
+            up = key.replace("alpha", "lora_up.weight")
+            np.testing.assert_allclose(made[up], state[up] * 3 / rank, rtol=1e-6)
+        elif name == "plain" or "lora_down" in key:
+            np.testing.assert_array_equal(value, state[key])
