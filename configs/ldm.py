@@ -13,15 +13,23 @@ packaged autoencoder in 20 to 30 minutes; the color is as prompted in all sample
 with DistilBERT (66,362,880), both frozen; `weights=FOLDER` names their files, which are fetched
 from huggingface.co otherwise.
 
+`:lora=8` trains low-rank factors of the UNet's attention in the run that --config.init_from names
+(docs/lora.md); `lora_text` adapts a text encoder that was trained along as well.
+
 `:variant=sd15` and `:variant=sd2` are the UNets of Stable Diffusion 1.5 (859,520,964
 parameters) and 2 (865,910,724) on your own captioned shards (`data=DIR`), with the text of CLIP
 ViT-L/14 and OpenCLIP ViT-H/14. Not yet measured. Their autoencoder is given (`vae=DIR`), or trained
 first, which wants LPIPS's weights (configs/vae.py):
 --config.requires.vae.task.perceptual_encoder=lpips-vgg:TOWER,HEADS.
+
+`:variant=sd15,init=PIPELINE,data=DIR` (and `variant=sd2`) fine-tunes a released pipeline, a folder
+of diffusers or `hub:OWNER/NAME[@REVISION]`: its UNet, behind its autoencoder and its text encoder,
+which are frozen, by the process of its scheduler (docs/pipelines.md). Not yet measured.
 """
 
 from gen_jax.common.errors import UserError
 from gen_jax.configs import common, vae
+from gen_jax.runs import pipeline_folder, sources
 
 # What the contract tests train.
 CONTRACT_ARGS = ("debug,vae=train",)
@@ -29,8 +37,18 @@ CONTRACT_ARGS = ("debug,vae=train",)
 
 def get_config(arg=None):
     arg = common.parse_arg(
-        arg, variant="tiny", data="photos", vae="", text="", weights="", debug=False
+        arg,
+        variant="tiny",
+        data="photos",
+        vae="",
+        text="",
+        weights="",
+        init="",
+        lora=0,
+        lora_text=False,
+        debug=False,
     )
+    _check_init(arg)
     config = common.base()
     with config.unlocked():
         config.task = dict(
@@ -77,7 +95,7 @@ def get_config(arg=None):
             first_stage=dict(count=256, batch_size=64, prefix="vae"),
         )
         packaged = arg.data in ("photos", "shapes") and arg.variant == "tiny"
-        source = arg.vae or (f"package:vae_{arg.data}" if packaged else "train")
+        source = arg.vae or arg.init or (f"package:vae_{arg.data}" if packaged else "train")
         if source == "train":
             kind = "patch" if arg.variant == "tiny" else "sd"
             config.requires.vae = vae.get_config(
@@ -95,14 +113,19 @@ def get_config(arg=None):
         _replace_evaluator(config, samples=dict(count=128, batch_size=32))
     if arg.variant != "tiny":
         _stable_diffusion(config, arg.variant)
+    if arg.init:
+        _fine_tuning(config, arg.init)
     if arg.debug:
-        _debug(config)
-    # What is tried out must not need half a gigabyte first.
-    arg.text = arg.text or ("compact" if arg.variant == "tiny" or arg.debug else "clip")
-    if arg.text != "compact":
-        _frozen_text(config, arg)
-    elif arg.weights:
-        raise UserError(f"weights={arg.weights}: only text=clip or text=distilbert takes any")
+        _debug(config, shrinks=not arg.init)
+    if not arg.init:
+        # What is tried out must not need half a gigabyte first.
+        arg.text = arg.text or ("compact" if arg.variant == "tiny" or arg.debug else "clip")
+        if arg.text != "compact":
+            _frozen_text(config, arg)
+        elif arg.weights:
+            raise UserError(f"weights={arg.weights}: only text=clip or text=distilbert takes any")
+    if arg.lora or arg.lora_text:
+        _lora(config, arg)
     return config.lock()
 
 
@@ -163,6 +186,28 @@ def _stable_diffusion(config, variant):
     config.optimizer.model.update(learning_rate=1e-4, warmup_steps=10_000, schedule="constant")
 
 
+def _check_init(arg):
+    if arg.init and arg.variant == "tiny":
+        raise UserError(f"init={arg.init}: fine-tunes variant=sd15 or variant=sd2; name one")
+    for key in ("text", "weights"):
+        if arg.init and arg[key]:
+            raise UserError(
+                f"{key}={arg[key]}: with init={arg.init} the text encoder is the pipeline's; leave "
+                "it out"
+            )
+
+
+def _fine_tuning(config, source):
+    """Takes architecture, process and text encoder of a pipeline, and starts with its weights."""
+    task = pipeline_folder.task_config(sources.resolve(source), source, dtype="bfloat16")
+    with config.unlocked():
+        config.task = task
+    config.init_from = source
+    config.data.update(image_size=task["image_size"], max_length=task["text_encoder"]["max_length"])
+    config.training.update(num_steps=20_000, batch_size=64, eval_every=1000, checkpoint_every=500)
+    config.optimizer.model.update(learning_rate=1e-5, warmup_steps=500)
+
+
 # For a config's `text`: name of the tower; Stable Diffusion 2 reads the states before OpenCLIP's
 # last block.
 _TOWERS = {
@@ -175,6 +220,9 @@ _SD2_TOWER = dict(tower="CLIP-ViT-H-14-laion2B-s32B-b79K-text", layer=-2)
 def _frozen_text(config, arg):
     if arg.text not in _TOWERS:
         raise UserError(f"text={arg.text}: expected compact, {' or '.join(_TOWERS)}")
+    if arg.text == "clip" and sources.is_pipeline(arg.weights):
+        _pipeline_text(config, arg.weights)
+        return
     tower = _SD2_TOWER if (arg.variant, arg.text) == ("sd2", "clip") else _TOWERS[arg.text]
     length = 8 if arg.debug else 77
     with config.unlocked():
@@ -192,7 +240,59 @@ def _frozen_text(config, arg):
     config.data.max_length = length
 
 
-def _debug(config):
+# Kernels that get low-rank factors: the attention of the UNet, as in diffusers' recipes, and all of
+# a text encoder that is trained along.
+_UNET_ATTENTION = r"unet/.*/attn\d/to_(q|k|v|out_0)"
+_TRAINED_TEXT = r"text_encoder/.*"
+
+
+def _lora(config, arg):
+    if arg.lora < 1:
+        raise UserError(f"lora={arg.lora}: expected a rank of at least 1, such as lora=8")
+    if arg.lora_text and arg.text != "compact":
+        source = f"init={arg.init}" if arg.init else f"text={arg.text}"
+        raise UserError(
+            f"lora_text: the text encoder of {source} is frozen, and has no factors; leave out "
+            "lora_text, or use text=compact"
+        )
+    kernels = f"({_UNET_ATTENTION}|{_TRAINED_TEXT})" if arg.lora_text else _UNET_ATTENTION
+    config.lora.update(match=f"^model/{kernels}/kernel$", rank=arg.lora, alpha=float(arg.lora))
+    if arg.variant != "tiny" and not arg.debug:
+        config.lora.base_dtype = "bfloat16"
+        config.training.update(num_steps=1000, batch_size=4, eval_every=0, checkpoint_every=250)
+        config.optimizer.model.update(learning_rate=1e-4, warmup_steps=50)
+
+
+def _pipeline_text(config, source):
+    """Takes the text encoder of a pipeline, whatever its size."""
+    text = pipeline_folder.text_config(sources.resolve(source), source, config.task.unet.dtype)
+    with config.unlocked():
+        config.task.text_encoder = text
+        # The text encoder decides how wide its states are.
+        if "cross_attention_dim" in config.task.unet:
+            del config.task.unet["cross_attention_dim"]
+    config.data.max_length = text["max_length"]
+
+
+def _debug(config, shrinks=True):
+    if shrinks:
+        _shrink(config)
+    config.data.update(num=256, vocab_size=300)
+    config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2, checkpoint_every=0)
+    config.optimizer.model.warmup_steps = 1
+    counts = {
+        "prompt_accuracy": dict(count=16, batch_size=8, train_count=128, val_count=16, shown=4),
+        "shapes_accuracy": dict(count=8, others=8, batch_size=8, shown=4),
+        "samples": dict(count=8, batch_size=8, shown=4),
+        "error_by_time": dict(count=16, batch_size=8),
+        "first_stage": dict(count=16, batch_size=8),
+    }
+    with config.unlocked():
+        for name, evaluator in config.evaluators.items():
+            evaluator.update(counts[name])
+
+
+def _shrink(config):
     config.task.update(image_size=16, num_inference_steps=2)
     # One level: what takes time in a test is compiling, and that goes by the number of blocks.
     small = dict(
@@ -210,16 +310,4 @@ def _debug(config):
     config.task.text_encoder.update(
         vocab_size=300, max_length=8, hidden_size=16, num_layers=1, num_heads=2
     )
-    config.data.update(image_size=16, num=256, vocab_size=300, max_length=8)
-    config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2, checkpoint_every=0)
-    config.optimizer.model.warmup_steps = 1
-    counts = {
-        "prompt_accuracy": dict(count=16, batch_size=8, train_count=128, val_count=16, shown=4),
-        "shapes_accuracy": dict(count=8, others=8, batch_size=8, shown=4),
-        "samples": dict(count=8, batch_size=8, shown=4),
-        "error_by_time": dict(count=16, batch_size=8),
-        "first_stage": dict(count=16, batch_size=8),
-    }
-    with config.unlocked():
-        for name, evaluator in config.evaluators.items():
-            evaluator.update(counts[name])
+    config.data.update(image_size=16, max_length=8)

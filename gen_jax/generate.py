@@ -8,6 +8,7 @@ r"""Generates images with a trained run, from prompts or from seeds alone.
     python -m gen_jax.generate --run=runs/engravings --image=scan.png --out=out/caption
     python -m gen_jax.generate --run=runs/engravings --image=a.png --style_image=b.png \
         --out=out/mix
+    python -m gen_jax.generate --run=models/sd15 --prompt="a photo of a cat" --num=1 --out=out/sd15
     python -m gen_jax.generate --run=runs/faces --num=64 --seed=0 --out=out/faces
     python -m gen_jax.generate --run=runs/faces_text --prompt="a man with glasses" --out=out/man
     python -m gen_jax.generate --run=runs/art --prompt="calm, deep blue, swirling" --out=out/calm
@@ -31,7 +32,12 @@ from gen_jax.common.errors import UserError
 
 _MAX_IMAGES = 100_000  # names have five digits
 
-_RUN = paths.DEFINE_path("run", None, "Run directory of a model that generates images.")
+_RUN = paths.DEFINE_path(
+    "run",
+    None,
+    "Run directory of a model that generates images, a folder of a Stable Diffusion pipeline, or "
+    "hub:OWNER/NAME[@REVISION] for one on huggingface.co.",
+)
 _PROMPT = flags.DEFINE_multi_string("prompt", [], "Prompt.")
 _NEGATIVE = flags.DEFINE_string(
     "negative", "", "Negative prompt: what guidance leads away from (latent diffusion)."
@@ -115,6 +121,7 @@ _DISTANCE = numbers.define_float(
 )
 _ROWS = flags.DEFINE_list("rows", [], "Adjectives of a grid's rows, with --columns (art).")
 _COLUMNS = flags.DEFINE_list("columns", [], "Adjectives of a grid's columns (art).")
+_LORA = paths.DEFINE_multi_path("lora", [], "FILE[:SCALE] of low-rank factors (docs/lora.md).")
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number of steps.")
 
 # A flag and the option of a pipeline that it sets; a flag that is not here suits every run.
@@ -220,17 +227,17 @@ def main(_) -> None:
     from gen_jax import pipelines
     from gen_jax.parallel import compilation
     from gen_jax.pipelines import generated
-    from gen_jax.runs import reader
+    from gen_jax.runs import lora, reader
 
+    loras = [lora.parse(text, "--lora") for text in _LORA.value]
     place = generated.check(_OUT.value, _OVERWRITE.value, "--out")
     compilation.set_up()
     model = reader.load(_RUN.value, _STEP.value)
     kind = pipelines.kind_of(model)
     _refuse_unused(model, kind.options(model.task))
-    model, additions = _with_additions(model)
+    model, additions = _with_additions(model, loras)
     settings = {o: f.value for f, o in _OPTIONS if o in _SETTINGS and f.value is not None}
-    if interval:
-        settings["guidance_interval"] = interval
+    settings |= {"guidance_interval": interval} if interval else {}
     pipe = kind(model, **settings)
     if _IMAGES.value:
         request, facts, samples = _of_images(pipe)
@@ -252,12 +259,13 @@ def _refuse_unused(model, options) -> None:
             )
 
 
-def _with_additions(model):
-    """Returns the model with its guiding model and refiner, and what a manifest says of them."""
+def _with_additions(model, loras):
+    """Returns the model with LoRA files, guiding model and refiner, and what manifests say."""
     from gen_jax.pipelines.model_changes import guided_by, with_refiner
-    from gen_jax.runs import reader
+    from gen_jax.runs import lora, reader
 
-    facts = {}
+    model = lora.merge_all(model, loras)
+    facts = {"lora": list(model.merged_files)} if model.merged_files else {}
     if _GUIDING_RUN.value:
         guiding = reader.load(_GUIDING_RUN.value)
         model = guided_by(model, guiding, _GUIDING_SCALE.value)
@@ -275,6 +283,8 @@ def _with_additions(model):
 
 def _request(pipe, ends, options):
     """Returns what to generate, and what a manifest says of it beside the settings."""
+    import numpy as np
+
     from gen_jax.pipelines.sampling import Request
 
     if pipe.needs_prompt and not _PROMPT.value:
@@ -286,13 +296,14 @@ def _request(pipe, ends, options):
     latents, facts = None, {}
     if ends:
         frames = pipe.walk(ends, _FRAMES.value, _PATH.value)
-        latents = _tiled(frames, len(prompts))
+        latents = np.concatenate([frames] * len(prompts))
         # One noise for all frames: the latent alone changes.
         seeds = [ends[0]] * (_FRAMES.value * len(prompts))
         if "path" in options:
             facts["path"] = _PATH.value
     elif _NEAR.value is not None:
-        latents = _tiled(pipe.near(_NEAR.value, _NUM.value, _DISTANCE.value), len(prompts))
+        near = pipe.near(_NEAR.value, _NUM.value, _DISTANCE.value)
+        latents = np.concatenate([near] * len(prompts))
         seeds = [_NEAR.value] * len(latents)
         facts |= {"near": _NEAR.value, "distance": _DISTANCE.value}
     else:
@@ -332,12 +343,6 @@ def _style_facts():
     return {"style_image": _STYLE_IMAGE.value, "style_image_sha256": digest}
 
 
-def _tiled(frames, count: int):
-    import numpy as np
-
-    return np.concatenate([frames] * count)
-
-
 def _seeds(pipe, num_prompts: int) -> list[int]:
     """Returns the seed of each image: its own for each prompt, or the same for all prompts."""
     return pipe.seeds(_SEED.value, 1 if _ROWS.value else _NUM.value, num_prompts)
@@ -361,6 +366,7 @@ def _write(place, model, ends, samples, request, facts) -> None:
         "run": reader.name_of(model),
         "checkpoint_step": model.step if model.step >= 0 else None,
         "weights_sha256": model.digest,
+        "frozen_weights_sha256": dict(model.frozen_digests),
         **facts,
         "environment": manifest.environment(),
     }

@@ -23,6 +23,10 @@ PICKLE = "pickle:"
 _HUB = re.compile(r"[\w.-]+/[\w.-]+")
 WEIGHTS = ("config.json", _SINGLE, _INDEX, "model-*.safetensors")
 """Names of the files in a model folder that `find` reads."""
+_HALF_SINGLE = "model.fp16.safetensors"
+_HALF_INDEX = "model.safetensors.index.fp16.json"
+HALF_PRECISION = (_HALF_SINGLE, _HALF_INDEX, "model.fp16-*.safetensors")
+"""Names of the files that `find` reads if there are no others."""
 
 # What a tokenizer is made of: it comes along.
 _VOCABULARY = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "vocab.txt")
@@ -112,11 +116,15 @@ def map_paths(weights: str, change: Callable[[str], str]) -> str:
 
 def _folder(folder: pathlib.Path, where: str | None = None) -> Weights:
     where = where or str(folder)
-    if (folder / _SINGLE).exists():
-        names = [_SINGLE]
-    elif (folder / _INDEX).exists():
-        names = sorted(set(_json(folder / _INDEX).get("weight_map", {}).values()))
+    singles = [name for name in (_SINGLE, _HALF_SINGLE) if (folder / name).exists()]
+    indices = [name for name in (_INDEX, _HALF_INDEX) if (folder / name).exists()]
+    if singles:
+        names = singles[:1]
+    elif indices:
+        names = sorted(set(_json(folder / indices[0]).get("weight_map", {}).values()))
     else:
+        for pickle in sorted(folder.glob("pytorch_model*.bin")):
+            refuse_pickle(pickle)
         there = sorted(p.name for p in folder.iterdir())[:6]
         raise UserError(
             f"{where}: holds no {_SINGLE} nor {_INDEX}, but {', '.join(there) or 'nothing'}: "

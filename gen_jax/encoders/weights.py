@@ -20,6 +20,7 @@ from gen_jax.common.safetensors_io import load_safetensors
 __all__ = [
     "DIFFUSERS",
     "Port",
+    "flat_params",
     "flax_from_torch",
     "load_safetensors",
     "torch_from_flax",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 _WEIGHT_LEAVES = ("kernel", "scale", "embedding")
+_ALIGNMENT = 64  # bytes, from which XLA takes an array on a CPU as it is
 _SHOWN = 6  # names in an error message before "and N more"
 
 
@@ -101,7 +103,7 @@ def flax_from_torch(
       UserError: names every kind of mismatch: keys missing, keys unexpected, wrong shapes.
     """
     found = {port.canonical(k): k for k in state_dict if not port.ignores(k)}
-    wanted = {port.key(path): (path, leaf) for path, leaf in _leaves(params_shapes)}
+    wanted = {port.key(path): (path, leaf) for path, leaf in flat_params(params_shapes)}
     _report(
         where,
         missing=[k for k in wanted if k not in found],
@@ -119,9 +121,19 @@ def flax_from_torch(
         node = params
         for part in path[:-1]:
             node = node.setdefault(part, {})
-        node[path[-1]] = np.ascontiguousarray(value, dtype=dtype)
+        node[path[-1]] = _copied(value, dtype)
     _report(where, **{"of another shape": wrong})
     return params
+
+
+def _copied(value: np.ndarray, dtype: Any) -> np.ndarray:
+    """Returns a copy that a CPU device can use in place, without another copy."""
+    size = value.size * np.dtype(dtype).itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    copy = memory[start : start + size].view(dtype).reshape(value.shape)
+    copy[...] = value
+    return copy
 
 
 def torch_from_flax(params: Mapping[str, Any], port: Port = DIFFUSERS) -> dict[str, np.ndarray]:
@@ -135,16 +147,17 @@ def torch_from_flax(params: Mapping[str, Any], port: Port = DIFFUSERS) -> dict[s
 def torch_views(params: Mapping[str, Any], port: Port = DIFFUSERS) -> dict[str, np.ndarray]:
     """As `torch_from_flax`, but views of the parameters: no memory, and not contiguous."""
     state = {}
-    for path, leaf in _leaves(params):
+    for path, leaf in flat_params(params):
         key, value = port.key(path), np.asarray(leaf)
         state[key] = value.transpose(_torch_axes(path, value.ndim, _stored(port, key)))
     return state
 
 
-def _leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple]:
+def flat_params(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple]:
+    """Yields path and leaf of each parameter."""
     for name, node in tree.items():
         if isinstance(node, Mapping):
-            yield from _leaves(node, (*path, name))
+            yield from flat_params(node, (*path, name))
         else:
             yield (*path, name), node
 

@@ -9,10 +9,8 @@ import numpy as np
 
 from gen_jax.common import numbers
 from gen_jax.common.errors import UserError
-from gen_jax.data.text import tokenizer_file
 from gen_jax.diffusion.guidance import checked_interval
 from gen_jax.diffusion.samplers import SAMPLERS
-from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
 from gen_jax.tasks.autoguidance import AutoguidedArtTask
 from gen_jax.tasks.vqvae import ENCODER
@@ -57,7 +55,7 @@ def resampled(model: TrainedModel, **settings: Any) -> TrainedModel:
     if "guidance_interval" in changes:
         interval = checked_interval(changes["guidance_interval"], "guidance_interval")
         changes["guidance_interval"] = interval
-    return dataclasses.replace(model, task=dataclasses.replace(model.task, **changes))
+    return dataclasses.replace(model, task=model.task.with_settings(**changes))
 
 
 def stage_of(model: TrainedModel) -> str:
@@ -92,7 +90,7 @@ def guided_by(model: TrainedModel, guiding: TrainedModel, scale: float | int = 2
         raise UserError(
             f"{guiding.path}: its codes are not those of {model.path}; both need one VQ-VAE"
         )
-    words = [tokenizer_file.load(m.path / layout.TOKENIZER) for m in (model, guiding)]
+    words = [m.tokenizer() for m in (model, guiding)]
     lengths = [m.task.text_encoder.max_length for m in (model, guiding)]
     if words[0].digest != words[1].digest or lengths[0] != lengths[1]:
         raise UserError(

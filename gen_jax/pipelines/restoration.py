@@ -16,10 +16,8 @@ from gen_jax.data.degradations import PARAMETERS, as_vector
 from gen_jax.data.degradations.base import SCALES
 from gen_jax.data.degradations.bicubic import imresize
 from gen_jax.data.photographs.reading import Pixels
-from gen_jax.data.text import tokenizer_file
 from gen_jax.pipelines import tiles
 from gen_jax.pipelines.prompts import unknown_words
-from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
 
 # Parts of a picture that are looked at to tell what was done to it.
@@ -72,7 +70,7 @@ class Restorer:
         self.estimates = "estimate" in known
         self._rngs = {n: jax.random.key(0) for n in self._task.rng_streams}
         self._compiled = {k: jax.jit(f) for k, f in known.items()}
-        self._tokenizer = tokenizer_file.load(model.path / layout.TOKENIZER) if self.reads else None
+        self._tokenizer = model.tokenizer() if self.reads else None
 
     def _run(self, name: str, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
         out = self._compiled[name](self.model.variables, batch, self._rngs, self.model.frozen)

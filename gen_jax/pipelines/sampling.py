@@ -5,15 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gen_jax.common import batching, numbers
 from gen_jax.common.errors import UserError
-from gen_jax.data.text import tokenizer_file
 from gen_jax.pipelines.model_changes import resampled
 from gen_jax.pipelines.prompts import short, unknown_words
-from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
 from gen_jax.tasks.base import Task
 
@@ -75,12 +72,13 @@ class Pipeline:
         self.task = self.model.task
         self._tokenizer = None
         if self.is_conditional:
-            self._tokenizer = tokenizer_file.load(model.path / layout.TOKENIZER)
+            self._tokenizer = model.tokenizer()
         self._compile()
 
     def _compile(self) -> None:
-        variables = jax.tree.map(jnp.asarray, dict(self.model.variables))
-        frozen = jax.tree.map(jnp.asarray, dict(self.model.frozen))
+        # On a CPU the weights stay where they are: `device_put` copies what is not aligned.
+        variables = jax.device_put(dict(self.model.variables))
+        frozen = jax.device_put(dict(self.model.frozen))
         predict = jax.jit(self.task.predict_fns()[self.predict_fn])
         self._run = lambda batch: predict(variables, batch, {}, frozen)
 

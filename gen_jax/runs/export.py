@@ -13,7 +13,7 @@ from gen_jax.common import checksum, files
 from gen_jax.common import config as config_lib
 from gen_jax.common.errors import UserError
 from gen_jax.common.safetensors_io import load_safetensors
-from gen_jax.runs import layout, reader, text_tower, weights
+from gen_jax.runs import layout, pipeline_export, reader, sources, text_tower, weights
 from gen_jax.runs.reader import TrainedModel
 
 # The least number that becomes infinity in float16, whose largest is 65504.
@@ -48,10 +48,10 @@ def _write_run(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
     for name in _COMPANIONS:
         if (model.path / name).is_file():
             _copy(model.path / name, out / name)
-    _write_manifest(model, out)
+    write_manifest(model, out)
     config = model.config.copy_and_resolve_references()
     for name, source in config.frozen.to_dict().items():
-        if source.startswith("package:"):
+        if not sources.is_path(source):
             continue
         # A model from elsewhere comes along, so that the folder is complete.
         frozen = reader.load_frozen({name: source}, model.path)[name]
@@ -63,8 +63,14 @@ def _write_run(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
         with config.unlocked():
             config.frozen[name] = name
     if text_tower.is_frozen(config.task):
+        if not (out / layout.TOKENIZER).is_file():
+            model.tokenizer().save(out / layout.TOKENIZER)
         with config.unlocked():
             text_tower.export(config.task, model.path, out)
+            if model.merged_files:
+                text = model.frozen["text"]["params"]
+                text = cast(text, None if is_rounded else dtype, model.path)
+                text_tower.export_weights(config.task, model.task.text_encoder, text, out)
     files.write_text(out / layout.CONFIG, config_lib.to_json(config) + "\n")
 
 
@@ -87,7 +93,21 @@ def to_huggingface(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
     state = torch_from_flax(params, module.port)
     save(out / layout.WEIGHTS, cast(state, dtype, model.path), {"format": "pt"})
     layout.write_json(out / layout.CONFIG, {**to_hf_config(module), "torch_dtype": dtype})
-    _write_manifest(model, out)
+    write_manifest(model, out)
+
+
+def factors_of(model: TrainedModel) -> reader.Factors:
+    """Returns the low-rank factors of a run.
+
+    Raises:
+      UserError: The run trained none.
+    """
+    if model.lora is None:
+        raise UserError(
+            f"{model.path}: trained no low-rank factors, and this format is for them; use "
+            "format=safetensors"
+        )
+    return model.lora
 
 
 def to_lora(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
@@ -96,12 +116,7 @@ def to_lora(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
     Raises:
       UserError: The run trained no factors.
     """
-    lora = model.lora
-    if lora is None:
-        raise UserError(
-            f"{model.path}: trained no low-rank factors, and format=lora is for them; use "
-            "format=safetensors"
-        )
+    lora = factors_of(model)
     metadata = {
         "format": "gen_jax.lora",
         "task": model.config.task.name,
@@ -110,25 +125,56 @@ def to_lora(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
         "base_sha256": lora.base_digest,
     }
     save(out / layout.LORA, cast(lora.params, dtype, model.path), metadata)
-    _write_manifest(model, out, layout.LORA)
+    write_manifest(model, out, layout.LORA)
 
 
-def _write_manifest(model: TrainedModel, out: pathlib.Path, name: str = layout.WEIGHTS) -> None:
+def write_manifest(model: TrainedModel, out: pathlib.Path, name: str = layout.WEIGHTS) -> None:
     """Writes the run's manifest, the checksum of the weights and the runs that they average."""
     path = model.path / layout.MANIFEST
     values = layout.read_json(path, "manifest") if path.is_file() else {}
     if model.mean_of:
         values["mean_of_sha256"] = list(model.mean_of)
+    if model.merged_files:
+        values["lora"] = list(model.merged_files)
     values |= checksum.entry(out / name)
     layout.write_json(out / layout.MANIFEST, values)
 
 
 def to_diffusers(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
-    """Folders `vae` and `unet`, each with config.json and its weights, as diffusers reads them.
+    """Writes a whole pipeline of a latent diffusion run, or else a folder of each network.
+
+    Args:
+      model: The model to write.
+      out: An empty folder.
+      dtype: Type of the stored weights.
 
     Raises:
-      UserError: an architecture that diffusers does not have.
+      UserError: An architecture or a pipeline that diffusers does not have.
     """
+    try:
+        parts = model.task.as_released(model.variables, model.frozen)
+    except UserError as error:
+        raise UserError(
+            f"{model.path}: is no Stable Diffusion pipeline: {error}; use format=safetensors"
+        ) from None
+    if parts is None:
+        _write_networks(model, out, dtype)
+        return
+    cast_components = {
+        name: (module, cast(tree, dtype, model.path))
+        for name, (module, tree) in parts.components.items()
+    }
+    parts = dataclasses.replace(parts, components=cast_components)
+    pipeline_export.write(parts, model.tokenizer(), out, dtype)
+    for name, (_, tree) in parts.components.items():
+        read = pipeline_export.read_back(out, name)
+        _compare(out / name, weights.flatten(tree), weights.flatten(read))
+    if pipeline_export.tokenizer_of(out).to_json() != model.tokenizer().to_json():
+        raise _not_as_written(out / "tokenizer")
+
+
+def _write_networks(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
+    """Writes a folder of each network that diffusers has, such as `vae`."""
     from gen_jax.encoders.diffusers_config import CLASSES
     from gen_jax.encoders.diffusers_folder import load_diffusers, save_diffusers
 
@@ -163,7 +209,8 @@ def cast(tree: Any, dtype: str | None, where: pathlib.Path) -> Any:
                 f"{where}: {name} holds {largest:g}, and float16 ends at 65504; use dtype=float32"
             )
     return jax.tree.map(
-        lambda x: x.astype(dtype) if dtype and np.asarray(x).dtype == np.float32 else x, tree
+        lambda x: x.astype(dtype, copy=False) if dtype and np.asarray(x).dtype == np.float32 else x,
+        tree,
     )
 
 

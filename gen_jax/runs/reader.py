@@ -1,4 +1,4 @@
-"""Reads a trained model from a run directory, a packaged model or a diffusers folder."""
+"""Reads a trained model from a run directory, a packaged model or a folder of diffusers."""
 
 import dataclasses
 import hashlib
@@ -11,12 +11,13 @@ import numpy as np
 
 from gen_jax.common import config as config_lib
 from gen_jax.common.errors import UserError
+from gen_jax.data.text import tokenizer_file
 from gen_jax.data.text.tokenizer import Tokenizer
-from gen_jax.runs import layout, manifest, renamed, text_tower, weights
+from gen_jax.runs import layout, manifest, pipeline_folder, renamed, sources, text_tower, weights
+from gen_jax.runs.sources import PACKAGED as PACKAGED
+from gen_jax.runs.sources import resolve as resolve
 from gen_jax.tasks import build_task
 from gen_jax.tasks.lora import LowRank, is_adapted, merged
-
-PACKAGED = pathlib.Path(__file__).resolve().parent.parent / "weights"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +49,11 @@ class TrainedModel:
       frozen: parameters of the models it works on.
       step: training steps taken.
       digest: SHA-256 of `variables`.
+      frozen_digests: name -> SHA-256 of the weights of each model in `frozen`.
       mean_of: the same of the runs that it is the mean of.
       lora: low-rank factors that are merged into `variables`, or None.
+      merged_files: path, SHA-256 and scale of the LoRA files that are merged into `variables` and
+        `frozen`; `digest` is that of the weights without them.
     """
 
     path: pathlib.Path
@@ -59,8 +63,31 @@ class TrainedModel:
     frozen: Mapping[str, Any]
     step: int
     digest: str
+    frozen_digests: Mapping[str, str] = dataclasses.field(default_factory=dict)
     mean_of: tuple[str, ...] = ()
     lora: Factors | None = None
+    merged_files: tuple[Mapping[str, Any], ...] = ()
+
+    def tokenizer(self) -> Tokenizer:
+        """Reads the tokenizer by which the model reads text.
+
+        Raises:
+          UserError: It is missing or damaged.
+        """
+        known = text_tower.tokenizer(self.config.to_dict().get("task", {}), self.path)
+        return known or tokenizer_file.load(self.path / layout.TOKENIZER)
+
+    @property
+    def is_released(self) -> bool:
+        """Returns whether this is a pipeline that others released, rather than a run."""
+        return sources.is_pipeline(str(self.path))
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Returns whether the model was trained on texts by a tokenizer of its own."""
+        task = self.config.get("task", {})
+        has_file = (self.path / layout.TOKENIZER).is_file()
+        return bool(task.get("text_encoder")) and (has_file or text_tower.is_frozen(task))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,35 +118,17 @@ class FrozenModels:
         return {name: model.digest for name, model in self.models.items()}
 
 
-def resolve(source: str) -> pathlib.Path:
-    """The folder that `source` names: a path, or `package:NAME`.
-
-    Raises:
-      UserError: there is none.
-    """
-    if source.startswith("package:"):
-        path = PACKAGED / source.removeprefix("package:")
-        if not path.is_dir():
-            names = sorted(p.name for p in PACKAGED.glob("*") if p.is_dir())
-            raise UserError(f"{source}: no such packaged model; there are {', '.join(names)}")
-        return path
-    path = pathlib.Path(source)
-    if not path.is_dir():
-        raise UserError(f"{source}: no such folder; expected a run directory")
-    return path
-
-
 def name_of(model: TrainedModel) -> str:
     """Returns where a model was read from: "package:NAME", or its folder."""
-    is_packaged = model.path.parent == PACKAGED
-    return f"package:{model.path.name}" if is_packaged else str(model.path)
+    return sources.name_of(model.path)
 
 
 def load(source: str, step: str = "best") -> TrainedModel:
     """Reads a run.
 
     Args:
-      source: a run directory, `package:NAME`, or (for an autoencoder) a diffusers folder.
+      source: a run directory, `package:NAME`, a diffusers folder of an autoencoder or of a whole
+        pipeline (`pipeline_folder`), or `hub:OWNER/NAME[@REVISION]` for a pipeline.
       step: "best", "last" or a number of steps; a folder with exported weights has only one.
         A damaged best or last checkpoint is named on standard error and the newest undamaged
         one read in its place.
@@ -128,6 +137,8 @@ def load(source: str, step: str = "best") -> TrainedModel:
       UserError: nothing there, damaged, or no finished checkpoint.
     """
     path = resolve(source)
+    if sources.is_pipeline(str(path)):
+        return _from_pipeline(path)
     if not (path / layout.CONFIG).is_file():
         raise UserError(f"{path}: no {layout.CONFIG}; expected a run directory")
     found = layout.read_json(path / layout.CONFIG, "a config")
@@ -157,6 +168,7 @@ def load(source: str, step: str = "best") -> TrainedModel:
         frozen=frozen.trees,
         step=at,
         digest=weights.digest(variables),
+        frozen_digests=frozen.digests,
     )
     # Exported weights are merged already.
     is_merged = (path / layout.WEIGHTS).is_file()
@@ -175,7 +187,7 @@ def _with_base(model: TrainedModel) -> TrainedModel:
         return model
     config, source = LowRank.of_run(model.config), model.config.init_from
     try:
-        base = load(_from(model.path, source))
+        base = load(sources.located(model.path, source))
     except UserError as error:
         raise UserError(f"{model.path} holds low-rank factors of another run: {error}") from error
     manifest.check_base(model.path, source, base.digest)
@@ -204,14 +216,15 @@ def load_all_frozen(config: ml_collections.ConfigDict, base: pathlib.Path) -> Fr
     return FrozenModels({**models, "text": _trained(base, task, params)}, tokenizer)
 
 
-def load_frozen(sources: Mapping[str, str], base: pathlib.Path) -> dict[str, TrainedModel]:
-    """Reads each model that a run works on; a relative path counts from the run directory."""
-    return {name: load(_from(base, source)) for name, source in sources.items()}
+def load_frozen(named: Mapping[str, str], base: pathlib.Path) -> dict[str, TrainedModel]:
+    """Reads each model that a run works on.
 
-
-def _from(base: pathlib.Path, source: str) -> str:
-    """Returns a source with its path, if it is one, counted from a run directory."""
-    return source if source.startswith("package:") else str(base / source)
+    Args:
+      named: Name -> source. Of a pipeline the component of that name is read.
+      base: The run directory, which relative paths count from.
+    """
+    located = {name: sources.located(base, source) for name, source in named.items()}
+    return {name: load(sources.component(source, name)) for name, source in located.items()}
 
 
 def _from_checkpoint(path: pathlib.Path, which: str) -> tuple[dict[str, Any], int]:
@@ -278,6 +291,21 @@ def _best(path: pathlib.Path) -> int | None:
 
 def _listed(faults: Mapping[int, str]) -> str:
     return "; ".join(f"checkpoint {step} is damaged ({fault})" for step, fault in faults.items())
+
+
+def _from_pipeline(path: pathlib.Path) -> TrainedModel:
+    """Reads a pipeline of diffusers as a latent diffusion run that is finished."""
+    from gen_jax.encoders.diffusers_folder import load_diffusers
+
+    config = pipeline_folder.run_config(path)
+    frozen = load_all_frozen(config, path)
+    task = build_task(config.task.to_dict(), frozen.tasks)
+    unet, params = load_diffusers(path / "unet", dtype=task.unet.dtype)
+    # The folder's own module remembers how its files are laid out.
+    model = _trained(path, dataclasses.replace(task, unet=unet), {"unet": params})
+    return dataclasses.replace(
+        model, config=config, frozen=frozen.trees, frozen_digests=frozen.digests
+    )
 
 
 def _from_diffusers(path: pathlib.Path) -> TrainedModel:

@@ -13,7 +13,8 @@ from gen_jax.common.errors import UserError
 from gen_jax.data.text import tokenizer_file
 from gen_jax.data.text.tokenizer import Tokenizer
 from gen_jax.encoders import catalog, files, text_tokenizer
-from gen_jax.runs import layout
+from gen_jax.encoders.weights import torch_from_flax
+from gen_jax.runs import layout, sources, weights
 from gen_jax.tasks.text import FROZEN, FrozenText, TowerConfig
 
 _WHERE = "config.task.text_encoder"
@@ -38,9 +39,9 @@ def load(
     """
     config = _config(task)
     try:
-        tower, params = catalog.load(
-            config.tower, _located(config.weights, base) or None, dtype=config.dtype
-        )
+        places = _located(config.weights, base)
+        _check_layer(config, places)
+        tower, params = catalog.load(config.tower, places or None, dtype=config.dtype)
     except UserError as error:
         raise UserError(f"{_WHERE}.weights: {error}") from None
     known = tokenizer(task, base)
@@ -67,9 +68,9 @@ def tokenizer(task: Mapping[str, Any], base: pathlib.Path) -> Tokenizer | None:
                 "name another run directory"
             )
         return found
-    where = _located(config.vocabulary, base)
-    _check_weights(_located(config.weights, base))
     try:
+        where = _located(config.vocabulary, base, "tokenizer")
+        _check_weights(_located(config.weights, base))
         where = where or files.folder_of(_located(config.weights, base) or _hub(config))
         return text_tokenizer.find(config.tower, tower, where)
     except UserError as error:
@@ -98,7 +99,7 @@ def export(task: ConfigDict, base: pathlib.Path, out: pathlib.Path) -> None:
     folder = out / "text"
     folder.mkdir()
     if paths[0].is_dir():
-        for pattern in files.WEIGHTS:
+        for pattern in (*files.WEIGHTS, *files.HALF_PRECISION):
             for path in paths[0].glob(pattern):
                 shutil.copy(path, folder)
         task.text_encoder.weights = folder.name
@@ -112,6 +113,26 @@ def export(task: ConfigDict, base: pathlib.Path, out: pathlib.Path) -> None:
     task.text_encoder.vocabulary = ""
 
 
+def export_weights(
+    task: ConfigDict, encoder: FrozenText, params: Mapping[str, Any], out: pathlib.Path
+) -> None:
+    """Writes the text encoder's parameters into `out`, and points `config.task` there.
+
+    Args:
+      task: `config.task` of the folder, whose text encoder may be there already.
+      encoder: The text encoder.
+      params: Parameters that take the place of the published ones.
+      out: The folder of the run.
+    """
+    folder = out / "text"
+    folder.mkdir(exist_ok=True)
+    for path in (*folder.glob("*.safetensors"), *folder.glob("*.index*.json")):
+        path.unlink()
+    state = torch_from_flax(params, encoder.tower.port)
+    weights.save(folder / layout.WEIGHTS, state, {"format": "pt"})
+    task.text_encoder.weights, task.text_encoder.vocabulary = folder.name, ""
+
+
 def _config(task: Mapping[str, Any]) -> TowerConfig:
     values = dict(task["text_encoder"])
     name = values.pop("name")
@@ -123,6 +144,16 @@ def _config(task: Mapping[str, Any]) -> TowerConfig:
             f"{_WHERE}.tower={config.tower!r}: name={name!r} takes one of {', '.join(fit)}"
         )
     return config
+
+
+def _check_layer(config: TowerConfig, places: str) -> None:
+    """Raises UserError if states are asked for that a pipeline's text encoder does not have."""
+    folder = pathlib.Path(places)
+    if config.layer != -1 and (folder.parent / sources.INDEX).is_file():
+        raise UserError(
+            f"{places}: a pipeline's text encoder ends with the states that are read; use "
+            f"{_WHERE}.layer=-1"
+        )
 
 
 def _check_weights(places: str) -> None:
@@ -139,8 +170,14 @@ def _hub(config: TowerConfig) -> str:
     return catalog.TOWERS[config.tower].hub or ""
 
 
-def _located(places: str, base: pathlib.Path) -> str:
-    """Paths that lie in the run directory, from anywhere; others as they are."""
-    return files.map_paths(
-        places, lambda part: str(base / part) if part and (base / part).exists() else part
-    )
+def _located(places: str, base: pathlib.Path, component: str = "text_encoder") -> str:
+    """Returns where weights lie: paths count from the run directory if they exist there.
+
+    Of a pipeline the component that is asked for is found.
+    """
+
+    def one(part: str) -> str:
+        known = str(base / part) if part and (base / part).exists() else part
+        return sources.component(known, component) if known else known
+
+    return files.map_paths(places, one)

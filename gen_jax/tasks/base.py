@@ -1,5 +1,6 @@
 """The task contract: everything that the trainer and the commands read of a stage."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 
 from gen_jax.common.errors import UserError
 from gen_jax.common.fields import Part
+from gen_jax.encoders.weights import Port
 from gen_jax.tasks.feature_space import FeatureSpace
 
 Params = Mapping[str, Any]
@@ -172,9 +174,29 @@ class Task:
         """Returns the trained networks that other libraries have a format for, by component."""
         return {}
 
+    def lora_components(self) -> Mapping[str, tuple[tuple[str, ...], Port]]:
+        """Returns what LoRA files of other libraries adapt, by the component's name in them.
+
+        Each is the path of its parameters, which begins with "params" or "frozen", and the
+        spelling of their names in files.
+        """
+        return {}
+
+    def as_released(self, variables: Variables, frozen: Frozen) -> Any:
+        """Returns the stage as a pipeline that others released (`tasks.released`), None by default.
+
+        Raises:
+          UserError: It has no such shape; the message is the reason.
+        """
+        return None
+
     def sampling_settings(self) -> Mapping[str, Any]:
         """Returns the settings of "generate" that can be changed after training, and their values.
 
         Each is a field of the task, such as `guidance_scale` or `num_inference_steps`.
         """
         return {}
+
+    def with_settings(self, **changes: Any) -> "Task":
+        """Returns the task with other settings of sampling, of those in `sampling_settings`."""
+        return dataclasses.replace(self, **changes)

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 
 from gen_jax.common.errors import UserError
-from gen_jax.runs import manifest, reader
+from gen_jax.runs import manifest, reader, sources
 from gen_jax.tasks.base import Task
 from gen_jax.tasks.lora import BASE, LowRank, LowRankTask, count, is_adapted
 
@@ -49,8 +50,8 @@ def check(config: ml_collections.ConfigDict) -> None:
 def resolve(config: ml_collections.ConfigDict) -> None:
     """Makes the path of the base model absolute, in place: all readers of the run need it."""
     source = config.get("init_from", "")
-    if LowRank.of_run(config).match and not source.startswith("package:"):
-        config.init_from = str(pathlib.Path(source).absolute())
+    if LowRank.of_run(config).match:
+        config.init_from = sources.absolute(source)
 
 
 def adapt(
@@ -82,7 +83,12 @@ def adapt(
     base = adapted.base_of(init.variables, config.init_from)
     params, extra = init.variables["params"], init.variables.get("extra", {})
     start = {"params": {k: v for k, v in params.items() if k not in base}, "extra": extra}
-    return Adaptation(adapted, {BASE: base}, start, _facts(adapted, base, config.init_from))
+    facts = _facts(adapted, base, config.init_from)
+    if lora.base_dtype != "float32":
+        dtype = jnp.dtype(lora.base_dtype)
+        # Norms and biases are small, and what is left out of them costs more.
+        base = jax.tree.map(lambda x: x.astype(dtype) if x.ndim >= 2 else x, base)
+    return Adaptation(adapted, {BASE: base}, start, facts)
 
 
 def _facts(task: LowRankTask, base: Mapping[str, Any], source: str) -> str:

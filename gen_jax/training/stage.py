@@ -17,13 +17,12 @@ from gen_jax.common import files
 from gen_jax.common.build import build as build_from
 from gen_jax.common.errors import UserError
 from gen_jax.common.progress import BatchProgress, say
-from gen_jax.data.text import tokenizer_file
 from gen_jax.data.text.tokenizer import Tokenizer
 from gen_jax.evaluation import Evaluator, Predictor, Result, build_evaluators, run_all
 from gen_jax.parallel import distributed, sharding
 from gen_jax.parallel.mesh import make_mesh
 from gen_jax.runs import data as run_data
-from gen_jax.runs import layout, lock, manifest, reader, text_tower, weights
+from gen_jax.runs import layout, lock, manifest, reader, sources, text_tower, weights
 from gen_jax.tasks import build_task
 from gen_jax.tasks.base import Task
 from gen_jax.tasks.lora import RULES
@@ -118,8 +117,8 @@ def resolve(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> ml_coll
                     _run(required, folder, time.monotonic())
             config.frozen[name] = name
         for name, source in config.frozen.items():
-            if not source.startswith("package:") and source != name:
-                config.frozen[name] = str(pathlib.Path(source).absolute())
+            if source != name:
+                config.frozen[name] = sources.absolute(source)
         text_tower.absolute(config.task)
         adaptation.resolve(config)
     return config.lock()
@@ -145,9 +144,9 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Stage:
     frozen, digests = _with_encoders(task, models)
     init = reader.load(config.init_from) if config.init_from else None
     tokenizer = models.tokenizer
-    if tokenizer is None and init is not None and _reads_text(init):
+    if tokenizer is None and init is not None and init.has_tokenizer:
         # Words keep the ids by which the parameters know them.
-        tokenizer = tokenizer_file.load(init.path / layout.TOKENIZER)
+        tokenizer = init.tokenizer()
     if lora := adaptation.adapt(config, task, init, workdir):
         task, frozen = lora.task, {**frozen, **lora.frozen}
     pretrained = {}
@@ -278,12 +277,6 @@ def _start(stage: Stage) -> tuple[str, Mapping[str, Any]] | None:
         return None
     variables = stage.init.variables if stage.lora is None else stage.lora.start
     return (stage.config.init_from, variables) if jax.tree.leaves(variables) else None
-
-
-def _reads_text(init: reader.TrainedModel) -> bool:
-    """Returns whether a run has a tokenizer by which it was trained."""
-    has_encoder = bool(init.config.get("task", {}).get("text_encoder"))
-    return has_encoder and (init.path / layout.TOKENIZER).is_file()
 
 
 def _check_vocabulary(task: Task, data: run_data.RunData) -> None:

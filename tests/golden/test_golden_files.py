@@ -18,7 +18,9 @@ SCRIPTS = {
     "make_convolutional": ("torchvision", "lpips", "pytorch_fid", "stlpips_pytorch"),
     "make_diffusers": ("diffusers",),
     "make_diffusion": ("diffusers",),
+    "make_lora": ("diffusers", "peft", "transformers"),
     "make_schedulers": ("diffusers",),
+    "make_pipelines": ("diffusers", "transformers"),
     "make_scunet": ("spandrel",),
     "make_transformers": ("transformers",),
 }

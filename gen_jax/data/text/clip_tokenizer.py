@@ -6,6 +6,7 @@ less: mojibake, HTML entities and control characters get other ids there.
 """
 
 import html
+import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 import regex
 import tokenizers
 
+from gen_jax.common import files
 from gen_jax.common.errors import UserError
 from gen_jax.data.text import vocabulary
 from gen_jax.data.text.tokenizer import Tokenizer
@@ -92,6 +94,36 @@ class ClipTokenizer(Tokenizer):
         copy.enable_padding(pad_id=self.pad_id, pad_token=copy.id_to_token(self.pad_id))
         return copy.to_str()
 
+    def save_vocabulary(self, folder: pathlib.Path, max_length: int) -> None:
+        """Writes the files that transformers' `CLIPTokenizer` reads into a folder.
+
+        Args:
+          folder: A folder that is there.
+          max_length: Length of an encoded text.
+        """
+        model = json.loads(self._model.to_str())["model"]
+        names = dict(zip(_OPEN_CLIP, _HUGGING_FACE))
+        vocab = {names.get(token, token): i for token, i in model["vocab"].items()}
+        merges = ["#version: 0.2", *(" ".join(pair) for pair in model["merges"])]
+        tokens = {i: token for token, i in vocab.items()}
+        special = dict(zip(("bos_token", "eos_token"), _HUGGING_FACE))
+        special |= {"unk_token": _HUGGING_FACE[1], "pad_token": tokens[self.pad_id]}
+        config = {
+            **special,
+            "add_prefix_space": False,
+            "do_lower_case": True,
+            "errors": "replace",
+            "model_max_length": max_length,
+            "tokenizer_class": "CLIPTokenizer",
+        }
+        for name, text in (
+            ("vocab.json", json.dumps(vocab, ensure_ascii=False)),
+            ("merges.txt", "\n".join(merges)),
+            ("special_tokens_map.json", json.dumps(special, indent=2)),
+            ("tokenizer_config.json", json.dumps(config, indent=2)),
+        ):
+            files.write_text(folder / name, text + "\n")
+
     @classmethod
     def from_json(cls, path: str | os.PathLike, pad_id: int | None = None) -> "ClipTokenizer":
         """Of a tokenizer.json, Hugging Face's or one that `save` wrote.
@@ -108,6 +140,8 @@ class ClipTokenizer(Tokenizer):
         vocab |= {t["content"]: t["id"] for t in parsed.get("added_tokens") or ()}
         # Old files have them as "a b".
         merges = [tuple(m.split(" ") if isinstance(m, str) else m) for m in model["merges"]]
+        if pad_id is None:
+            pad_id = _pad_id(pathlib.Path(path).parent, vocab)
         if pad_id is None and parsed.get("padding"):
             pad_id = parsed["padding"]["pad_id"]
         return _named(path, vocab, merges, pad_id)
@@ -130,8 +164,24 @@ class ClipTokenizer(Tokenizer):
             return _named(path, _vocab_of(merges), merges, pad_id)
         if path.name == "vocab.json":
             vocab = vocabulary.read_json(path)
+            if pad_id is None:
+                pad_id = _pad_id(path.parent, vocab)
             return _named(path, vocab, _read_merges(path.with_name("merges.txt")), pad_id)
         return cls.from_json(path, pad_id)
+
+
+def _pad_id(folder: pathlib.Path, vocab: Mapping[str, int]) -> int | None:
+    """Returns the id of the padding token that the files beside a vocabulary name, if they do.
+
+    Stable Diffusion 2 pads with "!", whose id is 0.
+    """
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (folder / name).is_file():
+            token = vocabulary.read_json(folder / name).get("pad_token")
+            token = token.get("content") if isinstance(token, dict) else token
+            if token in vocab:
+                return vocab[token]
+    return None
 
 
 def clean(text: str) -> str:

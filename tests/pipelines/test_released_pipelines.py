@@ -1,0 +1,109 @@
+"""Pipelines in diffusers' layout, sampled here and by diffusers (tests/golden/pipelines.npz)."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gen_jax import pipelines
+from gen_jax.diffusion import guidance, samplers, scheduler_config
+from gen_jax.pipelines.sampling import Request
+from gen_jax.runs import reader
+from gen_jax.tasks import first_stage, text
+from tests import tiny_pipelines
+from tests.processes import call
+
+KINDS = ("sd1", "sd2")
+TOLERANCE = 1e-4  # of the largest value
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pipelines")
+    return {k: reader.load(str(tiny_pipelines.write(folder / k, k))) for k in KINDS}
+
+
+def difference(got, want):
+    return float(np.abs(np.asarray(got) - want).max() / np.abs(want).max())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pipeline_gives_the_images_of_diffusers(models, kind):
+    script, golden = tiny_pipelines.script(), tiny_pipelines.golden()
+    model = models[kind]
+    tokens = model.tokenizer().encode(list(script.PROMPTS), 12)
+    np.testing.assert_array_equal(tokens.ids, golden[f"{kind}/tokens"])
+    pipe = pipelines.load(model, num_inference_steps=script.STEPS)
+    latents, _ = script.draws()
+    images = pipe(Request([0, 1], script.PROMPTS, script.NEGATIVE, latents))
+    want = golden[f"{kind}/{script.DEFAULT}/7.5/pixels"]
+    assert images.shape == want.shape and want.std() > 30
+    assert np.abs(images.astype(int) - want).max() <= 1
+
+
+def test_the_settings_are_those_of_the_pipeline(models):
+    for kind, prediction_type in (("sd1", "epsilon"), ("sd2", "v_prediction")):
+        task = models[kind].task
+        assert task.process.prediction_type == prediction_type
+        assert (task.sampler, task.num_inference_steps, task.guidance_scale) == ("pndm", 50, 7.5)
+        assert (task.image_size, task.latent_shape) == (16, (8, 8, 4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", tiny_pipelines.script().SCHEDULERS)
+def test_every_scheduler_gives_the_latents_of_diffusers(models, kind, name):
+    """One program per scheduler: half of its batch is guided, and half is not."""
+    script, golden = tiny_pipelines.script(), tiny_pipelines.golden()
+    model = models[kind]
+    task, params = model.task, model.variables["params"]["model"]
+    config = script.scheduler_config(name, task.process.prediction_type)
+    scheduler = scheduler_config.from_diffusers(config, "scheduler_config.json")
+    options = samplers.SamplerOptions(**scheduler.options)
+    tokenizer, count = model.tokenizer(), len(script.PROMPTS)
+
+    def states(prompts):
+        ids = jnp.asarray(tokenizer.encode(prompts * 2, 12).ids)
+        mask = jnp.ones(ids.shape, bool)
+        out, _ = text.encode(task.text_encoder, params, model.frozen, ids, mask)
+        return {"encoder_hidden_states": out}
+
+    cond = states(list(script.PROMPTS))
+    negative = states([script.NEGATIVE] * count)
+    scales = jnp.repeat(jnp.array(script.GUIDANCE), count)
+    latents, noise = script.draws()
+
+    @jax.jit
+    def run(params, x_T, noise):
+        def denoise(x, t, cond):
+            time = task.process.model_time(t)
+            return task.unet.apply({"params": params["unet"]}, x, time, **cond)
+
+        fn = guidance.guided_batched(denoise, cond, negative, scales)
+        given = dict(options=options, noise=noise)
+        return samplers.sample(fn, x_T, task.process, script.STEPS, scheduler.sampler, **given)
+
+    got = run(params, np.concatenate([latents] * 2), np.concatenate([noise] * 2, axis=1))
+    for scale, part in zip(script.GUIDANCE, (got[:count], got[count:])):
+        assert difference(part, golden[f"{kind}/{name}/{scale}/latents"]) < TOLERANCE
+    if (pixels := golden.get(f"{kind}/{name}/7.5/pixels")) is not None:
+        decode = functools.partial(first_stage.decode, task.autoencoder)
+        images = first_stage.to_images(decode(model.frozen["vae"], got[:count]))["image"]
+        assert np.abs(np.asarray(images).astype(int) - pixels).max() <= 1
+
+
+def test_the_command_samples_from_a_pipeline(tmp_path):
+    folder = tiny_pipelines.write(tmp_path / "sd2", "sd2")
+    out = tmp_path / "out"
+    asked = ("--prompt=a cat", "--num=1", "--steps=2", "--guidance=3")
+    result = call("generate", f"--run={folder}", *asked, f"--out={out}")
+    assert result.returncode == 0, result.stderr[-3000:]
+    manifest = json.loads((out / "00000.json").read_text())
+    model = reader.load(str(folder))
+    assert manifest["weights_sha256"] == model.digest
+    assert manifest["frozen_weights_sha256"] == model.frozen_digests
+    assert set(model.frozen_digests) == {"text", "vae"}
+    assert (manifest["sampler"], manifest["num_inference_steps"]) == ("pndm", 2)
