@@ -35,8 +35,10 @@ _MAX_IMAGES = 100_000  # names have five digits
 _RUN = paths.DEFINE_path(
     "run",
     None,
-    "Run directory of a model that generates images, a folder of a Stable Diffusion pipeline, or "
-    "hub:OWNER/NAME[@REVISION] for one on huggingface.co.",
+    "Run directory, Stable Diffusion pipeline, or hub:OWNER/NAME[@REVISION] of one.",
+)
+_DTYPE = flags.DEFINE_enum(
+    "dtype", None, ["float32", "bfloat16"], "Compute dtype of a pipeline, float32 by default."
 )
 _PROMPT = flags.DEFINE_multi_string("prompt", [], "Prompt.")
 _NEGATIVE = flags.DEFINE_string(
@@ -121,6 +123,7 @@ _DISTANCE = numbers.define_float(
 )
 _ROWS = flags.DEFINE_list("rows", [], "Adjectives of a grid's rows, with --columns (art).")
 _COLUMNS = flags.DEFINE_list("columns", [], "Adjectives of a grid's columns (art).")
+_LORA = paths.DEFINE_multi_path("lora", [], "FILE[:SCALE] of low-rank factors (docs/lora.md).")
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number of steps.")
 
 # A flag and the option of a pipeline that it sets; a flag that is not here suits every run.
@@ -226,17 +229,17 @@ def main(_) -> None:
     from gen_jax import pipelines
     from gen_jax.parallel import compilation
     from gen_jax.pipelines import generated
-    from gen_jax.runs import reader
+    from gen_jax.runs import lora, reader
 
+    loras = [lora.parse(text, "--lora") for text in _LORA.value]
     place = generated.check(_OUT.value, _OVERWRITE.value, "--out")
     compilation.set_up()
-    model = reader.load(_RUN.value, _STEP.value)
+    model = reader.load(_RUN.value, _STEP.value, _DTYPE.value)
     kind = pipelines.kind_of(model)
     _refuse_unused(model, kind.options(model.task))
-    model, additions = _with_additions(model)
+    model, additions = _with_additions(model, loras)
     settings = {o: f.value for f, o in _OPTIONS if o in _SETTINGS and f.value is not None}
-    if interval:
-        settings["guidance_interval"] = interval
+    settings |= {"guidance_interval": interval} if interval else {}
     pipe = kind(model, **settings)
     if _IMAGES.value:
         request, facts, samples = _of_images(pipe)
@@ -258,12 +261,13 @@ def _refuse_unused(model, options) -> None:
             )
 
 
-def _with_additions(model):
-    """Returns the model with its guiding model and refiner, and what a manifest says of them."""
+def _with_additions(model, loras):
+    """Returns the model with LoRA files, guiding model and refiner, and what manifests say."""
     from gen_jax.pipelines.model_changes import guided_by, with_refiner
-    from gen_jax.runs import reader
+    from gen_jax.runs import lora, reader
 
-    facts = {}
+    model = lora.merge_all(model, loras)
+    facts = {"lora": list(model.merged_files)} if model.merged_files else {}
     if _GUIDING_RUN.value:
         guiding = reader.load(_GUIDING_RUN.value)
         model = guided_by(model, guiding, _GUIDING_SCALE.value)
@@ -281,6 +285,8 @@ def _with_additions(model):
 
 def _request(pipe, ends, options):
     """Returns what to generate, and what a manifest says of it beside the settings."""
+    import numpy as np
+
     from gen_jax.pipelines.sampling import Request
 
     if pipe.needs_prompt and not _PROMPT.value:
@@ -292,13 +298,14 @@ def _request(pipe, ends, options):
     latents, facts = None, {}
     if ends:
         frames = pipe.walk(ends, _FRAMES.value, _PATH.value)
-        latents = _tiled(frames, len(prompts))
+        latents = np.concatenate([frames] * len(prompts))
         # One noise for all frames: the latent alone changes.
         seeds = [ends[0]] * (_FRAMES.value * len(prompts))
         if "path" in options:
             facts["path"] = _PATH.value
     elif _NEAR.value is not None:
-        latents = _tiled(pipe.near(_NEAR.value, _NUM.value, _DISTANCE.value), len(prompts))
+        near = pipe.near(_NEAR.value, _NUM.value, _DISTANCE.value)
+        latents = np.concatenate([near] * len(prompts))
         seeds = [_NEAR.value] * len(latents)
         facts |= {"near": _NEAR.value, "distance": _DISTANCE.value}
     else:
@@ -338,18 +345,9 @@ def _style_facts():
     return {"style_image": _STYLE_IMAGE.value, "style_image_sha256": digest}
 
 
-def _tiled(frames, count: int):
-    import numpy as np
-
-    return np.concatenate([frames] * count)
-
-
 def _seeds(pipe, num_prompts: int) -> list[int]:
     """Returns the seed of each image: its own for each prompt, or the same for all prompts."""
-    number = 1 if _ROWS.value else _NUM.value
-    if pipe.has_own_seeds:
-        return [_SEED.value + i for i in range(number * num_prompts)]
-    return [_SEED.value + i for i in range(number)] * num_prompts
+    return pipe.seeds(_SEED.value, 1 if _ROWS.value else _NUM.value, num_prompts)
 
 
 def _print_notes(pipe, prompts) -> None:

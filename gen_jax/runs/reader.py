@@ -52,6 +52,8 @@ class TrainedModel:
       frozen_digests: name -> SHA-256 of the weights of each model in `frozen`.
       mean_of: the same of the runs that it is the mean of.
       lora: low-rank factors that are merged into `variables`, or None.
+      merged_files: path, SHA-256 and scale of the LoRA files that are merged into `variables` and
+        `frozen`; `digest` is that of the weights without them.
     """
 
     path: pathlib.Path
@@ -64,6 +66,7 @@ class TrainedModel:
     frozen_digests: Mapping[str, str] = dataclasses.field(default_factory=dict)
     mean_of: tuple[str, ...] = ()
     lora: Factors | None = None
+    merged_files: tuple[Mapping[str, Any], ...] = ()
 
     def tokenizer(self) -> Tokenizer:
         """Reads the tokenizer by which the model reads text.
@@ -120,7 +123,7 @@ def name_of(model: TrainedModel) -> str:
     return sources.name_of(model.path)
 
 
-def load(source: str, step: str = "best") -> TrainedModel:
+def load(source: str, step: str = "best", dtype: str | None = None) -> TrainedModel:
     """Reads a run.
 
     Args:
@@ -129,13 +132,16 @@ def load(source: str, step: str = "best") -> TrainedModel:
       step: "best", "last" or a number of steps; a folder with exported weights has only one.
         A damaged best or last checkpoint is named on standard error and the newest undamaged
         one read in its place.
+      dtype: Compute dtype of a pipeline, "float32" (default) or "bfloat16"; a run has its own.
 
     Raises:
       UserError: nothing there, damaged, or no finished checkpoint.
     """
     path = resolve(source)
     if sources.is_pipeline(str(path)):
-        return _from_pipeline(path)
+        return _from_pipeline(path, dtype or "float32")
+    if dtype is not None:
+        raise UserError(f"dtype={dtype}: {path} computes as its config says; leave dtype out")
     if not (path / layout.CONFIG).is_file():
         raise UserError(f"{path}: no {layout.CONFIG}; expected a run directory")
     found = layout.read_json(path / layout.CONFIG, "a config")
@@ -290,11 +296,11 @@ def _listed(faults: Mapping[int, str]) -> str:
     return "; ".join(f"checkpoint {step} is damaged ({fault})" for step, fault in faults.items())
 
 
-def _from_pipeline(path: pathlib.Path) -> TrainedModel:
+def _from_pipeline(path: pathlib.Path, dtype: str) -> TrainedModel:
     """Reads a pipeline of diffusers as a latent diffusion run that is finished."""
     from gen_jax.encoders.diffusers_folder import load_diffusers
 
-    config = pipeline_folder.run_config(path)
+    config = pipeline_folder.run_config(path, dtype)
     frozen = load_all_frozen(config, path)
     task = build_task(config.task.to_dict(), frozen.tasks)
     unet, params = load_diffusers(path / "unet", dtype=task.unet.dtype)
