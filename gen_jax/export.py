@@ -8,9 +8,10 @@
     python -m gen_jax.export --run=runs/second --average=runs/first --out=release/mean
 
 `safetensors` gives a folder that every command takes as --run: config.json, model.safetensors and
-the tokenizer. `diffusers` gives folders `vae` and `unet` as diffusers reads them, for the
-architectures that it has. `huggingface` gives an encoder as transformers reads it, which
-gen_jax.encoders.load and every stage that takes an encoder read too.
+the tokenizer. `diffusers` gives the pipeline of a latent diffusion run, if it has the shape of
+Stable Diffusion 1.x or 2.x (docs/pipelines.md), or the folder `vae` of an autoencoder.
+`huggingface` gives an encoder as transformers reads it, which gen_jax.encoders.load and every stage
+that takes an encoder read too.
 
 Of a run that was trained with config.lora, `lora` gives the low-rank factors alone.
 `diffusers_lora` and `kohya_lora` give those of a latent diffusion run's UNet as other programs read
