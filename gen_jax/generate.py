@@ -345,10 +345,7 @@ def _tiled(frames, count: int):
 
 def _seeds(pipe, num_prompts: int) -> list[int]:
     """Returns the seed of each image: its own for each prompt, or the same for all prompts."""
-    number = 1 if _ROWS.value else _NUM.value
-    if pipe.has_own_seeds:
-        return [_SEED.value + i for i in range(number * num_prompts)]
-    return [_SEED.value + i for i in range(number)] * num_prompts
+    return pipe.seeds(_SEED.value, 1 if _ROWS.value else _NUM.value, num_prompts)
 
 
 def _print_notes(pipe, prompts) -> None:

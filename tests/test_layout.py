@@ -3,6 +3,7 @@
 import ast
 import functools
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -24,18 +25,32 @@ def functions(path: pathlib.Path) -> list[ast.FunctionDef]:
     return [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]
 
 
+def listed() -> list[str]:
+    """Returns the names of all files that git tracks; skips the test outside of a checkout."""
+    command = ["git", "-C", str(ROOT), "ls-files"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"git lists no files here: {done.stderr.strip()}")
+    return [line.strip('"') for line in done.stdout.splitlines()]
+
+
+def test_no_merge_was_left_half_done():
+    texts = (".md", ".py", ".txt", ".toml", ".yaml", ".json", ".ipynb", ".sh")
+    marks = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)
+    paths = [ROOT / name for name in listed() if name.endswith(texts)]
+    # A file that was just removed is still listed.
+    left = [named(p) for p in paths if p.exists() and marks.search(p.read_text("utf-8"))]
+    assert not left
+
+
 def test_nothing_else_stands_at_the_top():
-    listed = ["git", "-C", str(ROOT), "ls-files"]
-    found = subprocess.run(listed, capture_output=True, text=True, check=False)
-    if found.returncode:
-        pytest.skip(f"git lists no files here: {found.stderr.strip()}")
     expected = {
         *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "pyproject.toml"),
         *("requirements.txt", "requirements-dev.txt", "constraints.txt"),
         *("gen_jax", "configs", "launch", "tests", "colabs", "benchmarks", "docs"),
         *(".ci", ".gitignore", ".dockerignore", ".pre-commit-config.yaml"),
     }
-    assert {line.split("/")[0].strip('"') for line in found.stdout.splitlines()} <= expected
+    assert {name.split("/")[0] for name in listed()} <= expected
 
 
 def test_files_have_at_most_400_lines():

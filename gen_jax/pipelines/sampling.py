@@ -127,6 +127,29 @@ class Pipeline:
         """
         raise UserError(f"{self.model.path}: this kind of run has no latents to interpolate")
 
+    def describe(self, images: Sequence[np.ndarray], batch_size: int = 16) -> Samples:
+        """Returns what images [h, w, 3] decode to from their latents, and their captions.
+
+        Raises:
+          UserError: The stage writes no captions.
+        """
+        raise UserError(
+            f"{self.model.path}: writes no captions; name a run of configs/engravings.py, or "
+            "package:engravings"
+        )
+
+    def seeds(self, first: int, count: int, num_prompts: int = 1) -> list[int]:
+        """Returns the seed of each image.
+
+        Args:
+          first: Seed of the first image.
+          count: Images per prompt.
+          num_prompts: Number of prompts, whose images stand one after the other.
+        """
+        if self.has_own_seeds:
+            return [first + i for i in range(count * num_prompts)]
+        return [first + i for i in range(count)] * num_prompts
+
     def __call__(self, request: Request, batch_size: int = 16) -> np.ndarray:
         """Generates images.
 

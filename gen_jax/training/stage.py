@@ -142,7 +142,15 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Stage:
     models = reader.load_all_frozen(config, workdir)
     task = build_task(config.task.to_dict(), models.tasks)
     frozen, digests = _with_encoders(task, models)
+    init = reader.load(config.init_from) if config.init_from else None
+    tokenizer = models.tokenizer
+    if tokenizer is None and init is not None and init.has_tokenizer:
+        # Words keep the ids by which the parameters know them.
+        tokenizer = init.tokenizer()
+    if lora := adaptation.adapt(config, task, init, workdir):
+        task, frozen = lora.task, {**frozen, **lora.frozen}
     pretrained = {}
+    # A model that is adapted holds its encoders already.
     for place, spec in task.pretrained().items():
         pretrained[place] = (spec, encoders.load(*encoders.parse(spec))[1])
         digests[place] = weights.digest(pretrained[place][1])
@@ -151,15 +159,8 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Stage:
             f"{workdir} was trained on other weights of {changed[0]!r} until now; put those back, "
             "or name another folder"
         )
-    init = reader.load(config.init_from) if config.init_from else None
     if init is not None:
         digests["init"] = init.digest
-    tokenizer = models.tokenizer
-    if tokenizer is None and init is not None and init.has_tokenizer:
-        # Words keep the ids by which the parameters know them.
-        tokenizer = init.tokenizer()
-    if lora := adaptation.adapt(config, task, init, workdir):
-        task, frozen = lora.task, {**frozen, **lora.frozen}
     checks.check_inputs(task, config.data.to_dict())
     every, final = (
         build_evaluators(config.evaluators.to_dict(), config.task.name, at_end=at_end)

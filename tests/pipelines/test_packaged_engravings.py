@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from gen_jax import pipelines
+import gen_jax
+from gen_jax.common.errors import UserError
 from gen_jax.pipelines.sampling import Request
 from gen_jax.runs import reader
 
@@ -11,8 +13,13 @@ FOLDER = reader.PACKAGED / "engravings"
 
 
 @pytest.fixture(scope="module")
-def pipe():
-    return pipelines.load(reader.load("package:engravings"), num_inference_steps=4)
+def model():
+    return gen_jax.load("package:engravings", num_inference_steps=4)
+
+
+@pytest.fixture(scope="module")
+def pipe(model):
+    return model.pipeline()
 
 
 def test_it_is_small_and_names_no_place_of_this_machine():
@@ -34,3 +41,21 @@ def test_seeds_give_engravings_with_captions_and_images_are_described(pipe):
     described = pipe.describe(list(samples.images[:2]))
     error = np.square(described.images / 255.0 - samples.images[:2] / 255.0).mean()
     assert -10 * np.log10(error) > 18 and all(described.captions)
+
+
+def test_from_python_images_come_and_go_as_pil_images(model, pipe):
+    images = model.generate(["", "a horse"], num=2, seed=5)
+    want = pipe.sample(Request([5, 6, 5, 6], ["", "", "a horse", "a horse"]))
+    assert [image.info["seed"] for image in images] == [5, 6, 5, 6]
+    assert [image.info["caption"] for image in images] == list(want.captions)
+    assert all(np.array_equal(image, pixels) for image, pixels in zip(images, want.images))
+    gray = Image.fromarray(want.images[0]).convert("L")
+    assert model.describe([gray]) == list(pipe.describe([np.asarray(gray.convert("RGB"))]).captions)
+    assert model.settings["num_inference_steps"] == 4
+    for call, words in (
+        (lambda: model.generate("", negative_prompt="x"), "negative_prompt: .*does not use it"),
+        (lambda: model.generate("", sampler="ddim"), "sampler=ddim: .*without this setting"),
+        (lambda: model.restore(gray), "a run of the stage 'engravings', which restores nothing"),
+    ):
+        with pytest.raises(UserError, match=words):
+            call()

@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks import instructions, restore_kinds
+from gen_jax.common.errors import UserError
 from gen_jax.data import degradations
 from gen_jax.data.degradations.base import from_bytes, to_bytes
 from gen_jax.encoders import image_distance
 from gen_jax.evaluation.restoration import pictures
 from gen_jax.evaluation.restoration.score import score
+from gen_jax.pipelines.python_api import Model
 from gen_jax.pipelines.restoration import Restorer
 from gen_jax.runs import reader
 
@@ -37,6 +40,32 @@ def test_it_denoises_and_says_by_how_much(restorer):
     assert psnr(found.pixels, clean) > psnr(noisy, clean) + 6
     assert found.told["sigma"] == pytest.approx(25, abs=5)
     assert found.gate > restorer(clean).gate + 0.2
+
+
+def test_from_python_any_mode_keeps_its_channels(restorer):
+    pixels = pytest.importorskip("skimage.data").astronaut()[0:128, 160:288]
+    model = Model(restorer.model)
+    want = restorer(pixels, prompt="remove the noise", strength=0.5)
+    image = Image.fromarray(pixels)
+    done = model.restore(image, "remove the noise", strength=0.5)
+    np.testing.assert_array_equal(done, want.pixels)
+    assert done.info == {"degradation": want.told, "gate": want.gate}
+    opacity = Image.linear_gradient("L").resize(image.size)
+    image.putalpha(opacity)
+    clear = model.restore(image, "remove the noise", strength=0.5)
+    np.testing.assert_array_equal(clear, np.dstack([want.pixels, opacity]))
+    for mode, kept in (("1", "L"), ("I;16", "I;16"), ("P", "RGB")):
+        given = image.convert("RGB").convert("I" if mode == "I;16" else mode)
+        if mode == "I;16":
+            given = Image.fromarray(np.asarray(given, np.uint16) * 257)
+        assert model.restore(given).mode == kept
+    turned = Image.fromarray(np.rot90(pixels))
+    turned.getexif()[0x0112] = 6  # on its side
+    np.testing.assert_array_equal(
+        model.restore(turned, "remove the noise", strength=0.5), want.pixels
+    )
+    with pytest.raises(UserError, match=r"does not generate images; use gen_jax\.restore"):
+        model.generate("a cat")
 
 
 def test_it_does_what_it_is_told(restorer):

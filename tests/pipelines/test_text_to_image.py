@@ -7,6 +7,7 @@ import pytest
 from gen_jax.common.errors import UserError
 from gen_jax.data.text.tokenizer import train_tokenizer
 from gen_jax.diffusion.schedules import make_process
+from gen_jax.pipelines.python_api import Model
 from gen_jax.pipelines.sampling import Request
 from gen_jax.pipelines.text_to_image import TextToImage
 from gen_jax.runs import layout
@@ -81,3 +82,21 @@ def test_an_image_depends_on_its_seed_alone_and_is_finite(model):
     x_T[1, 0, 0, 0] = np.nan
     with pytest.raises(UserError, match="image of seed 4 is not finite"):
         pipeline(Request(SEEDS[:2], ["red"] * 2, latents=x_T), 2)
+
+
+def test_from_python_a_call_has_its_own_settings(model):
+    front = Model(model, sampler="ddim", num_inference_steps=1)
+    images = front.generate(["red", "green"], num=2, seed=3, guidance_scale=4.0)
+    pipeline = front.pipeline(guidance_scale=4.0)
+    assert pipeline is front.pipeline(guidance_scale=4.0) and pipeline is not front.pipeline()
+    want = pipeline(Request([3, 4, 5, 6], ["red", "red", "green", "green"]))
+    assert all(np.array_equal(image, pixels) for image, pixels in zip(images, want))
+    assert images[2].info == {"seed": 5, "prompt": "green"}
+    for call, words in (
+        (lambda: front.generate(), "prompt: .*is conditioned on text"),
+        (lambda: front.generate("red", seed=-1), "seed=-1"),
+        (lambda: front.generate("red", truncation=0.5), "truncation=0.5"),
+        (lambda: front.describe([]), "writes no captions"),
+    ):
+        with pytest.raises(UserError, match=words):
+            call()

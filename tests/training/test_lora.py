@@ -18,6 +18,7 @@ from gen_jax.parallel.mesh import make_mesh
 from gen_jax.runs import average, checkpoint_files, export, layout, reader, weights
 from gen_jax.tasks import build_task, lora
 from gen_jax.tasks.lora import LowRank, LowRankTask
+from gen_jax.tasks.vae import VAETask
 from gen_jax.training import adaptation, checks, defaults, optim, rngs, stage, warm_start
 from gen_jax.training import state as state_lib
 from gen_jax.training.checkpoint import Checkpointer
@@ -284,6 +285,12 @@ def copied(runs, tmp_path):
     path = folder / "run" / layout.CONFIG
     path.write_text(path.read_text().replace(str(runs / "base"), str(folder / "base")))
     return folder
+
+
+def test_an_adapted_model_has_its_encoders_already(runs, tmp_path, monkeypatch):
+    config = reader.load(str(runs / "run")).config
+    monkeypatch.setattr(VAETask, "pretrained", lambda self: {"encoder": "dino-tiny:missing"})
+    assert stage.build(config, tmp_path).pretrained == {}
 
 
 def test_the_checkpoint_has_the_factors_and_readers_the_merged_model(runs):
