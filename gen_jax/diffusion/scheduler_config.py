@@ -256,9 +256,9 @@ def from_diffusers(config: Mapping[str, Any], where: str) -> Scheduler:
     if "set_alpha_to_one" in values:
         options["final_sigmas_type"] = "zero" if values["set_alpha_to_one"] else "sigma_min"
     if values.get("clip_sample"):
-        options["clip_x_0"] = values["clip_sample_range"]
+        options |= {"clip_x_0": values["clip_sample_range"], "clip_eps": kind.sampler != "ddim"}
     if kind.sampler == "ddim":
-        options |= {"fixed_stride": True, "clip_eps": False}
+        options["fixed_stride"] = True
     if kind.sampler in _SIGMA_SCALED:
         options["sigma_scaled"] = True
     try:
@@ -348,8 +348,10 @@ def to_diffusers(process: Process, sampler: str, options: SamplerOptions) -> dic
     Raises:
         UserError: Diffusers' scheduler of this name cannot do the same.
     """
-    name = next(name for name, kind in _CLASSES.items() if kind.sampler == sampler)
-    kind = _CLASSES[name]
+    names = {kind.sampler: name for name, kind in _CLASSES.items()}
+    if sampler not in names:
+        raise UserError(f"sampler={sampler!r}: expected one of {', '.join(names)}")
+    name, kind = names[sampler], _CLASSES[names[sampler]]
     ours = options.values()
     values = {
         "beta_schedule": process.schedule,

@@ -296,7 +296,10 @@ class LDMTask(Task):
         else:
             x_T = jax.random.normal(rngs["noise"], (count, *self.latent_shape))
             step_keys = jax.random.fold_in(rngs["noise"], 1)
+        at = (self.process, self.num_inference_steps, self.sampler)
         x_T = batch.get("x_T", x_T)
+        if (scale := samplers.noise_scale(*at, self.sampler_options)) != 1.0:
+            x_T = scale * x_T
 
         denoise = functools.partial(self._unet, params)
         cond = self._text(params, frozen, tokens, mask)
@@ -312,15 +315,7 @@ class LDMTask(Task):
             )
             scale = guidance.within(self.guidance_scale, *self.guidance_interval, self.process)
             fn = guidance.guided_batched(denoise, cond, negative, scale, self.guidance_rescale)
-        z = samplers.sample(
-            fn,
-            x_T,
-            self.process,
-            self.num_inference_steps,
-            self.sampler,
-            rng=step_keys,
-            options=self.sampler_options,
-        )
+        z = samplers.sample(fn, x_T, *at, rng=step_keys, options=self.sampler_options)
         image = first_stage.decode(self.autoencoder, frozen["vae"], z)
         return {**first_stage.to_images(image), "latent": z}
 

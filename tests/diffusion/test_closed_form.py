@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gen_jax.diffusion import make_grid, make_process, predictions, sample
+from gen_jax.diffusion.samplers import SamplerOptions
 from gen_jax.diffusion.schedules import expand, tables
 
 MU, S = 0.7, 0.4
@@ -112,7 +113,12 @@ def test_float32_stays_close_to_float64_from_the_cosines_end():
 
 @pytest.mark.parametrize(
     "name, sampler, eta",
-    [("scaled_linear-epsilon", "ddpm", 0.0), ("flow", "ddpm", 0.0), ("zero-snr-v", "ddim", 1.0)],
+    [
+        ("scaled_linear-epsilon", "ddpm", 0.0),
+        ("flow", "ddpm", 0.0),
+        ("zero-snr-v", "ddim", 1.0),
+        ("scaled_linear-epsilon", "euler_ancestral", 0.0),
+    ],
 )
 def test_stochastic_samplers_have_the_datas_mean_and_deviation(name, sampler, eta):
     process, n = PROCESSES[name], 40_000
@@ -139,5 +145,45 @@ def test_ancestral_chain_matches_its_exact_recursion():
         variance = (on_x + on_x0 * gain) ** 2 * variance + added * (r / s) ** 2
     x_T = jax.random.normal(jax.random.key(0), (n, 1))
     x_0 = sample(gaussian_denoiser(process), x_T, process, 10, "ddpm", jax.random.key(1))
+    assert abs(float(x_0.mean()) - mean) < 4 * np.sqrt(variance / n)
+    assert abs(float(x_0.var()) / variance - 1) < 4 * np.sqrt(2 / n)
+
+
+def test_pndm_reaches_the_ode_end_before_ddim():
+    """Every quantile of the noise ends at the same one of the data: mean and variance are right."""
+    process = PROCESSES["scaled_linear-epsilon"]
+    # From t to t - T // n up to the first time, where the exact end is known.
+    options = SamplerOptions(timestep_spacing="leading", final_sigmas_type="sigma_min")
+    z = np.linspace(-2, 2, 9)[:, None]
+
+    def error_of(sampler, num_steps):
+        grid = make_grid(process, num_steps, sampler, options)
+        spread = np.sqrt(grid.alpha**2 * S**2 + grid.sigma**2)
+        x_T = jnp.asarray(grid.alpha[0] * MU + spread[0] * z, jnp.float32)
+        x = sample(gaussian_denoiser(process), x_T, process, num_steps, sampler, options=options)
+        return np.sqrt(np.mean((np.asarray(x) - grid.alpha[-1] * MU - spread[-1] * z) ** 2))
+
+    few, many = error_of("pndm", 40), error_of("pndm", 200)
+    assert few < 0.25 * error_of("ddim", 40)
+    assert many < 0.12 * few and many < 0.001
+
+
+def test_consistency_sampling_matches_its_exact_recursion():
+    """Mean and variance of every step are known: x_0's prediction is linear, the noise is new."""
+    process, n = PROCESSES["scaled_linear-epsilon"], 100_000
+    grid = make_grid(process, 4, "lcm")
+    mean, variance = 0.0, 1.0
+    for i, t in enumerate(grid.t):
+        a, s = grid.alpha[i], grid.sigma[i]
+        gain = a * S**2 / (a**2 * S**2 + s**2)
+        c_skip, c_out = 0.25 / ((0.001 * t) ** 2 + 0.25), 0.001 * t / np.hypot(0.001 * t, 0.5)
+        mean = c_out * (MU + gain * (mean - a * MU)) + c_skip * mean
+        variance *= (c_out * gain + c_skip) ** 2
+        mean, variance = grid.alpha[i + 1] * mean, grid.alpha[i + 1] ** 2 * variance
+        variance += grid.sigma[i + 1] ** 2
+    x_T, key = jax.random.normal(jax.random.key(0), (n, 1)), jax.random.key(1)
+    denoise = gaussian_denoiser(process)
+    # Short times, in which the boundary condition matters.
+    x_0 = sample(denoise, x_T, process, 4, "lcm", key, timestep_scaling=0.001)
     assert abs(float(x_0.mean()) - mean) < 4 * np.sqrt(variance / n)
     assert abs(float(x_0.var()) / variance - 1) < 4 * np.sqrt(2 / n)

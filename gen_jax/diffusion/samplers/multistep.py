@@ -21,18 +21,19 @@ def _lambdas(grid: Grid):
         return np.log(np.maximum(grid.alpha, _SMALLEST_ALPHA)) - np.log(grid.sigma)
 
 
-def dpmpp_2m(predict, x, grid: Grid, lower_order_final: bool = True):
+def dpmpp_2m(predict, x, grid: Grid, lower_order_final: bool, num_steps: int):
     """DPM-Solver++(2M), arXiv 2211.01095 algorithm 2, in its midpoint form.
 
     The first step is of first order, and the last one too where it ends at
-    sigma = 0 or, with `lower_order_final`, where there are fewer than 15 steps.
+    sigma = 0 or, with `lower_order_final`, where there are fewer than 15 steps (`num_steps`
+    counts those that are skipped, too).
     """
     n, lam = len(grid.t), _lambdas(grid)
     gain = -grid.alpha[1:] * np.expm1(-np.diff(lam))
     extrapolate = np.zeros(n)
     for i in range(1, n):
         last = i == n - 1
-        if not (last and (grid.sigma[-1] == 0 or (lower_order_final and n < 15))):
+        if not (last and (grid.sigma[-1] == 0 or (lower_order_final and num_steps < 15))):
             extrapolate[i] = 0.5 * (lam[i + 1] - lam[i]) / (lam[i] - lam[i - 1])
     coefficients = f32(
         on_x=grid.sigma[1:] / grid.sigma[:-1],

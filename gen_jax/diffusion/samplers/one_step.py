@@ -1,4 +1,4 @@
-"""Samplers that look at one step only: ancestral DDPM, DDIM, Euler, and Heun's correction.
+"""Samplers that look at one step only: ancestral DDPM, DDIM, Euler, Heun's correction, and LCM.
 
 Each is a function (predict, x, grid, ...) -> (x, trace); see `solve` in this
 package for the arguments. Coefficients are float64 NumPy until the last moment.
@@ -10,20 +10,20 @@ import numpy as np
 
 from gen_jax.diffusion.samplers.grid import Grid
 
+_DATA_STD = 0.5
+
 
 def f32(**arrays):
     """The per-step coefficients as float32 arrays, ready to be scanned over."""
     return {k: jnp.asarray(v, jnp.float32) for k, v in arrays.items()}
 
 
-def _posterior(grid: Grid):
+def _posterior(alpha, sigma, alpha_s, sigma_s):
     """The variance of q(x_s | x_t, x_0) and its weights, for any alpha and sigma.
 
     Equations 25 to 28 of arXiv 2107.00630; for alpha^2 + sigma^2 = 1 they are
     equation 7 of arXiv 2006.11239.
     """
-    alpha, alpha_s = grid.alpha[:-1], grid.alpha[1:]
-    sigma, sigma_s = grid.sigma[:-1], grid.sigma[1:]
     step = alpha / alpha_s
     added = np.maximum(sigma**2 - (step * sigma_s) ** 2, 0)
     variance = added * (sigma_s / sigma) ** 2
@@ -32,7 +32,9 @@ def _posterior(grid: Grid):
 
 def ddpm(predict, x, grid: Grid, draw):
     """Ancestral sampling, arXiv 2006.11239, with the posterior's own (small) variance."""
-    on_x, on_x0, variance = _posterior(grid)
+    on_x, on_x0, variance = _posterior(
+        grid.alpha[:-1], grid.sigma[:-1], grid.alpha[1:], grid.sigma[1:]
+    )
     coefficients = f32(on_x=on_x, on_x0=on_x0, std=np.sqrt(variance))
 
     def step(x, c):
@@ -43,22 +45,49 @@ def ddpm(predict, x, grid: Grid, draw):
     return jax.lax.scan(step, x, coefficients | {"i": jnp.arange(len(grid.t))})
 
 
-def ddim(predict, x, grid: Grid, draw, eta: float = 0.0):
+def ddim(predict, x, grid: Grid, draw, eta: float = 0.0, target=None):
     """Equation 12 of arXiv 2010.02502; `eta` 0 is deterministic, 1 as noisy as DDPM.
 
     With eta 0 this is also Euler's method on the probability-flow ODE, both in
-    (x / alpha, sigma / alpha) and on the straight lines of a flow.
+    (x / alpha, sigma / alpha) and on the straight lines of a flow. With eta 1 it is the ancestral
+    Euler method of k-diffusion, which steps to sigma_down and adds noise of sigma_up. `target` is
+    alpha and sigma [n] that each step leads to; None stands for those of the next call.
     """
-    _, _, variance = _posterior(grid)
+    to_alpha, to_sigma = target or (grid.alpha[1:], grid.sigma[1:])
+    _, _, variance = _posterior(grid.alpha[:-1], grid.sigma[:-1], to_alpha, to_sigma)
     std = eta * np.sqrt(variance)
-    direction = np.sqrt(np.maximum(grid.sigma[1:] ** 2 - std**2, 0))
-    coefficients = f32(alpha=grid.alpha[1:], direction=direction, std=std)
+    direction = np.sqrt(np.maximum(to_sigma**2 - std**2, 0))
+    coefficients = f32(alpha=to_alpha, direction=direction, std=std)
 
     def step(x, c):
         x_0, eps = predict(x, c["i"])
         x = c["alpha"] * x_0 + c["direction"] * eps
         if eta > 0:
             x = x + c["std"] * draw(c["i"])
+        return x, (x, x_0)
+
+    return jax.lax.scan(step, x, coefficients | {"i": jnp.arange(len(grid.t))})
+
+
+def lcm(predict, x, grid: Grid, draw, timestep_scaling: float):
+    """Multistep consistency sampling, arXiv 2310.04378 algorithm 3: each step draws new noise.
+
+    The boundary condition mixes the predicted x_0 with x by c_out and c_skip of arXiv 2303.01469,
+    appendix C, with the standard deviation 0.5 of the data.
+    """
+    time = grid.t * timestep_scaling
+    norm = time**2 + _DATA_STD**2
+    coefficients = f32(
+        skip=_DATA_STD**2 / norm,
+        out=time / np.sqrt(norm),
+        alpha=grid.alpha[1:],
+        sigma=grid.sigma[1:],
+    )
+
+    def step(x, c):
+        x_0, _ = predict(x, c["i"])
+        x_0 = c["out"] * x_0 + c["skip"] * x
+        x = c["alpha"] * x_0 + c["sigma"] * draw(c["i"])
         return x, (x, x_0)
 
     return jax.lax.scan(step, x, coefficients | {"i": jnp.arange(len(grid.t))})
