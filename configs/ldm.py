@@ -18,10 +18,15 @@ parameters) and 2 (865,910,724) on your own captioned shards (`data=DIR`), with 
 ViT-L/14 and OpenCLIP ViT-H/14. Not yet measured. Their autoencoder is given (`vae=DIR`), or trained
 first, which wants LPIPS's weights (configs/vae.py):
 --config.requires.vae.task.perceptual_encoder=lpips-vgg:TOWER,HEADS.
+
+`:variant=sd15,init=PIPELINE,data=DIR` (and `variant=sd2`) fine-tunes a released pipeline, a folder
+of diffusers or `hub:OWNER/NAME[@REVISION]`: its UNet, behind its autoencoder and its text encoder,
+which are frozen, by the process of its scheduler (docs/pipelines.md). Not yet measured.
 """
 
 from gen_jax.common.errors import UserError
 from gen_jax.configs import common, vae
+from gen_jax.runs import pipeline_folder, sources
 
 # What the contract tests train.
 CONTRACT_ARGS = ("debug,vae=train",)
@@ -29,8 +34,9 @@ CONTRACT_ARGS = ("debug,vae=train",)
 
 def get_config(arg=None):
     arg = common.parse_arg(
-        arg, variant="tiny", data="photos", vae="", text="", weights="", debug=False
+        arg, variant="tiny", data="photos", vae="", text="", weights="", init="", debug=False
     )
+    _check_init(arg)
     config = common.base()
     with config.unlocked():
         config.task = dict(
@@ -77,7 +83,7 @@ def get_config(arg=None):
             first_stage=dict(count=256, batch_size=64, prefix="vae"),
         )
         packaged = arg.data in ("photos", "shapes") and arg.variant == "tiny"
-        source = arg.vae or (f"package:vae_{arg.data}" if packaged else "train")
+        source = arg.vae or arg.init or (f"package:vae_{arg.data}" if packaged else "train")
         if source == "train":
             kind = "patch" if arg.variant == "tiny" else "sd"
             config.requires.vae = vae.get_config(
@@ -95,8 +101,12 @@ def get_config(arg=None):
         _replace_evaluator(config, samples=dict(count=128, batch_size=32))
     if arg.variant != "tiny":
         _stable_diffusion(config, arg.variant)
+    if arg.init:
+        _fine_tuning(config, arg.init)
     if arg.debug:
-        _debug(config)
+        _debug(config, shrinks=not arg.init)
+    if arg.init:
+        return config.lock()
     # What is tried out must not need half a gigabyte first.
     arg.text = arg.text or ("compact" if arg.variant == "tiny" or arg.debug else "clip")
     if arg.text != "compact":
@@ -163,6 +173,28 @@ def _stable_diffusion(config, variant):
     config.optimizer.model.update(learning_rate=1e-4, warmup_steps=10_000, schedule="constant")
 
 
+def _check_init(arg):
+    if arg.init and arg.variant == "tiny":
+        raise UserError(f"init={arg.init}: fine-tunes variant=sd15 or variant=sd2; name one")
+    for key in ("text", "weights"):
+        if arg.init and arg[key]:
+            raise UserError(
+                f"{key}={arg[key]}: with init={arg.init} the text encoder is the pipeline's; leave "
+                "it out"
+            )
+
+
+def _fine_tuning(config, source):
+    """Takes architecture, process and text encoder of a pipeline, and starts with its weights."""
+    task = pipeline_folder.task_config(sources.resolve(source), source, dtype="bfloat16")
+    with config.unlocked():
+        config.task = task
+    config.init_from = source
+    config.data.update(image_size=task["image_size"], max_length=task["text_encoder"]["max_length"])
+    config.training.update(num_steps=20_000, batch_size=64, eval_every=1000, checkpoint_every=500)
+    config.optimizer.model.update(learning_rate=1e-5, warmup_steps=500)
+
+
 # For a config's `text`: name of the tower; Stable Diffusion 2 reads the states before OpenCLIP's
 # last block.
 _TOWERS = {
@@ -175,6 +207,9 @@ _SD2_TOWER = dict(tower="CLIP-ViT-H-14-laion2B-s32B-b79K-text", layer=-2)
 def _frozen_text(config, arg):
     if arg.text not in _TOWERS:
         raise UserError(f"text={arg.text}: expected compact, {' or '.join(_TOWERS)}")
+    if arg.text == "clip" and sources.is_pipeline(arg.weights):
+        _pipeline_text(config, arg.weights)
+        return
     tower = _SD2_TOWER if (arg.variant, arg.text) == ("sd2", "clip") else _TOWERS[arg.text]
     length = 8 if arg.debug else 77
     with config.unlocked():
@@ -192,7 +227,34 @@ def _frozen_text(config, arg):
     config.data.max_length = length
 
 
-def _debug(config):
+def _pipeline_text(config, source):
+    """Takes the text encoder of a pipeline, whatever its size."""
+    text = pipeline_folder.text_config(sources.resolve(source), source, config.task.unet.dtype)
+    with config.unlocked():
+        config.task.text_encoder = text
+        config.task.unet.pop("cross_attention_dim", None)
+    config.data.max_length = text["max_length"]
+
+
+def _debug(config, shrinks=True):
+    if shrinks:
+        _shrink(config)
+    config.data.update(num=256, vocab_size=300)
+    config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2, checkpoint_every=0)
+    config.optimizer.model.warmup_steps = 1
+    counts = {
+        "prompt_accuracy": dict(count=16, batch_size=8, train_count=128, val_count=16, shown=4),
+        "shapes_accuracy": dict(count=8, others=8, batch_size=8, shown=4),
+        "samples": dict(count=8, batch_size=8, shown=4),
+        "error_by_time": dict(count=16, batch_size=8),
+        "first_stage": dict(count=16, batch_size=8),
+    }
+    with config.unlocked():
+        for name, evaluator in config.evaluators.items():
+            evaluator.update(counts[name])
+
+
+def _shrink(config):
     config.task.update(image_size=16, num_inference_steps=2)
     # One level: what takes time in a test is compiling, and that goes by the number of blocks.
     small = dict(
@@ -210,16 +272,4 @@ def _debug(config):
     config.task.text_encoder.update(
         vocab_size=300, max_length=8, hidden_size=16, num_layers=1, num_heads=2
     )
-    config.data.update(image_size=16, num=256, vocab_size=300, max_length=8)
-    config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2, checkpoint_every=0)
-    config.optimizer.model.warmup_steps = 1
-    counts = {
-        "prompt_accuracy": dict(count=16, batch_size=8, train_count=128, val_count=16, shown=4),
-        "shapes_accuracy": dict(count=8, others=8, batch_size=8, shown=4),
-        "samples": dict(count=8, batch_size=8, shown=4),
-        "error_by_time": dict(count=16, batch_size=8),
-        "first_stage": dict(count=16, batch_size=8),
-    }
-    with config.unlocked():
-        for name, evaluator in config.evaluators.items():
-            evaluator.update(counts[name])
+    config.data.update(image_size=16, max_length=8)

@@ -124,7 +124,8 @@ def save_diffusers(
     state = torch_views(params)
     source = module.source
     config = _config_bytes(module, source)
-    if dtype is not None or source is None or not _covers(source, state):
+    is_kept = source is not None and _covers(source, state)
+    if not is_kept or (dtype is not None and not _is_stored_as(source, dtype)):
         kind = np.dtype(dtype or np.float32)
         specs = {k: (kind, v.shape) for k, v in state.items()}
         source = Source(config, ((f"{STEM}.safetensors", st.make_header(specs, {"format": "pt"})),))
@@ -189,6 +190,12 @@ def _covers(source: Source, state: Mapping[str, np.ndarray]) -> bool:
     entries = [e for name, header in source.headers for e in st.parse_header(header, name)[0]]
     stored = {DIFFUSERS.canonical(e.name): int(np.prod(e.shape)) for e in entries}
     return stored == {k: v.size for k, v in state.items()}
+
+
+def _is_stored_as(source: Source, dtype: Any) -> bool:
+    """Returns whether all tensors of the source's files have a type."""
+    entries = [e for name, header in source.headers for e in st.parse_header(header, name)[0]]
+    return all(entry.dtype == np.dtype(dtype) for entry in entries)
 
 
 def _stored_tensor(state: Mapping[str, np.ndarray], entry: st.Entry) -> np.ndarray:

@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 _WEIGHT_LEAVES = ("kernel", "scale", "embedding")
+_ALIGNMENT = 64  # bytes, from which XLA takes an array on a CPU as it is
 _SHOWN = 6  # names in an error message before "and N more"
 
 
@@ -119,9 +120,19 @@ def flax_from_torch(
         node = params
         for part in path[:-1]:
             node = node.setdefault(part, {})
-        node[path[-1]] = np.ascontiguousarray(value, dtype=dtype)
+        node[path[-1]] = _copied(value, dtype)
     _report(where, **{"of another shape": wrong})
     return params
+
+
+def _copied(value: np.ndarray, dtype: Any) -> np.ndarray:
+    """Returns a copy that a CPU device can use in place, without another copy."""
+    size = value.size * np.dtype(dtype).itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    copy = memory[start : start + size].view(dtype).reshape(value.shape)
+    copy[...] = value
+    return copy
 
 
 def torch_from_flax(params: Mapping[str, Any], port: Port = DIFFUSERS) -> dict[str, np.ndarray]:

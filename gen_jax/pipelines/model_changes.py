@@ -55,7 +55,7 @@ def resampled(model: TrainedModel, **settings: Any) -> TrainedModel:
     if "guidance_interval" in changes:
         interval = checked_interval(changes["guidance_interval"], "guidance_interval")
         changes["guidance_interval"] = interval
-    return dataclasses.replace(model, task=dataclasses.replace(model.task, **changes))
+    return dataclasses.replace(model, task=model.task.with_settings(**changes))
 
 
 def stage_of(model: TrainedModel) -> str:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gen_jax.common import batching, numbers
@@ -77,8 +76,9 @@ class Pipeline:
         self._compile()
 
     def _compile(self) -> None:
-        variables = jax.tree.map(jnp.asarray, dict(self.model.variables))
-        frozen = jax.tree.map(jnp.asarray, dict(self.model.frozen))
+        # On a CPU the weights stay where they are: `device_put` copies what is not aligned.
+        variables = jax.device_put(dict(self.model.variables))
+        frozen = jax.device_put(dict(self.model.frozen))
         predict = jax.jit(self.task.predict_fns()[self.predict_fn])
         self._run = lambda batch: predict(variables, batch, {}, frozen)
 

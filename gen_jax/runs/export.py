@@ -13,7 +13,7 @@ from gen_jax.common import checksum, files
 from gen_jax.common import config as config_lib
 from gen_jax.common.errors import UserError
 from gen_jax.common.safetensors_io import load_safetensors
-from gen_jax.runs import layout, reader, sources, text_tower, weights
+from gen_jax.runs import layout, pipeline_export, reader, sources, text_tower, weights
 from gen_jax.runs.reader import TrainedModel
 
 # The least number that becomes infinity in float16, whose largest is 65504.
@@ -63,6 +63,8 @@ def _write_run(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
         with config.unlocked():
             config.frozen[name] = name
     if text_tower.is_frozen(config.task):
+        if not (out / layout.TOKENIZER).is_file():
+            model.tokenizer().save(out / layout.TOKENIZER)
         with config.unlocked():
             text_tower.export(config.task, model.path, out)
     files.write_text(out / layout.CONFIG, config_lib.to_json(config) + "\n")
@@ -124,11 +126,40 @@ def _write_manifest(model: TrainedModel, out: pathlib.Path, name: str = layout.W
 
 
 def to_diffusers(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
-    """Folders `vae` and `unet`, each with config.json and its weights, as diffusers reads them.
+    """Writes a whole pipeline of a latent diffusion run, or else a folder of each network.
+
+    Args:
+      model: The model to write.
+      out: An empty folder.
+      dtype: Type of the stored weights.
 
     Raises:
-      UserError: an architecture that diffusers does not have.
+      UserError: An architecture or a pipeline that diffusers does not have.
     """
+    try:
+        parts = model.task.as_released(model.variables, model.frozen)
+    except UserError as error:
+        raise UserError(
+            f"{model.path}: is no Stable Diffusion pipeline: {error}; use format=safetensors"
+        ) from None
+    if parts is None:
+        _write_networks(model, out, dtype)
+        return
+    cast_components = {
+        name: (module, cast(tree, dtype, model.path))
+        for name, (module, tree) in parts.components.items()
+    }
+    parts = dataclasses.replace(parts, components=cast_components)
+    pipeline_export.write(parts, model.tokenizer(), out, dtype)
+    for name, (_, tree) in parts.components.items():
+        read = pipeline_export.read_back(out, name)
+        _compare(out / name, weights.flatten(tree), weights.flatten(read))
+    if pipeline_export.tokenizer_of(out).to_json() != model.tokenizer().to_json():
+        raise _not_as_written(out / "tokenizer")
+
+
+def _write_networks(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
+    """Writes a folder of each network that diffusers has, such as `vae`."""
     from gen_jax.encoders.diffusers_config import CLASSES
     from gen_jax.encoders.diffusers_folder import load_diffusers, save_diffusers
 
@@ -163,7 +194,8 @@ def cast(tree: Any, dtype: str | None, where: pathlib.Path) -> Any:
                 f"{where}: {name} holds {largest:g}, and float16 ends at 65504; use dtype=float32"
             )
     return jax.tree.map(
-        lambda x: x.astype(dtype) if dtype and np.asarray(x).dtype == np.float32 else x, tree
+        lambda x: x.astype(dtype, copy=False) if dtype and np.asarray(x).dtype == np.float32 else x,
+        tree,
     )
 
 

@@ -43,11 +43,6 @@ _SUPPORTED = "pipelines of Stable Diffusion 1.x and 2.x are read (docs/pipelines
 _OTHER_UNETS = {5: "depth", 7: "upscaling", 8: "instruction", 9: "inpainting"}
 
 
-def is_pipeline(folder: pathlib.Path) -> bool:
-    """Returns whether a folder holds a whole pipeline, of whatever kind."""
-    return (folder / INDEX).is_file()
-
-
 def run_config(folder: pathlib.Path, dtype: str = "float32") -> ml_collections.ConfigDict:
     """Returns the config of a pipeline as that of a run, whose paths count from the folder.
 

@@ -129,7 +129,7 @@ def load(source: str, step: str = "best") -> TrainedModel:
       UserError: nothing there, damaged, or no finished checkpoint.
     """
     path = resolve(source)
-    if pipeline_folder.is_pipeline(path):
+    if sources.is_pipeline(str(path)):
         return _from_pipeline(path)
     if not (path / layout.CONFIG).is_file():
         raise UserError(f"{path}: no {layout.CONFIG}; expected a run directory")

@@ -58,6 +58,11 @@ def resolve(source: str) -> pathlib.Path:
     return path
 
 
+def is_pipeline(source: str) -> bool:
+    """Returns whether a source is a whole pipeline of diffusers, of whatever kind."""
+    return source.startswith(HUB) or (is_path(source) and (pathlib.Path(source) / INDEX).is_file())
+
+
 def component(source: str, name: str) -> str:
     """Returns where a component of a pipeline lies; another source is returned as it is.
 
@@ -68,9 +73,7 @@ def component(source: str, name: str) -> str:
     Raises:
       UserError: The pipeline cannot be fetched from the hub.
     """
-    if source.startswith(HUB) or (is_path(source) and (pathlib.Path(source) / INDEX).is_file()):
-        return str(resolve(source) / name)
-    return source
+    return str(resolve(source) / name) if is_pipeline(source) else source
 
 
 def _is_name(source: str) -> bool:

@@ -1,5 +1,6 @@
 """The task contract: everything that the trainer and the commands read of a stage."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -172,9 +173,21 @@ class Task:
         """Returns the trained networks that other libraries have a format for, by component."""
         return {}
 
+    def as_released(self, variables: Variables, frozen: Frozen) -> Any:
+        """Returns the stage as a pipeline that others released (`tasks.released`), None by default.
+
+        Raises:
+          UserError: It has no such shape; the message is the reason.
+        """
+        return None
+
     def sampling_settings(self) -> Mapping[str, Any]:
         """Returns the settings of "generate" that can be changed after training, and their values.
 
         Each is a field of the task, such as `guidance_scale` or `num_inference_steps`.
         """
         return {}
+
+    def with_settings(self, **changes: Any) -> "Task":
+        """Returns the task with other settings of sampling, of those in `sampling_settings`."""
+        return dataclasses.replace(self, **changes)

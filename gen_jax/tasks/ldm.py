@@ -15,10 +15,10 @@ from gen_jax.common import pixels
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.common.fields import Part
-from gen_jax.diffusion import guidance, samplers
+from gen_jax.diffusion import guidance, samplers, scheduler_config
 from gen_jax.diffusion.schedules import Process, make_process
 from gen_jax.models.unet_2d_condition import UNet2DConditionModel
-from gen_jax.tasks import first_stage, text
+from gen_jax.tasks import first_stage, released, text
 from gen_jax.tasks.base import SEED, Task
 
 
@@ -191,9 +191,41 @@ class LDMTask(Task):
             "vae": (self.autoencoder, frozen["vae"]["params"]),
         }
 
+    def as_released(self, variables, frozen):
+        if self.use_coordinates:
+            raise UserError("its UNet reads coordinates (config.task.use_coordinates)")
+        if self.patch_size > 1:
+            raise UserError(f"its UNet reads patches (config.task.patch_size={self.patch_size})")
+        return released.parts_of(
+            (self.unet, variables["params"]["model"]["unet"]),
+            self.autoencoder,
+            self.text_encoder,
+            frozen,
+            (self.process, self.sampler, self.sampler_options),
+        )
+
     def sampling_settings(self):
         names = ("sampler", "num_inference_steps", "guidance_scale", "guidance_rescale")
         return {name: getattr(self, name) for name in (*names, "guidance_interval")}
+
+    def with_settings(self, **changes):
+        options = self._options_for(changes.get("sampler", self.sampler))
+        return dataclasses.replace(self, sampler_options=options, **changes)
+
+    def _options_for(self, sampler: str) -> samplers.SamplerOptions:
+        """Returns the options under another sampler, as diffusers' schedulers take them over.
+
+        They are those of a scheduler config, in which each class reads the keys that it knows.
+        """
+        known = self.sampler_options
+        if sampler == self.sampler or known == samplers.DEFAULTS or self.process.is_flow:
+            return known
+        config = scheduler_config.to_diffusers(self.process, self.sampler, known)
+        config = {key: value for key, value in config.items() if not key.startswith("_")}
+        other = scheduler_config.to_diffusers(self.process, sampler, samplers.DEFAULTS)
+        config["_class_name"] = other["_class_name"]
+        read = scheduler_config.from_diffusers(config, f"sampler={sampler!r}")
+        return samplers.SamplerOptions(**read.options)
 
     def _text(self, params, frozen, tokens, mask) -> dict[str, jax.Array]:
         """What the UNet is told of these tokens."""

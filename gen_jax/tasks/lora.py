@@ -246,6 +246,9 @@ class LowRankTask(Task):
     def components(self, variables, frozen):
         return self.task.components(self._merged_variables(variables, frozen), frozen)
 
+    def as_released(self, variables, frozen):
+        return self.task.as_released(self._merged_variables(variables, frozen), frozen)
+
     def base_of(self, variables: Variables, source: str) -> dict[str, Any]:
         """Returns what the factors adapt: group -> parameters of the trained model.
 

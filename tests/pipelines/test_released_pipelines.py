@@ -79,7 +79,8 @@ def test_every_scheduler_gives_the_latents_of_diffusers(models, kind, name):
     @jax.jit
     def run(params, x_T, noise):
         def denoise(x, t, cond):
-            return task.unet.apply({"params": params["unet"]}, x, task.process.model_time(t), **cond)
+            time = task.process.model_time(t)
+            return task.unet.apply({"params": params["unet"]}, x, time, **cond)
 
         fn = guidance.guided_batched(denoise, cond, negative, scales)
         given = dict(options=options, noise=noise)

@@ -6,6 +6,7 @@ less: mojibake, HTML entities and control characters get other ids there.
 """
 
 import html
+import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 import regex
 import tokenizers
 
+from gen_jax.common import files
 from gen_jax.common.errors import UserError
 from gen_jax.data.text import vocabulary
 from gen_jax.data.text.tokenizer import Tokenizer
@@ -91,6 +93,36 @@ class ClipTokenizer(Tokenizer):
         copy.pre_tokenizer = self._complete
         copy.enable_padding(pad_id=self.pad_id, pad_token=copy.id_to_token(self.pad_id))
         return copy.to_str()
+
+    def save_vocabulary(self, folder: pathlib.Path, max_length: int) -> None:
+        """Writes the files that transformers' `CLIPTokenizer` reads into a folder.
+
+        Args:
+          folder: A folder that is there.
+          max_length: Length of an encoded text.
+        """
+        model = json.loads(self._model.to_str())["model"]
+        names = dict(zip(_OPEN_CLIP, _HUGGING_FACE))
+        vocab = {names.get(token, token): i for token, i in model["vocab"].items()}
+        merges = ["#version: 0.2", *(" ".join(pair) for pair in model["merges"])]
+        tokens = {i: token for token, i in vocab.items()}
+        special = dict(zip(("bos_token", "eos_token"), _HUGGING_FACE))
+        special |= {"unk_token": _HUGGING_FACE[1], "pad_token": tokens[self.pad_id]}
+        config = {
+            **special,
+            "add_prefix_space": False,
+            "do_lower_case": True,
+            "errors": "replace",
+            "model_max_length": max_length,
+            "tokenizer_class": "CLIPTokenizer",
+        }
+        for name, text in (
+            ("vocab.json", json.dumps(vocab, ensure_ascii=False)),
+            ("merges.txt", "\n".join(merges)),
+            ("special_tokens_map.json", json.dumps(special, indent=2)),
+            ("tokenizer_config.json", json.dumps(config, indent=2)),
+        ):
+            files.write_text(folder / name, text + "\n")
 
     @classmethod
     def from_json(cls, path: str | os.PathLike, pad_id: int | None = None) -> "ClipTokenizer":
