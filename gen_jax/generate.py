@@ -238,6 +238,7 @@ def main(_) -> None:
     from gen_jax.runs import manifest, reader
 
     interval, ends = _parsed(parsing.interval, _INTERVAL), _parsed(parsing.seeds, _INTERPOLATE)
+    size = _parsed(parsing.size, _SIZE)
     if ends and _FRAMES.value < len(ends):
         raise UserError(f"--frames={_FRAMES.value}: expected at least the {len(ends)} seeds")
     place = generated.check(_OUT.value, _OVERWRITE.value, "--out")
@@ -254,7 +255,7 @@ def main(_) -> None:
     if _IMAGES.value and "strength" not in options:
         samples, rows, facts = _of_images(pipe)
     else:
-        request, rows, facts = _request(pipe, ends)
+        request, rows, facts = _request(pipe, ends, size)
         samples = pipe.sample(request, _BATCH.value)
     facts = {**generated.model_facts(model), **pipe.settings, **additions, **facts}
     facts["environment"] = manifest.environment()
@@ -306,9 +307,9 @@ def _with_additions(model):
     return model, facts
 
 
-def _request(pipe, ends):
+def _request(pipe, ends, size):
     """Returns what to generate, and what manifests say of each image and of all of them."""
-    from gen_jax.pipelines import image_files, parsing, requests
+    from gen_jax.pipelines import image_files, requests
 
     if pipe.needs_prompt and not _PROMPT.value:
         raise UserError('--prompt is missing: say what to generate, such as --prompt="a cat"')
@@ -331,7 +332,7 @@ def _request(pipe, ends):
         masks=[image_files.read(path) for path in _MASKS.value],
         strength=_STRENGTH.value,
         composite=_COMPOSITE.value,
-        size=_parsed(parsing.size, _SIZE),
+        size=size,
         tile=_TILE.value,
     )
     built = requests.build(pipe, inputs)

@@ -102,8 +102,8 @@ def write_samples(
       animated: As of `write`.
     """
     captions = samples.captions or [None] * len(rows)
-    told = [{"caption": text} if text is not None else {} for text in captions]
-    manifests = [{**row, **caption, **facts} for row, caption in zip(rows, told, strict=True)]
+    written = [{"caption": text} if text is not None else {} for text in captions]
+    manifests = [{**row, **caption, **facts} for row, caption in zip(rows, written, strict=True)]
     texts = samples.captions or [row["prompt"] for row in rows]
     below = [text or f"seed {row['seed']}" for text, row in zip(texts, rows)]
     grid = pictures.grid(samples.images, below, columns=columns)
