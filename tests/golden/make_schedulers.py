@@ -61,7 +61,7 @@ def configs():
     leading, trailing, linspace = (
         dict(timestep_spacing=s) for s in ("leading", "trailing", "linspace")
     )
-    runs = [(4, 0), (10, 0), (10, 3)]
+    runs = [(5, 0), (10, 0), (10, 3)]  # 5 steps of linspace are at fractions of indices
     yield SD_1, [(1, 0), (2, 0), (10, 0), (50, 0), (10, 1), (10, 2), (10, 6)]
     yield of("PNDM", skip_prk_steps=True, set_alpha_to_one=True, **v), [(4, 0), (10, 0), (10, 5)]
     yield of("PNDM", **trailing), [(4, 0), (10, 0), (10, 3)]

@@ -9,8 +9,11 @@ import pytest
 
 from configs import ldm
 from gen_jax.common.errors import UserError
+from gen_jax.diffusion import make_process, samplers
+from gen_jax.diffusion.samplers import SamplerOptions
 from gen_jax.tasks import build_task
 from gen_jax.tasks.ldm import LDMTask
+from tests.tasks import plain_ldm
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +160,54 @@ def test_a_guidance_interval_must_be_one(task):
     for wrong in (0.6, (0.6,), (0.7, 0.2), (0.0, 1.5)):
         with pytest.raises(UserError, match="guidance_interval="):
             build_task({**values, "guidance_interval": wrong}, {"vae": vae})
+
+
+def test_sampler_options_of_a_config_reach_the_sampler():
+    config = ldm.get_config("debug,vae=train")
+    vae = {"vae": build_task(config.requires.vae.task.to_dict())}
+    values = {k: v for k, v in config.task.to_dict().items() if k != "sampler_options"}
+    assert build_task(values, vae).sampler_options == SamplerOptions()
+    given = {"timestep_spacing": "leading", "steps_offset": 1}
+    built = build_task({**values, "sampler_options": given}, vae)
+    assert built.sampler_options == SamplerOptions(**given)
+    for wrong, message in (
+        ({"spacing": "leading"}, "config.task.sampler_options: unknown key 'spacing'"),
+        ({"eta": 2.0}, "sampler_options.eta=2.0: expected a number from 0 to 1"),
+    ):
+        with pytest.raises(UserError, match=message):
+            build_task({**values, "sampler_options": wrong}, vae)
+
+
+@pytest.mark.parametrize("sampler", ["pndm", "euler", "euler_ancestral"])
+def test_an_imported_pipeline_samples_by_its_options(sampler):
+    options = SamplerOptions(timestep_spacing="linspace", sigma_scaled=True)
+    task = plain_ldm.plain(
+        unet=plain_ldm.Blend(),
+        process=make_process("scaled_linear", "epsilon"),
+        sampler=sampler,
+        sampler_options=options,
+        num_inference_steps=3,
+        guidance_scale=1.0,
+    )
+    x_T = jax.random.normal(jax.random.key(0), (2, *plain_ldm.LATENT))
+    batch = {**plain_ldm.batch(2), "x_T": x_T, "seed": jnp.arange(2, dtype=jnp.uint32)}
+    variables = {"params": {"model": plain_ldm.PARAMS}}
+    latent = task.predict_fns()["generate"](variables, batch, {}, plain_ldm.FROZEN)["latent"]
+
+    mask = batch["token_mask"]
+    words = jnp.where(mask, batch["tokens"].astype(jnp.float32), 0).sum(1)[:, None, None, None]
+    scale = 1.0 if sampler == "pndm" else float(task.process.sigma(jnp.array([999]))[0])
+    keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 1))(batch["seed"])
+    want = samplers.sample(
+        lambda x, t: jnp.sin(0.1 * words + x) + 1e-3 * t[:, None, None, None],
+        scale * x_T,
+        task.process,
+        3,
+        sampler,
+        keys,
+        options=options,
+    )
+    np.testing.assert_allclose(latent, want, rtol=1e-5, atol=1e-5)
 
 
 def test_the_mean_of_the_posterior_is_learnt_where_asked_for(task):

@@ -66,7 +66,8 @@ def unipc(predict, x, grid: Grid, lower_order_final: bool = True):
     gain = -grid.alpha[1:] * np.expm1(-h)
     # r: where the previous prediction lies, in units of this step.
     r = np.ones(n)
-    r[1:] = [-(lam[i] - lam[i - 1]) / h[i] for i in range(1, n)]
+    with np.errstate(divide="ignore"):  # Karras' last sigma may be where the steps end: h = 0
+        r[1:] = -h[:-1] / h[1:]
     second = np.array(order) == 2
     # The predictor's weight on (m_before - m_now) / r is 1/2.
     predict_before = np.divide(gain, 2 * r, out=np.zeros(n), where=second)
