@@ -232,7 +232,9 @@ def _pipeline_text(config, source):
     text = pipeline_folder.text_config(sources.resolve(source), source, config.task.unet.dtype)
     with config.unlocked():
         config.task.text_encoder = text
-        config.task.unet.pop("cross_attention_dim", None)
+        # The text encoder decides how wide its states are.
+        if "cross_attention_dim" in config.task.unet:
+            del config.task.unet["cross_attention_dim"]
     config.data.max_length = text["max_length"]
 
 

@@ -1,6 +1,9 @@
 r"""Evaluates a run, one folder of images against another, or a restorer on a benchmark.
 
     python -m gen_jax.evaluate --run=runs/ldm --out=metrics.json
+    python -m gen_jax.evaluate --run=models/sd15 --data=data/mine --metrics=kid,clip_score \
+        --encoder=inception-v3-fid:pt_inception.safetensors --encoder=clip-vit-base-patch32-vision \
+        --encoder=clip-vit-base-patch32-text --out=metrics.json
     python -m gen_jax.evaluate --real=photos --fake=out --size=64 --out=metrics.json
     python -m gen_jax.evaluate --real=photos --fake=out --metrics=fid,kid,fd,cmmd \
         --encoder=inception-v3-fid:pt_inception.safetensors --encoder=dinov2-base \
@@ -41,7 +44,15 @@ from absl import flags
 from gen_jax.common import app, numbers, outputs, paths
 from gen_jax.common.errors import UserError
 
-_RUN = paths.DEFINE_path("run", None, "Run directory; its config names the evaluators.")
+_RUN = paths.DEFINE_path(
+    "run",
+    None,
+    "Run directory, whose config names the evaluators; or a Stable Diffusion pipeline as of "
+    "gen_jax.generate, with --data and --metrics.",
+)
+_DATA = paths.DEFINE_path(
+    "data", None, "With --run: folder that gen_jax.prepare wrote, instead of the run's own data."
+)
 _REAL = paths.DEFINE_path("real", None, "Folder of reference images, instead of --run.")
 _FAKE = paths.DEFINE_path("fake", None, "Folder of images to evaluate.")
 _METRICS = flags.DEFINE_list("metrics", [], "Metrics, separated by commas; see above.")
@@ -127,7 +138,7 @@ def main(_) -> None:
             raise UserError(f"--{flag.name} goes with --benchmark: name one, or leave it out")
     if not _RUN.value and not (_REAL.value and _FAKE.value):
         raise UserError("--real and --fake belong together: name both folders")
-    for flag in (_GUIDING_RUN, _REFINER, *_SAMPLING):
+    for flag in (_DATA, _GUIDING_RUN, _REFINER, *_SAMPLING):
         if flag.present and not _RUN.value:
             raise UserError(f"--{flag.name} goes with --run: name a run, or leave it out")
     if _GUIDING_SCALE.present and not _GUIDING_RUN.value:
@@ -167,7 +178,7 @@ def _evaluate_restorer() -> None:
     if not (_IMAGES.value and _RESTORER.value):
         raise UserError("--benchmark needs --images=FOLDER_OR_ZIP[:PREFIX] and --restorer=NAME")
     for flag in (
-        *(_METRICS, _SIZE, _COUNT, _STEP, _SEED, _GUIDING_RUN, _GUIDING_SCALE, _REFINER),
+        *(_METRICS, _SIZE, _COUNT, _STEP, _SEED, _DATA, _GUIDING_RUN, _GUIDING_SCALE, _REFINER),
         *_SAMPLING,
     ):
         if flag.present:
@@ -217,7 +228,7 @@ def _evaluate_run() -> tuple[dict[str, float], dict[str, str]]:
     from gen_jax.parallel.mesh import make_mesh
     from gen_jax.pipelines.model_changes import guided_by, resampled, with_refiner
     from gen_jax.runs import data as run_data
-    from gen_jax.runs import reader, text_tower
+    from gen_jax.runs import reader
 
     image_metrics.check_names(_METRICS.value)
     model = reader.load(_RUN.value, _STEP.value)
@@ -234,10 +245,17 @@ def _evaluate_run() -> tuple[dict[str, float], dict[str, str]]:
         named = {"image_quality": {**values, "count": _COUNT.value}}
     if not named:
         raise UserError(f"{model.path}: its config names no evaluators; name --metrics")
-    tokenizer = text_tower.tokenizer(config.task.to_dict(), model.path)
-    data = run_data.open_data(
-        config.data.to_dict(), model.path, config.training.seed, model.task.batch_spec(), tokenizer
-    )
+    values = config.data.to_dict()
+    if _DATA.value:
+        values |= {"dir": _DATA.value, "source": ""}
+    elif not (values.get("dir") or values.get("source")):
+        raise UserError(
+            f"{model.path}: has no data of its own; name a folder of gen_jax.prepare as --data"
+        )
+    tokenizer = model.tokenizer() if model.has_tokenizer else None
+    seed, spec = config.training.seed, model.task.batch_spec()
+    is_run = not model.is_released
+    data = run_data.open_data(values, model.path, seed, spec, tokenizer, is_run)
     evaluators = build_evaluators(named, config.task.name)
     for note in check_data(evaluators, data):
         print(f"note: {note}", flush=True)

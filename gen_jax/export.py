@@ -6,10 +6,11 @@
     python -m gen_jax.export --run=runs/second --average=runs/first --out=release/mean
 
 `safetensors` gives a folder that every command takes as --run: config.json, model.safetensors and
-the tokenizer. `diffusers` gives folders `vae` and `unet` as diffusers reads them, for the
-architectures that it has. `huggingface` gives an encoder as transformers reads it, which
-gen_jax.encoders.load and every stage that takes an encoder read too. `lora` gives the low-rank
-factors of a run that was trained with config.lora; the other formats have them merged.
+the tokenizer. `diffusers` gives the pipeline of a latent diffusion run, if it has the shape of
+Stable Diffusion 1.x or 2.x (docs/pipelines.md), or the folder `vae` of an autoencoder.
+`huggingface` gives an encoder as transformers reads it, which gen_jax.encoders.load and every stage
+that takes an encoder read too. `lora` gives the low-rank factors of a run that was trained with
+config.lora; the other formats have them merged.
 
 The folder appears once all that was written has been read back and compared. Weights that are not
 finite, or too large for float16, are refused.

@@ -117,12 +117,11 @@ def test_export_is_a_run(run, tmp_path):
     assert "not empty" in one_line_error(again)
 
 
-def test_export_of_the_unet_is_a_diffusers_folder(run, tmp_path):
+def test_a_run_of_another_shape_is_no_diffusers_pipeline(run, tmp_path):
     result = call("export", f"--run={run[0]}", "--format=diffusers", f"--out={tmp_path / 'd'}")
-    assert result.returncode == 0, result.stderr[-3000:]
-    config = json.loads((tmp_path / "d" / "unet" / "config.json").read_text())
-    assert config["_class_name"] == "UNet2DConditionModel"
-    assert config["block_out_channels"] == [8]
+    words = "is no Stable Diffusion pipeline: its UNet reads coordinates"
+    assert words in one_line_error(result) and "use format=safetensors" in result.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_evaluate_a_run(run, tmp_path):

@@ -249,6 +249,7 @@ def open_data(
     seed: int,
     reads: Collection[str],
     tokenizer: Tokenizer | None = None,
+    is_run: bool = True,
 ) -> RunData:
     """Opens the data of a run.
 
@@ -259,6 +260,7 @@ def open_data(
       reads: Keys that the task reads (`Task.batch_spec`). There is a tokenizer only if "tokens" is
         among them.
       tokenizer: Tokenizer of a run that has none yet; None trains one on the run's texts.
+      is_run: Whether `workdir` is a run directory; in another folder nothing is written.
 
     Raises:
       UserError: Neither a source nor a folder is named, or the folder is not prepared data.
@@ -269,7 +271,10 @@ def open_data(
     splits.check_split("train")
     if distributed.is_main() and (note := c.transform.check_records(_readable(folder, "train"))):
         print(f"note: {folder}: {note}", flush=True)
-    kept = _tokenizer(c, folder, workdir, tokenizer) if "tokens" in reads else None
+    if "tokens" not in reads:
+        kept = None
+    else:
+        kept = _tokenizer(c, folder, workdir, tokenizer) if is_run else tokenizer
     return RunData(c, splits, kept, seed)
 
 

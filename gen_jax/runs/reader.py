@@ -75,6 +75,11 @@ class TrainedModel:
         return known or tokenizer_file.load(self.path / layout.TOKENIZER)
 
     @property
+    def is_released(self) -> bool:
+        """Returns whether this is a pipeline that others released, rather than a run."""
+        return sources.is_pipeline(str(self.path))
+
+    @property
     def has_tokenizer(self) -> bool:
         """Returns whether the model was trained on texts by a tokenizer of its own."""
         task = self.config.get("task", {})

@@ -10,11 +10,12 @@ import pytest
 
 from gen_jax import pipelines
 from gen_jax.diffusion import guidance, samplers, scheduler_config
+from gen_jax.pipelines.model_changes import resampled
 from gen_jax.pipelines.sampling import Request
 from gen_jax.runs import reader
 from gen_jax.tasks import first_stage, text
 from tests import tiny_pipelines
-from tests.processes import call
+from tests.processes import call, one_line_error
 
 KINDS = ("sd1", "sd2")
 TOLERANCE = 1e-4  # of the largest value
@@ -50,6 +51,40 @@ def test_the_settings_are_those_of_the_pipeline(models):
         assert task.process.prediction_type == prediction_type
         assert (task.sampler, task.num_inference_steps, task.guidance_scale) == ("pndm", 50, 7.5)
         assert (task.image_size, task.latent_shape) == (16, (8, 8, 4))
+
+
+def test_another_sampler_takes_over_what_its_scheduler_class_knows(models):
+    """As `DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)` in diffusers."""
+    task = models["sd1"].task
+    assert task.sampler_options.final_sigmas_type == "sigma_min"  # set_alpha_to_one=False
+    other = resampled(models["sd1"], sampler="dpmpp_2m").task
+    assert other.sampler == "dpmpp_2m"
+    options = other.sampler_options
+    assert (options.timestep_spacing, options.steps_offset) == ("leading", 1)
+    assert options.final_sigmas_type == "zero"
+    assert resampled(models["sd1"], num_inference_steps=7).task.sampler_options == (
+        task.sampler_options
+    )
+
+
+def test_a_cpu_uses_the_weights_in_place(models):
+    kernel = models["sd1"].variables["params"]["model"]["unet"]["conv_in"]["kernel"]
+    on_device = jax.device_put(kernel)
+    assert on_device.unsafe_buffer_pointer() == kernel.ctypes.data
+
+
+@pytest.mark.slow
+def test_the_command_evaluates_a_pipeline(photos, tmp_path):
+    folder = tiny_pipelines.write(tmp_path / "sd1")
+    before = sorted(folder.rglob("*"))
+    out = tmp_path / "metrics.json"
+    asked = ("--metrics=fd", "--count=8", "--steps=2")
+    result = call("evaluate", f"--run={folder}", *asked, f"--out={out}")
+    assert "name a folder of gen_jax.prepare as --data" in one_line_error(result)
+    result = call("evaluate", f"--run={folder}", f"--data={photos}", *asked, f"--out={out}")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert json.loads(out.read_text())["ldm/fd_untrained"] > 0
+    assert sorted(folder.rglob("*")) == before
 
 
 @pytest.mark.slow
