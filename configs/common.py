@@ -127,7 +127,7 @@ def base() -> ml_collections.ConfigDict:
             # A run, or package:NAME, whose parameters this one begins with.
             init_from="",
             # Low-rank factors of the kernels that `match` names, see docs/lora.md; "": none.
-            lora=dict(match="", rank=8, alpha=8.0),
+            lora=dict(match="", rank=8, alpha=8.0, base_dtype="float32"),
             # Configs that are trained first where `frozen` names no model.
             requires=dict(),
             tensorboard=True,

@@ -13,6 +13,9 @@ packaged autoencoder in 20 to 30 minutes; the color is as prompted in all sample
 with DistilBERT (66,362,880), both frozen; `weights=FOLDER` names their files, which are fetched
 from huggingface.co otherwise.
 
+`:lora=8` trains low-rank factors of the UNet's attention in the run that --config.init_from names
+(docs/lora.md); `lora_text` adapts a text encoder that was trained along as well.
+
 `:variant=sd15` and `:variant=sd2` are the UNets of Stable Diffusion 1.5 (859,520,964
 parameters) and 2 (865,910,724) on your own captioned shards (`data=DIR`), with the text of CLIP
 ViT-L/14 and OpenCLIP ViT-H/14. Not yet measured. Their autoencoder is given (`vae=DIR`), or trained
@@ -34,7 +37,16 @@ CONTRACT_ARGS = ("debug,vae=train",)
 
 def get_config(arg=None):
     arg = common.parse_arg(
-        arg, variant="tiny", data="photos", vae="", text="", weights="", init="", debug=False
+        arg,
+        variant="tiny",
+        data="photos",
+        vae="",
+        text="",
+        weights="",
+        init="",
+        lora=0,
+        lora_text=False,
+        debug=False,
     )
     _check_init(arg)
     config = common.base()
@@ -105,14 +117,15 @@ def get_config(arg=None):
         _fine_tuning(config, arg.init)
     if arg.debug:
         _debug(config, shrinks=not arg.init)
-    if arg.init:
-        return config.lock()
-    # What is tried out must not need half a gigabyte first.
-    arg.text = arg.text or ("compact" if arg.variant == "tiny" or arg.debug else "clip")
-    if arg.text != "compact":
-        _frozen_text(config, arg)
-    elif arg.weights:
-        raise UserError(f"weights={arg.weights}: only text=clip or text=distilbert takes any")
+    if not arg.init:
+        # What is tried out must not need half a gigabyte first.
+        arg.text = arg.text or ("compact" if arg.variant == "tiny" or arg.debug else "clip")
+        if arg.text != "compact":
+            _frozen_text(config, arg)
+        elif arg.weights:
+            raise UserError(f"weights={arg.weights}: only text=clip or text=distilbert takes any")
+    if arg.lora or arg.lora_text:
+        _lora(config, arg)
     return config.lock()
 
 
@@ -225,6 +238,29 @@ def _frozen_text(config, arg):
             # The tower decides how wide its states are.
             del config.task.unet["cross_attention_dim"]
     config.data.max_length = length
+
+
+# Kernels that get low-rank factors: the attention of the UNet, as in diffusers' recipes, and all of
+# a text encoder that is trained along.
+_UNET_ATTENTION = r"unet/.*/attn\d/to_(q|k|v|out_0)"
+_TRAINED_TEXT = r"text_encoder/.*"
+
+
+def _lora(config, arg):
+    if arg.lora < 1:
+        raise UserError(f"lora={arg.lora}: expected a rank of at least 1, such as lora=8")
+    if arg.lora_text and arg.text != "compact":
+        source = f"init={arg.init}" if arg.init else f"text={arg.text}"
+        raise UserError(
+            f"lora_text: the text encoder of {source} is frozen, and has no factors; leave out "
+            "lora_text, or use text=compact"
+        )
+    kernels = f"({_UNET_ATTENTION}|{_TRAINED_TEXT})" if arg.lora_text else _UNET_ATTENTION
+    config.lora.update(match=f"^model/{kernels}/kernel$", rank=arg.lora, alpha=float(arg.lora))
+    if arg.variant != "tiny" and not arg.debug:
+        config.lora.base_dtype = "bfloat16"
+        config.training.update(num_steps=1000, batch_size=4, eval_every=0, checkpoint_every=250)
+        config.optimizer.model.update(learning_rate=1e-4, warmup_steps=50)
 
 
 def _pipeline_text(config, source):

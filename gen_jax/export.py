@@ -3,14 +3,19 @@
     python -m gen_jax.export --run=runs/vae --format=safetensors --out=release/vae
     python -m gen_jax.export --run=runs/ldm --format=diffusers --out=release/ldm
     python -m gen_jax.export --run=runs/encoder --format=huggingface --out=release/encoder
+    python -m gen_jax.export --run=runs/mine --format=diffusers_lora --out=release/lora
+    python -m gen_jax.export --run=sd15 --lora=ink.safetensors:0.8 --out=release/ink
     python -m gen_jax.export --run=runs/second --average=runs/first --out=release/mean
 
 `safetensors` gives a folder that every command takes as --run: config.json, model.safetensors and
 the tokenizer. `diffusers` gives the pipeline of a latent diffusion run, if it has the shape of
 Stable Diffusion 1.x or 2.x (docs/pipelines.md), or the folder `vae` of an autoencoder.
 `huggingface` gives an encoder as transformers reads it, which gen_jax.encoders.load and every stage
-that takes an encoder read too. `lora` gives the low-rank factors of a run that was trained with
-config.lora; the other formats have them merged.
+that takes an encoder read too.
+
+Of a run that was trained with config.lora, `lora` gives the low-rank factors alone.
+`diffusers_lora` and `kohya_lora` give those of a latent diffusion run's UNet as other programs read
+them. The other formats have the factors merged, and the files that --lora names as well.
 
 The folder appears once all that was written has been read back and compared. Weights that are not
 finite, or too large for float16, are refused.
@@ -23,7 +28,7 @@ from gen_jax.common.errors import UserError
 
 _RUN = paths.DEFINE_path("run", None, "Run directory.")
 _OUT = paths.DEFINE_path("out", None, "Folder to write; must not hold another export.")
-_FORMATS = ["safetensors", "diffusers", "huggingface", "lora"]
+_FORMATS = ["safetensors", "diffusers", "huggingface", "lora", "diffusers_lora", "kohya_lora"]
 _FORMAT = flags.DEFINE_enum("format", "safetensors", _FORMATS, "What to write.")
 _DTYPE = flags.DEFINE_enum(
     "dtype",
@@ -36,6 +41,7 @@ _AVERAGE = paths.DEFINE_multi_path(
     [],
     "A run that --run began with, or another of its kind: the mean of all is written.",
 )
+_LORA = paths.DEFINE_multi_path("lora", [], "FILE[:SCALE] of low-rank factors (docs/lora.md).")
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number.")
 
 
@@ -50,16 +56,25 @@ def main(_) -> None:
         raise UserError(
             f"--dtype=int8: {_FORMAT.value} has no such format; use --format=safetensors"
         )
-    from gen_jax.runs import average, export, reader
+    if _LORA.value and "lora" in _FORMAT.value:
+        raise UserError(
+            f"--format={_FORMAT.value} writes the factors that --run trained, and --lora merges "
+            "others into its weights; leave out one of them"
+        )
+    from gen_jax.runs import average, export, lora, lora_export, reader
 
+    loras = [lora.parse(text, "--lora") for text in _LORA.value]
     model = reader.load(_RUN.value, _STEP.value)
     if _AVERAGE.value:
         model = average.mean([model, *(reader.load(run, _STEP.value) for run in _AVERAGE.value)])
+    model = lora.merge_all(model, loras)
     write = {
         "safetensors": export.to_safetensors,
         "huggingface": export.to_huggingface,
         "diffusers": export.to_diffusers,
         "lora": export.to_lora,
+        "diffusers_lora": lora_export.to_diffusers,
+        "kohya_lora": lora_export.to_kohya,
     }[_FORMAT.value]
     with outputs.writing(out) as temporary:
         write(model, temporary, _DTYPE.value)

@@ -148,6 +148,7 @@ _DISTANCE = numbers.define_float(
 )
 _ROWS = flags.DEFINE_list("rows", [], "Adjectives of a grid's rows, with --columns (art).")
 _COLUMNS = flags.DEFINE_list("columns", [], "Adjectives of a grid's columns (art).")
+_LORA = paths.DEFINE_multi_path("lora", [], "FILE[:SCALE] of low-rank factors (docs/lora.md).")
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number of steps.")
 
 # A flag and the option of a pipeline that it sets; a flag that is not here suits every run.
@@ -235,22 +236,22 @@ def main(_) -> None:
     from gen_jax import pipelines
     from gen_jax.parallel import compilation
     from gen_jax.pipelines import generated, parsing
-    from gen_jax.runs import manifest, reader
+    from gen_jax.runs import lora, manifest, reader
 
     interval, ends = _parsed(parsing.interval, _INTERVAL), _parsed(parsing.seeds, _INTERPOLATE)
     size = _parsed(parsing.size, _SIZE)
     if ends and _FRAMES.value < len(ends):
         raise UserError(f"--frames={_FRAMES.value}: expected at least the {len(ends)} seeds")
+    loras = [lora.parse(text, "--lora") for text in _LORA.value]
     place = generated.check(_OUT.value, _OVERWRITE.value, "--out")
     compilation.set_up()
     model = reader.load(_RUN.value, _STEP.value)
     kind = pipelines.kind_of(model)
     options = kind.options(model.task)
     _refuse_unused(model, options)
-    model, additions = _with_additions(model)
+    model, additions = _with_additions(model, loras)
     settings = {o: f.value for f, o in _OPTIONS if o in _SETTINGS and f.value is not None}
-    if interval:
-        settings["guidance_interval"] = interval
+    settings |= {"guidance_interval": interval} if interval else {}
     pipe = kind(model, **settings)
     if _IMAGES.value and "strength" not in options:
         samples, rows, facts = _of_images(pipe)
@@ -286,12 +287,13 @@ def _refuse_unused(model, options) -> None:
             )
 
 
-def _with_additions(model):
-    """Returns the model with its guiding model and refiner, and what a manifest says of them."""
+def _with_additions(model, loras):
+    """Returns the model with LoRA files, guiding model and refiner, and what manifests say."""
     from gen_jax.pipelines.model_changes import guided_by, with_refiner
-    from gen_jax.runs import reader
+    from gen_jax.runs import lora, reader
 
-    facts = {}
+    model = lora.merge_all(model, loras)
+    facts = {"lora": list(model.merged_files)} if model.merged_files else {}
     if _GUIDING_RUN.value:
         guiding = reader.load(_GUIDING_RUN.value)
         model = guided_by(model, guiding, _GUIDING_SCALE.value)

@@ -20,6 +20,7 @@ from gen_jax.common.safetensors_io import load_safetensors
 __all__ = [
     "DIFFUSERS",
     "Port",
+    "flat_params",
     "flax_from_torch",
     "load_safetensors",
     "torch_from_flax",
@@ -102,7 +103,7 @@ def flax_from_torch(
       UserError: names every kind of mismatch: keys missing, keys unexpected, wrong shapes.
     """
     found = {port.canonical(k): k for k in state_dict if not port.ignores(k)}
-    wanted = {port.key(path): (path, leaf) for path, leaf in _leaves(params_shapes)}
+    wanted = {port.key(path): (path, leaf) for path, leaf in flat_params(params_shapes)}
     _report(
         where,
         missing=[k for k in wanted if k not in found],
@@ -146,16 +147,17 @@ def torch_from_flax(params: Mapping[str, Any], port: Port = DIFFUSERS) -> dict[s
 def torch_views(params: Mapping[str, Any], port: Port = DIFFUSERS) -> dict[str, np.ndarray]:
     """As `torch_from_flax`, but views of the parameters: no memory, and not contiguous."""
     state = {}
-    for path, leaf in _leaves(params):
+    for path, leaf in flat_params(params):
         key, value = port.key(path), np.asarray(leaf)
         state[key] = value.transpose(_torch_axes(path, value.ndim, _stored(port, key)))
     return state
 
 
-def _leaves(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple]:
+def flat_params(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple]:
+    """Yields path and leaf of each parameter."""
     for name, node in tree.items():
         if isinstance(node, Mapping):
-            yield from _leaves(node, (*path, name))
+            yield from flat_params(node, (*path, name))
         else:
             yield (*path, name), node
 

@@ -48,7 +48,7 @@ def _write_run(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
     for name in _COMPANIONS:
         if (model.path / name).is_file():
             _copy(model.path / name, out / name)
-    _write_manifest(model, out)
+    write_manifest(model, out)
     config = model.config.copy_and_resolve_references()
     for name, source in config.frozen.to_dict().items():
         if not sources.is_path(source):
@@ -67,6 +67,10 @@ def _write_run(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
             model.tokenizer().save(out / layout.TOKENIZER)
         with config.unlocked():
             text_tower.export(config.task, model.path, out)
+            if model.merged_files:
+                text = model.frozen["text"]["params"]
+                text = cast(text, None if is_rounded else dtype, model.path)
+                text_tower.export_weights(config.task, model.task.text_encoder, text, out)
     files.write_text(out / layout.CONFIG, config_lib.to_json(config) + "\n")
 
 
@@ -89,7 +93,21 @@ def to_huggingface(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
     state = torch_from_flax(params, module.port)
     save(out / layout.WEIGHTS, cast(state, dtype, model.path), {"format": "pt"})
     layout.write_json(out / layout.CONFIG, {**to_hf_config(module), "torch_dtype": dtype})
-    _write_manifest(model, out)
+    write_manifest(model, out)
+
+
+def factors_of(model: TrainedModel) -> reader.Factors:
+    """Returns the low-rank factors of a run.
+
+    Raises:
+      UserError: The run trained none.
+    """
+    if model.lora is None:
+        raise UserError(
+            f"{model.path}: trained no low-rank factors, and this format is for them; use "
+            "format=safetensors"
+        )
+    return model.lora
 
 
 def to_lora(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
@@ -98,12 +116,7 @@ def to_lora(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
     Raises:
       UserError: The run trained no factors.
     """
-    lora = model.lora
-    if lora is None:
-        raise UserError(
-            f"{model.path}: trained no low-rank factors, and format=lora is for them; use "
-            "format=safetensors"
-        )
+    lora = factors_of(model)
     metadata = {
         "format": "gen_jax.lora",
         "task": model.config.task.name,
@@ -112,15 +125,17 @@ def to_lora(model: TrainedModel, out: pathlib.Path, dtype: str) -> None:
         "base_sha256": lora.base_digest,
     }
     save(out / layout.LORA, cast(lora.params, dtype, model.path), metadata)
-    _write_manifest(model, out, layout.LORA)
+    write_manifest(model, out, layout.LORA)
 
 
-def _write_manifest(model: TrainedModel, out: pathlib.Path, name: str = layout.WEIGHTS) -> None:
+def write_manifest(model: TrainedModel, out: pathlib.Path, name: str = layout.WEIGHTS) -> None:
     """Writes the run's manifest, the checksum of the weights and the runs that they average."""
     path = model.path / layout.MANIFEST
     values = layout.read_json(path, "manifest") if path.is_file() else {}
     if model.mean_of:
         values["mean_of_sha256"] = list(model.mean_of)
+    if model.merged_files:
+        values["lora"] = list(model.merged_files)
     values |= checksum.entry(out / name)
     layout.write_json(out / layout.MANIFEST, values)
 

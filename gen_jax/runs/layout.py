@@ -19,6 +19,8 @@ CHECKPOINTS = "checkpoints"
 SAMPLES = "samples"
 WEIGHTS = "model.safetensors"
 LORA = "lora.safetensors"
+DIFFUSERS_LORA = "pytorch_lora_weights.safetensors"
+KOHYA_LORA = "kohya_lora.safetensors"
 DONE = "done.json"
 
 

@@ -52,6 +52,8 @@ class TrainedModel:
       frozen_digests: name -> SHA-256 of the weights of each model in `frozen`.
       mean_of: the same of the runs that it is the mean of.
       lora: low-rank factors that are merged into `variables`, or None.
+      merged_files: path, SHA-256 and scale of the LoRA files that are merged into `variables` and
+        `frozen`; `digest` is that of the weights without them.
     """
 
     path: pathlib.Path
@@ -64,6 +66,7 @@ class TrainedModel:
     frozen_digests: Mapping[str, str] = dataclasses.field(default_factory=dict)
     mean_of: tuple[str, ...] = ()
     lora: Factors | None = None
+    merged_files: tuple[Mapping[str, Any], ...] = ()
 
     def tokenizer(self) -> Tokenizer:
         """Reads the tokenizer by which the model reads text.

@@ -13,7 +13,8 @@ from gen_jax.common.errors import UserError
 from gen_jax.data.text import tokenizer_file
 from gen_jax.data.text.tokenizer import Tokenizer
 from gen_jax.encoders import catalog, files, text_tokenizer
-from gen_jax.runs import layout, sources
+from gen_jax.encoders.weights import torch_from_flax
+from gen_jax.runs import layout, sources, weights
 from gen_jax.tasks.text import FROZEN, FrozenText, TowerConfig
 
 _WHERE = "config.task.text_encoder"
@@ -110,6 +111,26 @@ def export(task: ConfigDict, base: pathlib.Path, out: pathlib.Path) -> None:
         )
     # The tokenizer is a file of the run.
     task.text_encoder.vocabulary = ""
+
+
+def export_weights(
+    task: ConfigDict, encoder: FrozenText, params: Mapping[str, Any], out: pathlib.Path
+) -> None:
+    """Writes the text encoder's parameters into `out`, and points `config.task` there.
+
+    Args:
+      task: `config.task` of the folder, whose text encoder may be there already.
+      encoder: The text encoder.
+      params: Parameters that take the place of the published ones.
+      out: The folder of the run.
+    """
+    folder = out / "text"
+    folder.mkdir(exist_ok=True)
+    for path in (*folder.glob("*.safetensors"), *folder.glob("*.index*.json")):
+        path.unlink()
+    state = torch_from_flax(params, encoder.tower.port)
+    weights.save(folder / layout.WEIGHTS, state, {"format": "pt"})
+    task.text_encoder.weights, task.text_encoder.vocabulary = folder.name, ""
 
 
 def _config(task: Mapping[str, Any]) -> TowerConfig:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from gen_jax.common.errors import UserError
 from gen_jax.common.fields import Part
+from gen_jax.encoders.weights import Port
 from gen_jax.tasks.feature_space import FeatureSpace
 
 Params = Mapping[str, Any]
@@ -171,6 +172,14 @@ class Task:
 
     def components(self, variables: Variables, frozen: Frozen) -> Components:
         """Returns the trained networks that other libraries have a format for, by component."""
+        return {}
+
+    def lora_components(self) -> Mapping[str, tuple[tuple[str, ...], Port]]:
+        """Returns what LoRA files of other libraries adapt, by the component's name in them.
+
+        Each is the path of its parameters, which begins with "params" or "frozen", and the
+        spelling of their names in files.
+        """
         return {}
 
     def as_released(self, variables: Variables, frozen: Frozen) -> Any:

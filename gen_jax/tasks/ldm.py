@@ -17,6 +17,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.common.fields import Part
 from gen_jax.diffusion import guidance, samplers, scheduler_config
 from gen_jax.diffusion.schedules import Process, make_process
+from gen_jax.encoders.weights import DIFFUSERS
 from gen_jax.models.unet_2d_condition import UNet2DConditionModel
 from gen_jax.tasks import first_stage, latent_sampling, released, text
 from gen_jax.tasks.base import SEED, Task
@@ -200,6 +201,10 @@ class LDMTask(Task):
             "unet": (self.unet, variables["params"]["model"]["unet"]),
             "vae": (self.autoencoder, frozen["vae"]["params"]),
         }
+
+    def lora_components(self):
+        unet = ("params", "model", "unet"), DIFFUSERS
+        return {"unet": unet, **text.lora_components(self.text_encoder)}
 
     def as_released(self, variables, frozen):
         if self.use_coordinates:

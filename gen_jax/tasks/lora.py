@@ -34,6 +34,9 @@ A, B = "lora_A", "lora_B"
 BASE = "lora_base"
 """Name in `frozen` of the parameters that the factors adapt."""
 
+DTYPES = ("float32", "bfloat16")
+"""Types in which a training may hold the model that it adapts."""
+
 RULES = ((rf"/({A}|{B})$", "replicate"),)
 """Sharding rules of the factors, which are small: they stand before the rules of a config."""
 
@@ -46,11 +49,14 @@ class LowRank:
       match: Pattern of "GROUP/PATH" of the kernels that get factors; "" for no adaptation.
       rank: Columns of A and rows of B.
       alpha: The product of the factors is multiplied by alpha / rank.
+      base_dtype: Type in which the training holds the adapted model: "bfloat16" takes half the
+        memory. Readers merge the factors into the model's own weights.
     """
 
     match: str = ""
     rank: int = 8
     alpha: float = 8.0
+    base_dtype: str = "float32"
 
     @classmethod
     def of_run(cls, config: ml_collections.ConfigDict) -> "LowRank":
@@ -62,6 +68,10 @@ class LowRank:
         lora = build(cls, config.to_dict().get("lora") or {}, "config.lora")
         allowed = {"rank": ranges.AT_LEAST_1, "alpha": ranges.POSITIVE}
         ranges.check_fields(lora, allowed, "config.lora")
+        if lora.base_dtype not in DTYPES:
+            raise UserError(
+                f"config.lora.base_dtype={lora.base_dtype!r}: expected {' or '.join(DTYPES)}"
+            )
         try:
             re.compile(lora.match)
         except (re.error, TypeError) as error:
@@ -146,7 +156,8 @@ def _merged(factors: Mapping[str, Any], base: Any, scale: float, name: str) -> A
         a, b = factors[A], factors[B]
         if base is None or isinstance(base, Mapping) or a.shape[0] * b.shape[1] != base.size:
             raise UserError(f"{name}: the low-rank factors fit no kernel of the model they adapt")
-        return base + (scale * (a @ b)).reshape(base.shape).astype(base.dtype)
+        # In float32: half precision would round most of a small change away.
+        return base.astype(a.dtype) + (scale * (a @ b)).reshape(base.shape)
     tree = dict(base) if isinstance(base, Mapping) else {}
     for key, branch in factors.items():
         tree[key] = _merged(branch, tree.get(key), scale, f"{name}/{key}")

@@ -14,6 +14,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.data.text.tokenizer import CompactTokenizer, Tokenizer
 from gen_jax.encoders.bert import BertEncoder
 from gen_jax.encoders.clip import CLIPText
+from gen_jax.encoders.weights import Port
 from gen_jax.models.text_encoder import CompactTextEncoder
 
 TRAINED = {"compact": CompactTextEncoder}
@@ -171,6 +172,15 @@ def encode(
     if isinstance(encoder, FrozenText):
         return encoder.states(frozen["text"]["params"], tokens, mask)
     return encoder.apply({"params": params["text_encoder"]}, tokens, mask), mask
+
+
+def lora_components(
+    encoder: nn.Module | FrozenText,
+) -> dict[str, tuple[tuple[str, ...], Port]]:
+    """Returns the text encoder's entry of `Task.lora_components`; none for one trained along."""
+    if not isinstance(encoder, FrozenText):
+        return {}
+    return {"text_encoder": (("frozen", "text", "params"), encoder.tower.port)}
 
 
 def empty(

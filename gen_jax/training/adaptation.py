@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 
 from gen_jax.common.errors import UserError
@@ -82,7 +83,12 @@ def adapt(
     base = adapted.base_of(init.variables, config.init_from)
     params, extra = init.variables["params"], init.variables.get("extra", {})
     start = {"params": {k: v for k, v in params.items() if k not in base}, "extra": extra}
-    return Adaptation(adapted, {BASE: base}, start, _facts(adapted, base, config.init_from))
+    facts = _facts(adapted, base, config.init_from)
+    if lora.base_dtype != "float32":
+        dtype = jnp.dtype(lora.base_dtype)
+        # Norms and biases are small, and what is left out of them costs more.
+        base = jax.tree.map(lambda x: x.astype(dtype) if x.ndim >= 2 else x, base)
+    return Adaptation(adapted, {BASE: base}, start, facts)
 
 
 def _facts(task: LowRankTask, base: Mapping[str, Any], source: str) -> str:

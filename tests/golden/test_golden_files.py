@@ -19,6 +19,7 @@ SCRIPTS = {
     "make_diffusers": ("diffusers",),
     "make_diffusion": ("diffusers",),
     "make_edits": ("diffusers", "transformers"),
+    "make_lora": ("diffusers", "peft", "transformers"),
     "make_schedulers": ("diffusers",),
     "make_pipelines": ("diffusers", "transformers"),
     "make_scunet": ("spandrel",),
