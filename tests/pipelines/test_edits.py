@@ -107,12 +107,13 @@ def test_the_result_of_an_image_depends_on_nothing_else(pipe):
     images = [squares(16, 16, seed) for seed in (1, 2)]
     mask = np.zeros((16, 16), np.uint8)
     mask[:8] = 255
-    inputs = requests.Inputs(["red", "green"], num=2, seed=7, images=images, masks=[mask])
+    edit = {"strength": 0.5}
+    inputs = requests.Inputs(["red", "green"], num=2, seed=7, images=images, masks=[mask], **edit)
     built = requests.build(pipe, inputs)
     assert [row["seed"] for row in built.rows] == list(range(7, 15))
-    assert built.places == [0] * 4 + [1] * 4 and built.facts["strength"] == 1.0
+    assert built.places == [0] * 4 + [1] * 4 and built.facts["strength"] == 0.5
     whole = pipe(built.request, batch_size=3)
-    alone = pipe(Request([12], ["red"], images=images[1:], masks=[mask]))
+    alone = pipe(Request([12], ["red"], images=images[1:], masks=[mask], **edit))
     np.testing.assert_array_equal(alone[0], whole[5])
 
 
