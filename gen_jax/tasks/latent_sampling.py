@@ -11,12 +11,28 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gen_jax.diffusion import guidance, samplers
+from gen_jax.diffusion import guidance, samplers, scheduler_config
 from gen_jax.diffusion.guidance import DenoiseFn
 from gen_jax.tasks import text
 
 Conditions = Mapping[str, jax.Array]
 """What the UNet is conditioned on."""
+
+
+def options_of(task: Any, sampler: str) -> samplers.SamplerOptions:
+    """Returns a task's options under a sampler, as diffusers' schedulers take them over.
+
+    They are those of a scheduler config, in which each class reads the keys that it knows.
+    """
+    known = task.sampler_options
+    if sampler == task.sampler or known == samplers.DEFAULTS or task.process.is_flow:
+        return known
+    config = scheduler_config.to_diffusers(task.process, task.sampler, known)
+    config = {key: value for key, value in config.items() if not key.startswith("_")}
+    other = scheduler_config.to_diffusers(task.process, sampler, samplers.DEFAULTS)
+    config["_class_name"] = other["_class_name"]
+    read = scheduler_config.from_diffusers(config, f"sampler={sampler!r}")
+    return samplers.SamplerOptions(**read.options)
 
 
 def num_skipped(num_steps: int, strength: float | int) -> int:

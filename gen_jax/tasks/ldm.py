@@ -15,7 +15,7 @@ from gen_jax.common import pixels
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.common.fields import Part
-from gen_jax.diffusion import guidance, samplers, scheduler_config
+from gen_jax.diffusion import guidance, samplers
 from gen_jax.diffusion.schedules import Process, make_process
 from gen_jax.encoders.weights import DIFFUSERS
 from gen_jax.models.unet_2d_condition import UNet2DConditionModel
@@ -224,23 +224,8 @@ class LDMTask(Task):
         return {name: getattr(self, name) for name in (*names, "guidance_interval")}
 
     def with_settings(self, **changes):
-        options = self._options_for(changes.get("sampler", self.sampler))
+        options = latent_sampling.options_of(self, changes.get("sampler", self.sampler))
         return dataclasses.replace(self, sampler_options=options, **changes)
-
-    def _options_for(self, sampler: str) -> samplers.SamplerOptions:
-        """Returns the options under another sampler, as diffusers' schedulers take them over.
-
-        They are those of a scheduler config, in which each class reads the keys that it knows.
-        """
-        known = self.sampler_options
-        if sampler == self.sampler or known == samplers.DEFAULTS or self.process.is_flow:
-            return known
-        config = scheduler_config.to_diffusers(self.process, self.sampler, known)
-        config = {key: value for key, value in config.items() if not key.startswith("_")}
-        other = scheduler_config.to_diffusers(self.process, sampler, samplers.DEFAULTS)
-        config["_class_name"] = other["_class_name"]
-        read = scheduler_config.from_diffusers(config, f"sampler={sampler!r}")
-        return samplers.SamplerOptions(**read.options)
 
     def _text(self, params, frozen, tokens, mask) -> dict[str, jax.Array]:
         """What the UNet is told of these tokens."""
