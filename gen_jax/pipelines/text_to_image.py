@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -115,12 +116,15 @@ class TextToImage(Pipeline):
             lines.append(edits.stretch_note(given, sampled, self.size_multiple))
         return [line for line in dict.fromkeys(lines) if line]
 
+    def _latent_shape(self, size: Any) -> tuple[int, int, int]:
+        width, height = self.checked_size(size)
+        return height // self._factor, width // self._factor, self.task.latent_shape[2]
+
     def noise(
         self, seeds: Sequence[int] | np.ndarray, size: Sequence[int] | None = None
     ) -> np.ndarray:
         """Returns the initial noise of each seed, [n, h, w, c]; `size` is that of the image."""
-        width, height = self.checked_size(size)
-        shape = (height // self._factor, width // self._factor, self.task.latent_shape[2])
+        shape = self._latent_shape(size)
         keys = jnp.stack([jax.random.key(int(s)) for s in seeds])
         return np.asarray(jax.vmap(lambda k: jax.random.normal(k, shape))(keys))
 
@@ -189,7 +193,7 @@ class TextToImage(Pipeline):
         if strength and num_skipped(steps, strength) == steps:
             raise UserError(
                 f"strength={strength:g}: less than one of the {steps} steps; expected 0 or at "
-                f"least {1 / steps:.3g}"
+                f"least {math.ceil(1000 / steps) / 1000:g}"
             )
         return strength
 
@@ -208,7 +212,14 @@ class TextToImage(Pipeline):
         return _changed(images, edits.resized, size), _changed(masks, edits.repainted, size)
 
     def _batch(self, request: Request, seeds: np.ndarray) -> dict[str, np.ndarray]:
-        x_T = self.noise(seeds, request.size) if request.latents is None else request.latents
+        x_T = request.latents
+        if x_T is None:
+            x_T = self.noise(seeds, request.size)
+        elif x_T.shape != (len(seeds), *self._latent_shape(request.size)):
+            raise UserError(
+                f"latents: {x_T.shape}; expected {(len(seeds), *self._latent_shape(request.size))} "
+                "for these seeds and this size"
+            )
         batch = {**super()._batch(request, seeds), "x_T": x_T}
         if request.negative_prompt:
             negative = self._tokens([request.negative_prompt])

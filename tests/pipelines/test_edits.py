@@ -157,6 +157,7 @@ def test_tiles_give_the_image_that_one_program_gives(pipe):
     [
         ({"size": (30, 16)}, "size=30x16: expected multiples of 8"),
         ({"size": (16, 0)}, "size=0"),
+        ({"latents": np.zeros((1, 4, 8, 4), np.float32)}, r"expected \(1, 4, 4, 4\) for these"),
         ({"tile": 24}, "tile=24: expected 0, or a multiple of 16"),
         ({"strength": 1.5}, "strength=1.5: expected"),
         ({"strength": 0.2}, "less than one of the 4 steps; expected 0 or at least 0.25"),
