@@ -35,8 +35,10 @@ _MAX_IMAGES = 100_000  # names have five digits
 _RUN = paths.DEFINE_path(
     "run",
     None,
-    "Run directory of a model that generates images, a folder of a Stable Diffusion pipeline, or "
-    "hub:OWNER/NAME[@REVISION] for one on huggingface.co.",
+    "Run directory, Stable Diffusion pipeline, or hub:OWNER/NAME[@REVISION] of one.",
+)
+_DTYPE = flags.DEFINE_enum(
+    "dtype", None, ["float32", "bfloat16"], "Compute dtype of a pipeline, float32 by default."
 )
 _PROMPT = flags.DEFINE_multi_string("prompt", [], "Prompt.")
 _NEGATIVE = flags.DEFINE_string(
@@ -245,7 +247,7 @@ def main(_) -> None:
     loras = [lora.parse(text, "--lora") for text in _LORA.value]
     place = generated.check(_OUT.value, _OVERWRITE.value, "--out")
     compilation.set_up()
-    model = reader.load(_RUN.value, _STEP.value)
+    model = reader.load(_RUN.value, _STEP.value, _DTYPE.value)
     kind = pipelines.kind_of(model)
     options = kind.options(model.task)
     _refuse_unused(model, options)

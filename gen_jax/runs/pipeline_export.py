@@ -78,5 +78,6 @@ def _write_text_encoder(
     folder.mkdir()
     st.write_safetensors(folder / _TEXT_WEIGHTS, header, lambda entry: state[entry.name])
     ids = dict(bos_token_id=tokenizer.bos_id, pad_token_id=tokenizer.pad_id)
-    config = {**text_to_hf_config(module), **ids, "torch_dtype": dtype}
+    # The type that transformers computes in by default; that of diffusers' models is float32.
+    config = {**text_to_hf_config(module), **ids, "torch_dtype": "float32"}
     files.write_text(folder / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")

@@ -123,7 +123,7 @@ def name_of(model: TrainedModel) -> str:
     return sources.name_of(model.path)
 
 
-def load(source: str, step: str = "best") -> TrainedModel:
+def load(source: str, step: str = "best", dtype: str | None = None) -> TrainedModel:
     """Reads a run.
 
     Args:
@@ -132,13 +132,16 @@ def load(source: str, step: str = "best") -> TrainedModel:
       step: "best", "last" or a number of steps; a folder with exported weights has only one.
         A damaged best or last checkpoint is named on standard error and the newest undamaged
         one read in its place.
+      dtype: Compute dtype of a pipeline, "float32" (default) or "bfloat16"; a run has its own.
 
     Raises:
       UserError: nothing there, damaged, or no finished checkpoint.
     """
     path = resolve(source)
     if sources.is_pipeline(str(path)):
-        return _from_pipeline(path)
+        return _from_pipeline(path, dtype or "float32")
+    if dtype is not None:
+        raise UserError(f"dtype={dtype}: {path} computes as its config says; leave dtype out")
     if not (path / layout.CONFIG).is_file():
         raise UserError(f"{path}: no {layout.CONFIG}; expected a run directory")
     found = layout.read_json(path / layout.CONFIG, "a config")
@@ -293,11 +296,11 @@ def _listed(faults: Mapping[int, str]) -> str:
     return "; ".join(f"checkpoint {step} is damaged ({fault})" for step, fault in faults.items())
 
 
-def _from_pipeline(path: pathlib.Path) -> TrainedModel:
+def _from_pipeline(path: pathlib.Path, dtype: str) -> TrainedModel:
     """Reads a pipeline of diffusers as a latent diffusion run that is finished."""
     from gen_jax.encoders.diffusers_folder import load_diffusers
 
-    config = pipeline_folder.run_config(path)
+    config = pipeline_folder.run_config(path, dtype)
     frozen = load_all_frozen(config, path)
     task = build_task(config.task.to_dict(), frozen.tasks)
     unet, params = load_diffusers(path / "unet", dtype=task.unet.dtype)
