@@ -14,7 +14,7 @@ Size = tuple[int, int]
 STRENGTH, STRENGTH_OF_MASKED = 0.8, 1.0
 """Strengths by default, without and with a mask: those of diffusers."""
 
-_MAX_STRETCH = 1.01  # of the sides' ratio, before anyone is told
+_MAX_STRETCH = 1.01  # ratio of proportions up to which no note is written
 _WHITE = 128
 
 
@@ -47,7 +47,7 @@ def repainted(mask: UInt8[np.ndarray, "*shape"], size: Size) -> Bool[np.ndarray,
 def kept_latents(white: Bool[np.ndarray, "h w"], factor: int) -> Bool[np.ndarray, "h2 w2 1"]:
     """Returns which latents keep the image: those of whose pixels none is repainted.
 
-    Diffusers asks the top left pixel of each latent alone, and may miss thin lines.
+    Diffusers reads the top left pixel of each latent alone, and may miss thin lines.
     """
     height, width = (length // factor for length in white.shape)
     cells = white.reshape(height, factor, width, factor)
