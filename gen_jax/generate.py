@@ -3,6 +3,8 @@ r"""Generates images with a trained run, from prompts or from seeds alone.
     python -m gen_jax.generate --run=runs/ldm --prompt="a cat" --num=8 --seed=0 --out=out/cat
     python -m gen_jax.generate --run=runs/ldm --prompt="a cat" --interpolate=1,2 --frames=16 \
         --out=out/walk
+    python -m gen_jax.generate --run=runs/ldm --prompt="a dog" --image=cat.png --strength=0.6 \
+        --mask=head.png --out=out/dog
     python -m gen_jax.generate --run=runs/engravings --num=16 --out=out/engravings
     python -m gen_jax.generate --run=runs/engravings --near=7 --distance=0.3 --out=out/like_7
     python -m gen_jax.generate --run=runs/engravings --image=scan.png --out=out/caption
@@ -22,8 +24,6 @@ An image depends on its seed, its prompt and the settings alone, however many ar
 A flag that the run does not use is refused. So is a folder that holds earlier results; with
 --overwrite they are replaced, and nothing else in the folder changes.
 """
-
-import pathlib
 
 from absl import flags
 
@@ -113,7 +113,34 @@ _STYLE_IMAGE = paths.DEFINE_path(
     "--image is drawn in (engravings).",
 )
 _IMAGES = paths.DEFINE_multi_path(
-    "image", [], "Image that is decoded from its latents, with a caption (engravings)."
+    "image",
+    [],
+    "Image that is resized and changed (latent diffusion), or decoded from its latents, with a "
+    "caption (engravings).",
+)
+_STRENGTH = numbers.define_float(
+    "strength",
+    None,
+    "Share of the steps that --image goes through: 0 keeps it, 1 starts from noise; 0.8 by "
+    "default, 1 with --mask.",
+    0,
+    1,
+)
+_MASKS = paths.DEFINE_multi_path(
+    "mask", [], "Mask of --image, white where it is repainted: one for all images, or one each."
+)
+_COMPOSITE = flags.DEFINE_boolean(
+    "composite", True, "Keep the pixels of --image exactly where --mask is not white."
+)
+_SIZE = flags.DEFINE_string(
+    "size", None, "WIDTHxHEIGHT in pixels, that of training by default (latent diffusion)."
+)
+_TILE = numbers.define_int(
+    "tile",
+    None,
+    "Side in pixels of the tiles that images are decoded in, 0 for none; 512 by default for more "
+    "than 1024x1024 pixels (latent diffusion).",
+    0,
 )
 _NEAR = numbers.define_seed(
     "near", None, "Seed in whose neighborhood images are drawn: more like this one (engravings)."
@@ -146,6 +173,11 @@ _OPTIONS = (
     (_REFINER, "refiner"),
     (_STYLE_IMAGE, "style_image"),
     (_IMAGES, "image"),
+    (_MASKS, "mask"),
+    (_STRENGTH, "strength"),
+    (_COMPOSITE, "composite"),
+    (_SIZE, "size"),
+    (_TILE, "tile"),
     (_NEAR, "near"),
     (_DISTANCE, "near"),
     (_ROWS, "rows"),
@@ -169,84 +201,80 @@ def _check() -> None:
         (_ROWS, _COLUMNS),
         (_COLUMNS, _ROWS),
         (_DISTANCE, _NEAR),
+        (_MASKS, _IMAGES),
+        (_STRENGTH, _IMAGES),
+        (_COMPOSITE, _MASKS),
     ):
         if flag.present and not other.value:
             raise UserError(f"--{flag.name} goes with --{other.name}: name both, or leave it out")
-    for flag, other in (
+    _refuse_both(
         *((_NUM, _INTERPOLATE), (_SEED, _INTERPOLATE), (_NUM, _ROWS), (_PROMPT, _ROWS)),
-        *((flag, _IMAGES) for flag in (_PROMPT, _NUM, _SEED, _INTERPOLATE, _NEAR)),
-        *((_SEED, _NEAR), (_INTERPOLATE, _NEAR)),
-    ):
-        if flag.present and other.value:
-            raise UserError(f"--{flag.name} does not go with --{other.name}: leave it out")
+        *((_SEED, _NEAR), (_INTERPOLATE, _NEAR), (_INTERPOLATE, _IMAGES)),
+    )
     if (count := _number_of_images()) > _MAX_IMAGES:
         raise UserError(f"{count:,} images are asked for: expected at most {_MAX_IMAGES:,}")
     # Each prompt of a text-to-image run has seeds of its own.
-    last = _NUM.value * max(1, len(_PROMPT.value)) if _INTERPOLATE.value is None else 1
+    last = _number_of_images() if _INTERPOLATE.value is None and not _ROWS.value else 1
     numbers.check_seed(_SEED.value, "--seed", last)
+
+
+def _refuse_both(*pairs) -> None:
+    """Raises UserError if the first flag of a pair is given although the second one is."""
+    for flag, other in pairs:
+        if flag.present and other.value:
+            raise UserError(f"--{flag.name} does not go with --{other.name}: leave it out")
 
 
 def _number_of_images() -> int:
     if _ROWS.value:
         return len(_ROWS.value) * len(_COLUMNS.value)
     each = _NUM.value if _INTERPOLATE.value is None else _FRAMES.value
-    return each * max(1, len(_PROMPT.value))
-
-
-def _interval() -> tuple[float, float] | None:
-    """Returns the part of the time range that is guided; None for the run's own."""
-    if _INTERVAL.value is None:
-        return None
-    ends = _INTERVAL.value.split(",")
-    if len(ends) != 2:
-        raise UserError(f"--guidance_interval={_INTERVAL.value}: expected LOW,HIGH, such as 0.3,1")
-    low, high = (numbers.parse(end, "--guidance_interval", float, 0, 1) for end in ends)
-    if low > high:
-        raise UserError(f"--guidance_interval={_INTERVAL.value}: expected LOW of at most HIGH")
-    return low, high
-
-
-def _interpolated_seeds() -> tuple[int, ...] | None:
-    """Returns the seeds that the interpolation passes, None if there is no interpolation."""
-    if _INTERPOLATE.value is None:
-        return None
-    texts = _INTERPOLATE.value.split(",")
-    if len(texts) < 2:
-        raise UserError(
-            f"--interpolate={_INTERPOLATE.value}: expected two seeds or more, such as "
-            "--interpolate=1,2"
-        )
-    seeds = tuple(numbers.check_seed(text, "--interpolate") for text in texts)
-    if _FRAMES.value < len(seeds):
-        raise UserError(f"--frames={_FRAMES.value}: expected at least the {len(seeds)} seeds")
-    return seeds
+    return each * max(1, len(_PROMPT.value)) * max(1, len(_IMAGES.value))
 
 
 def main(_) -> None:
     """Reads the run, samples and writes."""
     _check()
-    interval, ends = _interval(), _interpolated_seeds()
     from gen_jax import pipelines
     from gen_jax.parallel import compilation
-    from gen_jax.pipelines import generated
-    from gen_jax.runs import lora, reader
+    from gen_jax.pipelines import generated, parsing
+    from gen_jax.runs import lora, manifest, reader
 
+    interval, ends = _parsed(parsing.interval, _INTERVAL), _parsed(parsing.seeds, _INTERPOLATE)
+    size = _parsed(parsing.size, _SIZE)
+    if ends and _FRAMES.value < len(ends):
+        raise UserError(f"--frames={_FRAMES.value}: expected at least the {len(ends)} seeds")
     loras = [lora.parse(text, "--lora") for text in _LORA.value]
     place = generated.check(_OUT.value, _OVERWRITE.value, "--out")
     compilation.set_up()
     model = reader.load(_RUN.value, _STEP.value, _DTYPE.value)
     kind = pipelines.kind_of(model)
-    _refuse_unused(model, kind.options(model.task))
+    options = kind.options(model.task)
+    _refuse_unused(model, options)
     model, additions = _with_additions(model, loras)
     settings = {o: f.value for f, o in _OPTIONS if o in _SETTINGS and f.value is not None}
     settings |= {"guidance_interval": interval} if interval else {}
     pipe = kind(model, **settings)
-    if _IMAGES.value:
-        request, facts, samples = _of_images(pipe)
+    if _IMAGES.value and "strength" not in options:
+        samples, rows, facts = _of_images(pipe)
     else:
-        request, facts = _request(pipe, ends, kind.options(model.task))
+        request, rows, facts = _request(pipe, ends, size)
         samples = pipe.sample(request, _BATCH.value)
-    _write(place, model, ends, samples, request, {**pipe.settings, **additions, **facts})
+    facts = {**generated.model_facts(model), **pipe.settings, **additions, **facts}
+    facts["environment"] = manifest.environment()
+    is_table = len(_PROMPT.value) > 1 or (_NUM.present and len(_IMAGES.value) > 1)
+    columns = _FRAMES.value if ends else (_NUM.value if is_table else None)
+    columns = len(_COLUMNS.value) or columns
+    generated.write_samples(place, samples, rows, facts, columns, bool(ends))
+    print(f"wrote {len(samples.images)} images with manifests to {place[0]}")
+    print(f"grid    {place[0] / generated.GRID}")
+    if ends:
+        print(f"frames  {place[0] / generated.ANIMATION}")
+
+
+def _parsed(parse, flag):
+    """Returns the value of a flag, parsed; None if it is not given."""
+    return None if flag.value is None else parse(flag.value, f"--{flag.name}")
 
 
 def _refuse_unused(model, options) -> None:
@@ -283,11 +311,9 @@ def _with_additions(model, loras):
     return model, facts
 
 
-def _request(pipe, ends, options):
-    """Returns what to generate, and what a manifest says of it beside the settings."""
-    import numpy as np
-
-    from gen_jax.pipelines.sampling import Request
+def _request(pipe, ends, size):
+    """Returns what to generate, and what manifests say of each image and of all of them."""
+    from gen_jax.pipelines import image_files, requests
 
     if pipe.needs_prompt and not _PROMPT.value:
         raise UserError('--prompt is missing: say what to generate, such as --prompt="a cat"')
@@ -295,59 +321,49 @@ def _request(pipe, ends, options):
     if _ROWS.value:
         prompts = [f"{row}, {column}" for row in _ROWS.value for column in _COLUMNS.value]
     _print_notes(pipe, [*_ROWS.value, *_COLUMNS.value] if _ROWS.value else prompts)
-    latents, facts = None, {}
-    if ends:
-        frames = pipe.walk(ends, _FRAMES.value, _PATH.value)
-        latents = np.concatenate([frames] * len(prompts))
-        # One noise for all frames: the latent alone changes.
-        seeds = [ends[0]] * (_FRAMES.value * len(prompts))
-        if "path" in options:
-            facts["path"] = _PATH.value
-    elif _NEAR.value is not None:
-        near = pipe.near(_NEAR.value, _NUM.value, _DISTANCE.value)
-        latents = np.concatenate([near] * len(prompts))
-        seeds = [_NEAR.value] * len(latents)
-        facts |= {"near": _NEAR.value, "distance": _DISTANCE.value}
-    else:
-        seeds = _seeds(pipe, len(prompts))
-    texts = [text for text in prompts for _ in range(len(seeds) // len(prompts))]
-    style = None
-    if _STYLE_IMAGE.value:
-        style = pipe.style_image(_STYLE_IMAGE.value)
-        facts |= _style_facts()
-    if "negative_prompt" in options:
-        facts["negative_prompt"] = _NEGATIVE.value
-    return Request(seeds, texts, _NEGATIVE.value, latents, style), facts
+    inputs = requests.Inputs(
+        prompts=prompts,
+        negative_prompt=_NEGATIVE.value,
+        num=1 if _ROWS.value else _NUM.value,
+        seed=_SEED.value,
+        passed=ends or (),
+        frames=_FRAMES.value,
+        path=_PATH.value,
+        near=_NEAR.value,
+        distance=_DISTANCE.value,
+        style_image=pipe.style_image(_STYLE_IMAGE.value) if _STYLE_IMAGE.value else None,
+        images=[image_files.read(path) for path in _IMAGES.value],
+        masks=[image_files.read(path) for path in _MASKS.value],
+        strength=_STRENGTH.value,
+        composite=_COMPOSITE.value,
+        size=size,
+        tile=_TILE.value,
+    )
+    built = requests.build(pipe, inputs)
+    for line in built.notes:
+        print(f"note: {line}")
+    named = image_files.facts_of_edits(_IMAGES.value, _MASKS.value)
+    for row, place in zip(built.rows, built.places):
+        row |= named[place]
+    style = image_files.facts("style_image", _STYLE_IMAGE.value) if _STYLE_IMAGE.value else {}
+    return built.request, built.rows, {**built.facts, **style}
 
 
 def _of_images(pipe):
-    """Returns the request, what a manifest says of it, and what the latents of images decode to."""
-    from gen_jax.common import checksum
+    """Returns what the latents of images decode to, and what manifests say of it."""
     from gen_jax.pipelines import image_files
-    from gen_jax.pipelines.sampling import Request
 
-    images, names = [image_files.read(path) for path in _IMAGES.value], _IMAGES.value
-    facts = {"images": names, "images_sha256": [checksum.of_file(pathlib.Path(n)) for n in names]}
+    _refuse_both(*((flag, _IMAGES) for flag in (_PROMPT, _NUM, _SEED, _NEAR)))
+    images = [image_files.read(path) for path in _IMAGES.value]
+    named = [image_files.facts("images", path) for path in _IMAGES.value]
+    facts = {key: [entry[key] for entry in named] for key in named[0]}
     if _STYLE_IMAGE.value:
-        facts |= _style_facts()
-        hand = pipe.encode([image_files.read(_STYLE_IMAGE.value)])
-        mixed = pipe.transfer(pipe.encode(images, _BATCH.value), hand.repeat(len(images), 0))
-        samples = pipe.decode(mixed, batch_size=_BATCH.value)
+        facts |= image_files.facts("style_image", _STYLE_IMAGE.value)
+        hand = image_files.read(_STYLE_IMAGE.value)
+        samples = pipe.redrawn(images, hand, _BATCH.value)
     else:
         samples = pipe.describe(images, _BATCH.value)
-    return Request([0] * len(images), [""] * len(images)), facts, samples
-
-
-def _style_facts():
-    from gen_jax.common import checksum
-
-    digest = checksum.of_file(pathlib.Path(_STYLE_IMAGE.value))
-    return {"style_image": _STYLE_IMAGE.value, "style_image_sha256": digest}
-
-
-def _seeds(pipe, num_prompts: int) -> list[int]:
-    """Returns the seed of each image: its own for each prompt, or the same for all prompts."""
-    return pipe.seeds(_SEED.value, 1 if _ROWS.value else _NUM.value, num_prompts)
+    return samples, [{"prompt": "", "seed": 0}] * len(images), facts
 
 
 def _print_notes(pipe, prompts) -> None:
@@ -357,40 +373,6 @@ def _print_notes(pipe, prompts) -> None:
         for flag in (_NEGATIVE, _INTERVAL, _RESCALE):
             if flag.value:
                 print(f"note: --{flag.name} has no effect at a guidance of 1; raise --guidance")
-
-
-def _write(place, model, ends, samples, request, facts) -> None:
-    from gen_jax.common import pictures
-    from gen_jax.pipelines import generated
-    from gen_jax.runs import manifest, reader
-
-    facts = {
-        "run": reader.name_of(model),
-        "checkpoint_step": model.step if model.step >= 0 else None,
-        "weights_sha256": model.digest,
-        "frozen_weights_sha256": dict(model.frozen_digests),
-        **facts,
-        "environment": manifest.environment(),
-    }
-    manifests = []
-    for index, (prompt, seed) in enumerate(zip(request.prompts, request.seeds, strict=True)):
-        extra = {"prompt": prompt, "seed": seed}
-        if ends:
-            extra |= {"interpolate": list(ends), "frame": index % _FRAMES.value}
-        if samples.captions:
-            extra["caption"] = samples.captions[index]
-        manifests.append(extra | facts)
-    columns = _FRAMES.value if ends else (_NUM.value if len(_PROMPT.value) > 1 else None)
-    columns = len(_COLUMNS.value) or columns
-    texts = samples.captions or request.prompts
-    below = [text or f"seed {seed}" for text, seed in zip(texts, request.seeds)]
-    grid = pictures.grid(samples.images, below, columns=columns)
-    out, earlier = place
-    generated.write(out, earlier, samples.images, manifests, grid, animated=bool(ends))
-    print(f"wrote {len(samples.images)} images with manifests to {out}")
-    print(f"grid    {out / generated.GRID}")
-    if ends:
-        print(f"frames  {out / generated.ANIMATION}")
 
 
 if __name__ == "__main__":

@@ -176,6 +176,13 @@ MISTAKES = [
     ("generate", ("--run=package:none", "--prompt=x", "--out=o"), "vae_photos"),
     ("generate", ("--run=package:vae_photos", "--prompt=x", "--out=o"), "does not generate"),
     ("generate", ("--run=x", "--prompt=x", "--out=o", "--interpolate=1"), "two seeds"),
+    ("generate", ("--run=x", "--prompt=x", "--out=o", "--size=64"), "--size=64: expected WIDTHxHE"),
+    ("generate", ("--run=x", "--out=o", "--mask=m.png"), "--mask goes with --image"),
+    (
+        "generate",
+        ("--run=x", "--out=o", "--image=a.png", "--interpolate=1,2"),
+        "--interpolate does not go with --image",
+    ),
     (
         "generate",
         ("--run=x", "--prompt=x", "--out=o", "--guidance=nan"),

@@ -100,6 +100,14 @@ class Captioned(Pipeline):
         out = self._batched("reconstruct", {"image": rows}, batch_size)
         return Samples(out["image"], self._texts(out["caption"]))
 
+    def redrawn(
+        self, images: Sequence[np.ndarray], hand: np.ndarray, batch_size: int = 16
+    ) -> Samples:
+        """Returns images in the hand of another image, with captions; see `transfer`."""
+        pooled = self.encode([hand]).repeat(len(images), 0)
+        mixed = self.transfer(self.encode(images, batch_size), pooled)
+        return self.decode(mixed, batch_size=batch_size)
+
     def transfer(self, structure: np.ndarray, hand: np.ndarray) -> np.ndarray:
         """Returns latents with the spatial one of the first rows and the pooled one of the others.
 

@@ -11,6 +11,8 @@ import numpy as np
 
 from gen_jax.common import checksum, files, outputs, pictures, results, strict_json
 from gen_jax.common.errors import UserError
+from gen_jax.pipelines.sampling import Samples
+from gen_jax.runs import reader
 
 GRID, ANIMATION = results.GRID, results.FRAMES
 _NAMES = re.compile(rf"\d{{5}}\.(png|json)|{re.escape(GRID)}|{re.escape(ANIMATION)}")
@@ -79,6 +81,43 @@ def write(
             own = {"index": index, "sha256": checksum.of_file(path), "sheets": sheets}
             text = strict_json.dumps({**manifest, **own}, indent=2)
             path.with_suffix(".json").write_text(text, encoding="utf-8")
+
+
+def write_samples(
+    place: tuple[pathlib.Path, Sequence[str]],
+    samples: Samples,
+    rows: Sequence[Mapping[str, Any]],
+    facts: Mapping[str, Any],
+    columns: int | None,
+    animated: bool,
+) -> None:
+    """Writes samples with a grid, as `write` does.
+
+    Args:
+      place: As `check` returns it.
+      samples: Images, and perhaps captions.
+      rows: What is true of one image each: "prompt", "seed" and more.
+      facts: What is true of all.
+      columns: Columns of the grid; None for as square as possible.
+      animated: As of `write`.
+    """
+    captions = samples.captions or [None] * len(rows)
+    written = [{"caption": text} if text is not None else {} for text in captions]
+    manifests = [{**row, **caption, **facts} for row, caption in zip(rows, written, strict=True)]
+    texts = samples.captions or [row["prompt"] for row in rows]
+    below = [text or f"seed {row['seed']}" for text, row in zip(texts, rows)]
+    grid = pictures.grid(samples.images, below, columns=columns)
+    write(*place, samples.images, manifests, grid, animated)
+
+
+def model_facts(model: reader.TrainedModel) -> dict[str, Any]:
+    """Returns what a manifest says of the model."""
+    return {
+        "run": reader.name_of(model),
+        "checkpoint_step": model.step if model.step >= 0 else None,
+        "weights_sha256": model.digest,
+        "frozen_weights_sha256": dict(model.frozen_digests),
+    }
 
 
 def _earlier(folder: pathlib.Path, names: Sequence[str]) -> set[str]:

@@ -1,7 +1,7 @@
 """The Python interface: a trained model that takes and gives PIL images."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,9 @@ from PIL import Image, ImageOps
 from gen_jax import pipelines
 from gen_jax.common.errors import UserError
 from gen_jax.parallel import compilation
+from gen_jax.pipelines import requests
 from gen_jax.pipelines.restoration import Restorer
-from gen_jax.pipelines.sampling import Pipeline, Request, Samples
+from gen_jax.pipelines.sampling import Pipeline, Samples
 from gen_jax.runs import reader
 from gen_jax.runs.reader import TrainedModel
 
@@ -73,36 +74,59 @@ class Model:
         num: int = 1,
         seed: int = 0,
         negative_prompt: str = "",
+        image: Image.Image | Sequence[Image.Image] | None = None,
+        strength: float | int | None = None,
+        mask: Image.Image | Sequence[Image.Image] | None = None,
+        composite: bool = True,
+        size: Sequence[int] | None = None,
+        tile: int | None = None,
         batch_size: int = 16,
         **settings: Any,
     ) -> list[Image.Image]:
-        """Generates images.
+        """Generates images, or changes images (latent diffusion).
 
         Args:
           prompt: Prompt of all images, or several prompts; "" for an unconditional model.
-          num: Images per prompt.
+          num: Images per prompt, and per image that is changed.
           seed: Seed of the first image, 0 to 2**32 - 1; the next ones count up.
           negative_prompt: Prompt that guidance leads away from (latent diffusion).
+          image: Image that is changed, or several; resized to `size`, whatever its proportions.
+          strength: Share of the steps that an image goes through: 0 keeps it, 1 starts from noise;
+            None for 0.8, or 1 with a mask.
+          mask: White where the image is repainted: one mask for all images, or one per image.
+          composite: Whether pixels outside of the mask are exactly those of the image.
+          size: Width and height in pixels (latent diffusion); None for those of training.
+          tile: Side in pixels of the tiles in which images are encoded and decoded, 0 for none;
+            None for 512 if they have more than 1024 x 1024 pixels.
           batch_size: Images per call of the network.
           **settings: Settings of sampling for this call, see `settings`.
 
         Returns:
-          `num` RGB images per prompt. The `info` of each has "seed", "prompt" and, if the model
-          writes captions, "caption".
+          `num` RGB images per prompt, for one `image` after the other. The `info` of each has
+          "seed", "prompt" and, if the model writes captions, "caption".
 
         Raises:
           UserError: As of `pipeline`, or a prompt or number that does not fit the model.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         pipe = self.pipeline(**settings)
-        options = pipe.options(pipe.task)
-        self._check_prompts(pipe, prompts, options)
-        if negative_prompt and "negative_prompt" not in options:
-            raise UserError(f"negative_prompt: {self.trained.path} does not use it; leave it out")
-        seeds = pipe.seeds(seed, num, len(prompts))
-        texts = [text for text in prompts for _ in range(num)]
-        samples = pipe.sample(Request(seeds, texts, negative_prompt), batch_size)
-        return _as_images(samples, seeds, texts)
+        self._check_prompts(pipe, prompts)
+        edits = {"image": image, "mask": mask, "strength": strength, "size": size, "tile": tile}
+        self._refuse_unused(pipe, {"negative_prompt": negative_prompt or None, **edits})
+        inputs = requests.Inputs(
+            prompts,
+            negative_prompt,
+            num,
+            seed,
+            images=_pixels(image),
+            masks=_pixels(mask),
+            strength=strength,
+            composite=composite,
+            size=size,
+            tile=tile,
+        )
+        request = requests.build(pipe, inputs).request
+        return _as_images(pipe.sample(request, batch_size), request.seeds, request.prompts)
 
     def describe(self, images: Sequence[Image.Image], batch_size: int = 16) -> list[str]:
         """Returns the most likely caption of each image, of a model that writes captions.
@@ -110,8 +134,7 @@ class Model:
         Raises:
           UserError: The model writes no captions.
         """
-        arrays = [np.asarray(ImageOps.exif_transpose(x).convert("RGB")) for x in images]
-        return list(self.pipeline().describe(arrays, batch_size).captions)
+        return list(self.pipeline().describe(_pixels(images), batch_size).captions)
 
     def restore(
         self,
@@ -155,17 +178,33 @@ class Model:
     def _make_pipeline(self, settings: tuple[tuple[str, Any], ...]) -> Pipeline:
         return pipelines.load(self.trained, **dict(settings))
 
-    def _check_prompts(self, pipe: Pipeline, prompts: list[str], options: frozenset[str]) -> None:
+    def _check_prompts(self, pipe: Pipeline, prompts: list[str]) -> None:
         if pipe.needs_prompt and not all(prompts):
             raise UserError(
                 f'prompt: {self.trained.path} is conditioned on text; name one such as "a cat"'
             )
-        if any(prompts) and "prompts" not in options:
+        if any(prompts) and "prompts" not in pipe.options(pipe.task):
             raise UserError(f"prompt: {self.trained.path} reads no text; leave it out")
+
+    def _refuse_unused(self, pipe: Pipeline, arguments: Mapping[str, Any]) -> None:
+        options = pipe.options(pipe.task)
+        # An image means something else to a model that writes captions.
+        options = options if "strength" in options else options - {"image"}
+        for name, value in arguments.items():
+            if value is not None and name not in options:
+                raise UserError(f"{name}: {self.trained.path} does not use it; leave it out")
 
 
 def _hashable(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _pixels(images: Image.Image | Sequence[Image.Image] | None) -> list[np.ndarray]:
+    """Returns the pixels of images, uint8 [h, w, 3], upright."""
+    if images is None:
+        return []
+    images = [images] if isinstance(images, Image.Image) else images
+    return [np.asarray(ImageOps.exif_transpose(x).convert("RGB")) for x in images]
 
 
 def _as_images(samples: Samples, seeds: Sequence[int], prompts: Sequence[str]) -> list[Image.Image]:

@@ -26,6 +26,15 @@ class Request:
       negative_prompt: What guidance leads away from, "" for the empty prompt.
       latents: Latents [n, ...] that take the place of those of the seeds; see `Pipeline.walk`.
       style_image: Reference image for the global style latent, uint8 [h, w, 3], or None.
+      images: Images that are changed (latent diffusion), uint8 [h, w, 3]; rows may be one array.
+        They are resized to the sampling size, whatever their proportions.
+      masks: White where an image is repainted, uint8 [h, w] or [h, w, 3]; empty for everywhere.
+      strength: Share of the steps that an image takes: 0 leaves it as the autoencoder has it, 1
+        ignores it but for the mask; None for 0.8, or 1 with masks.
+      composite: Whether pixels outside of a mask are those of the image itself.
+      size: Width and height in pixels (latent diffusion); None for those of training.
+      tile: Side in pixels of the tiles in which images are encoded and decoded, 0 for none; None
+        for 512 if they have more than 1024 x 1024 pixels.
     """
 
     seeds: Sequence[int]
@@ -33,6 +42,12 @@ class Request:
     negative_prompt: str = ""
     latents: np.ndarray | None = None
     style_image: np.ndarray | None = None
+    images: Sequence[np.ndarray] = ()
+    masks: Sequence[np.ndarray] = ()
+    strength: float | int | None = None
+    composite: bool = True
+    size: Sequence[int] | None = None
+    tile: int | None = None
 
 
 class Samples(NamedTuple):

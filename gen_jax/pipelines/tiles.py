@@ -70,6 +70,7 @@ def apply(
     tile: int,
     overlap: int = 64,
     multiple: int = 32,
+    scale: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Runs `forward` on every tile and hands the blended rows over.
@@ -77,22 +78,25 @@ def apply(
     Memory beyond the source's and the sink's own is one band of tiles.
 
     Args:
-      forward: [1, tile, tile, c] to the same shape; a picture smaller than a tile comes as it is,
-        made up to multiples of `multiple`.
+      forward: [1, tile, tile, c] to the same height and width times `scale`; a picture smaller
+        than a tile comes as it is, made up to multiples of `multiple`.
       source: parts of the picture.
       size: its height and width.
-      sink: takes rows of the result, in order.
+      sink: takes rows of the result, in order; they count in pixels of the result.
       tile: side of a tile, a multiple of `multiple`.
       overlap: pixels that neighbours share, at least.
       multiple: tiles begin at multiples of this, as windows of attention ask for.
+      scale: Pixels of the result per pixel of the source.
       progress: called with the tiles done and their number.
     """
     height, width = size
     sides = [min(tile, -(-side // multiple) * multiple) for side in size]
     rows = starts(height, sides[0], overlap, multiple)
     columns = starts(width, sides[1], overlap, multiple)
-    down = ramps(rows, sides[0])
-    across = ramps(columns, sides[1])
+    # Sides of a tile of the result.
+    large = [scale * side for side in sides]
+    down = ramps([scale * row for row in rows], large[0])
+    across = ramps([scale * column for column in columns], large[1])
     total, done, band, written = len(rows) * len(columns), 0, None, 0
     for row, (top, weight_y) in enumerate(zip(rows, down)):
         bottom = min(top + sides[0], height)
@@ -101,17 +105,18 @@ def apply(
             part = source(top, bottom, left, right)
             short = (sides[0] - part.shape[0], sides[1] - part.shape[1])
             part = np.pad(part, ((0, short[0]), (0, short[1]), (0, 0)), mode="edge")
-            found = np.asarray(forward(part[None]))[0][: bottom - top, : right - left]
+            high, wide = scale * (bottom - top), scale * (right - left)
+            found = np.asarray(forward(part[None]))[0][:high, :wide]
             if band is None:
-                band = np.zeros((sides[0], width, found.shape[-1]), np.float32)
-            weight = weight_y[: bottom - top, None, None] * weight_x[None, : right - left, None]
-            band[: bottom - top, left:right] += weight * found
+                band = np.zeros((large[0], scale * width, found.shape[-1]), np.float32)
+            weight = weight_y[:high, None, None] * weight_x[None, :wide, None]
+            band[:high, scale * left : scale * right] += weight * found
             done += 1
             progress(done, total)
         end = rows[row + 1] if row + 1 < len(rows) else height
-        sink(written, band[: end - top])
-        keep = bottom - end  # what the next band of tiles adds to
-        kept = band[end - top : end - top + keep].copy()
+        sink(scale * written, band[: scale * (end - top)])
+        keep = scale * (bottom - end)  # what the next band of tiles adds to
+        kept = band[scale * (end - top) : scale * (end - top) + keep].copy()
         band[:] = 0.0
         band[:keep] = kept
         written = end

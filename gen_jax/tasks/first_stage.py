@@ -40,7 +40,11 @@ def to_images(x: Float[Array, "b h w c"]) -> dict[str, jax.Array]:
 
 
 def encode(
-    module: nn.Module, frozen: Mapping[str, Any], x: Float[Array, "b h w c"], rng: jax.Array | None
+    module: nn.Module,
+    frozen: Mapping[str, Any],
+    x: Float[Array, "b h w c"],
+    rng: jax.Array | None,
+    noise: Float[Array, "b hl wl z"] | None = None,
 ) -> Float[Array, "b hl wl z"]:
     """Images in [-1, 1] to latents of about unit variance.
 
@@ -49,10 +53,13 @@ def encode(
       frozen: its `{"params", "latent_mean", "latent_std"}`.
       x: images.
       rng: draws from the posterior; None takes its mean.
+      noise: Noise of the draw from the posterior, instead of `rng`.
     """
     mean, logvar = module.apply({"params": frozen["params"]}, x, method="encode")
-    if rng is not None:
-        mean = mean + jnp.exp(0.5 * logvar) * jax.random.normal(rng, mean.shape)
+    if rng is not None and noise is None:
+        noise = jax.random.normal(rng, mean.shape)
+    if noise is not None:
+        mean = mean + jnp.exp(0.5 * logvar) * noise
     return standardise(mean, frozen)
 
 

@@ -15,11 +15,11 @@ from gen_jax.common import pixels
 from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.common.fields import Part
-from gen_jax.diffusion import guidance, samplers, scheduler_config
+from gen_jax.diffusion import guidance, samplers
 from gen_jax.diffusion.schedules import Process, make_process
 from gen_jax.encoders.weights import DIFFUSERS
 from gen_jax.models.unet_2d_condition import UNet2DConditionModel
-from gen_jax.tasks import first_stage, released, text
+from gen_jax.tasks import first_stage, latent_sampling, released, text
 from gen_jax.tasks.base import SEED, Task
 
 
@@ -46,6 +46,7 @@ class LDMTask(Task):
       guidance_rescale: share of the contrast put back (arXiv 2305.08891).
       guidance_interval: part of the time range that is guided, from 0 (no noise) to 1
         (arXiv 2404.07724): at little noise guidance only frays what stands already.
+      strength: Share of the steps that the latents of an image take, if "sample" starts from some.
       use_coordinates: give the UNet each position's place as two more channels. Convolutions find
         out late where they are (arXiv 1807.03247), and until then "top left" means nothing.
       patch_size: side of the squares of latents that the UNet sees as one position, as in
@@ -68,6 +69,7 @@ class LDMTask(Task):
     guidance_scale: float = 3.0
     guidance_rescale: float = 0.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
+    strength: float = 1.0
     use_coordinates: bool = False
     patch_size: int = 1
 
@@ -173,15 +175,23 @@ class LDMTask(Task):
     def predict_fns(self):
         return {
             "generate": self._generate,
+            "sample": self._sample,
+            "encode": self._encode,
+            "decode": self._decode,
             "error_by_time": self._error_by_time,
             "reconstruct": self._reconstruct,
         }
 
     def predict_spec(self):
         spec = self.batch_spec()
-        text_spec = {k: spec[k] for k in ("tokens", "token_mask")}
+        drawn = {"seed": SEED, **{k: spec[k] for k in ("tokens", "token_mask")}}
+        latent = jax.ShapeDtypeStruct(self.latent_shape, jnp.float32)
+        is_kept = jax.ShapeDtypeStruct((*self.latent_shape[:2], 1), jnp.bool_)
         return {
-            "generate": {"seed": SEED, **text_spec},
+            "generate": drawn,
+            "sample": {**drawn, "x_0": latent, "is_kept": is_kept},
+            "encode": {"image": spec["image"], "posterior_noise": latent},
+            "decode": {"latent": latent},
             "error_by_time": spec,
             "reconstruct": {"image": spec["image"]},
         }
@@ -214,23 +224,8 @@ class LDMTask(Task):
         return {name: getattr(self, name) for name in (*names, "guidance_interval")}
 
     def with_settings(self, **changes):
-        options = self._options_for(changes.get("sampler", self.sampler))
+        options = latent_sampling.options_of(self, changes.get("sampler", self.sampler))
         return dataclasses.replace(self, sampler_options=options, **changes)
-
-    def _options_for(self, sampler: str) -> samplers.SamplerOptions:
-        """Returns the options under another sampler, as diffusers' schedulers take them over.
-
-        They are those of a scheduler config, in which each class reads the keys that it knows.
-        """
-        known = self.sampler_options
-        if sampler == self.sampler or known == samplers.DEFAULTS or self.process.is_flow:
-            return known
-        config = scheduler_config.to_diffusers(self.process, self.sampler, known)
-        config = {key: value for key, value in config.items() if not key.startswith("_")}
-        other = scheduler_config.to_diffusers(self.process, sampler, samplers.DEFAULTS)
-        config["_class_name"] = other["_class_name"]
-        read = scheduler_config.from_diffusers(config, f"sampler={sampler!r}")
-        return samplers.SamplerOptions(**read.options)
 
     def _text(self, params, frozen, tokens, mask) -> dict[str, jax.Array]:
         """What the UNet is told of these tokens."""
@@ -315,46 +310,39 @@ class LDMTask(Task):
         y = first_stage.decode(self.autoencoder, frozen["vae"], z)
         return {"image": pixels.from_signed(y)}
 
+    def _encode(self, variables, batch, rngs, frozen):
+        """Latents of images: the posterior's mean, or a draw by `posterior_noise`."""
+        x = pixels.to_signed(batch["image"])
+        noise = batch.get("posterior_noise")
+        return {"latent": first_stage.encode(self.autoencoder, frozen["vae"], x, None, noise)}
+
+    def _decode(self, variables, batch, rngs, frozen):
+        """Images of latents."""
+        x = first_stage.decode(self.autoencoder, frozen["vae"], batch["latent"])
+        return first_stage.to_images(x)
+
+    def _sample(self, variables, batch, rngs, frozen):
+        """Samples latents.
+
+        `batch` is as of `_generate`, and may hold `x_0` and `is_kept` (`latent_sampling.sample`).
+        """
+        params = variables["params"]["model"]
+        eps, step_keys = latent_sampling.draw(self.latent_shape, batch, rngs)
+        denoise = functools.partial(self._unet, params)
+        encode_text = functools.partial(self._text, params, frozen)
+        fn = latent_sampling.guided(self, denoise, encode_text, batch)
+        x_0, is_kept = batch.get("x_0"), batch.get("is_kept")
+        return {"latent": latent_sampling.sample(self, fn, eps, step_keys, x_0, is_kept)}
+
     def _generate(self, variables, batch, rngs, frozen):
         """Samples images.
 
         `batch` holds `tokens` and `token_mask` `[b, n]`, and may hold `negative_tokens` and
         `negative_mask` (the empty prompt otherwise), `seed` uint32 `[b]`, from which all noise of
-        an image is then drawn, and `x_T` (noise of the latent's shape).
+        an image is then drawn, and `x_T` (noise of the latent's shape or of another size).
         """
-        params = variables["params"]["model"]
-        tokens, mask = batch["tokens"], batch["token_mask"]
-        count = tokens.shape[0]
-        if "seed" in batch:
-            # One key per image: an image does not depend on its batch.
-            keys = jax.vmap(jax.random.key)(batch["seed"].astype(jnp.uint32))
-            x_T = jax.vmap(lambda key: jax.random.normal(key, self.latent_shape))(keys)
-            step_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
-        else:
-            x_T = jax.random.normal(rngs["noise"], (count, *self.latent_shape))
-            step_keys = jax.random.fold_in(rngs["noise"], 1)
-        at = (self.process, self.num_inference_steps, self.sampler)
-        x_T = batch.get("x_T", x_T)
-        if (scale := samplers.noise_scale(*at, self.sampler_options)) != 1.0:
-            x_T = scale * x_T
-
-        denoise = functools.partial(self._unet, params)
-        cond = self._text(params, frozen, tokens, mask)
-        if self.guidance_scale == 1.0:
-            fn = functools.partial(denoise, cond=cond)
-        else:
-            empty = text.empty(self.text_encoder, count)
-            negative = self._text(
-                params,
-                frozen,
-                batch.get("negative_tokens", empty[0]),
-                batch.get("negative_mask", empty[1]),
-            )
-            scale = guidance.within(self.guidance_scale, *self.guidance_interval, self.process)
-            fn = guidance.guided_batched(denoise, cond, negative, scale, self.guidance_rescale)
-        z = samplers.sample(fn, x_T, *at, rng=step_keys, options=self.sampler_options)
-        image = first_stage.decode(self.autoencoder, frozen["vae"], z)
-        return {**first_stage.to_images(image), "latent": z}
+        latents = self._sample(variables, batch, rngs, frozen)
+        return {**self._decode(variables, latents, rngs, frozen), **latents}
 
 
 def _known(fn, values: Mapping[str, Any]) -> dict[str, Any]:

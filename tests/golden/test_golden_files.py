@@ -18,6 +18,7 @@ SCRIPTS = {
     "make_convolutional": ("torchvision", "lpips", "pytorch_fid", "stlpips_pytorch"),
     "make_diffusers": ("diffusers",),
     "make_diffusion": ("diffusers",),
+    "make_edits": ("diffusers", "transformers"),
     "make_lora": ("diffusers", "peft", "transformers"),
     "make_schedulers": ("diffusers",),
     "make_pipelines": ("diffusers", "transformers"),

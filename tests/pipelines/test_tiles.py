@@ -92,3 +92,29 @@ def test_memory_is_a_band_and_not_the_picture():
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 60e6, "the picture itself would be 201 MB in float32"
+
+
+@pytest.mark.parametrize("size", [(40, 70), (64, 64), (9, 100)])
+def test_a_result_may_be_larger_than_its_source(size):
+    """Nearest neighbors of each pixel, three along each axis, whatever the tiles."""
+    image = np.random.default_rng(0).random((*size, 2), np.float32)
+    out = np.full((3 * size[0], 3 * size[1], 2), np.nan, np.float32)
+
+    def forward(x):
+        assert x.shape[1] <= 32 and x.shape[2] <= 32
+        return x.repeat(3, 1).repeat(3, 2)
+
+    def sink(first, rows):
+        out[first : first + len(rows)] = rows
+
+    tiles.apply(
+        forward,
+        lambda t, b, l, r: image[t:b, l:r],
+        size,
+        sink,
+        tile=32,
+        overlap=8,
+        multiple=1,
+        scale=3,
+    )
+    np.testing.assert_allclose(out, image.repeat(3, 0).repeat(3, 1), atol=1e-5)

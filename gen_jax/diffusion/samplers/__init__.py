@@ -19,6 +19,7 @@ from gen_jax.diffusion import predictions
 from gen_jax.diffusion.guidance import DenoiseFn
 from gen_jax.diffusion.samplers import multistep, one_step, pndm
 from gen_jax.diffusion.samplers.grid import Grid, levels_at, make_grid
+from gen_jax.diffusion.samplers.known import Known
 from gen_jax.diffusion.samplers.options import DEFAULTS, SamplerOptions
 from gen_jax.diffusion.samplers.start import SIGMA_SCALED, noise_scale, noised
 from gen_jax.diffusion.schedules import Process
@@ -32,6 +33,7 @@ __all__ = [
     "DEFAULTS",
     "SAMPLERS",
     "Grid",
+    "Known",
     "SamplerOptions",
     "Trajectory",
     "make_grid",
@@ -67,6 +69,7 @@ def sample(
     timesteps: Sequence[float | int] | None = None,
     first_step: int = 0,
     noise: Float[Array, "n b ..."] | None = None,
+    known: Known | None = None,
     return_trajectory: bool = False,
     **option_values: Any,
 ) -> Float[Array, "b ..."] | tuple[Float[Array, "b ..."], Trajectory]:
@@ -91,6 +94,7 @@ def sample(
         first_step: Number of steps to skip, to start from a noised image, as diffusers'
             image-to-image pipelines do.
         noise: [n, b, ...] noise of each step that is not skipped, instead of `rng`.
+        known: Region whose content is given, for inpainting; None for none.
         return_trajectory: also return the way.
         **option_values: Fields of `SamplerOptions` that replace those of `options`.
 
@@ -109,7 +113,8 @@ def sample(
         if timesteps is not None:
             raise UserError("timesteps: pndm steps by a fixed stride, set timestep_spacing")
         calls = pndm.plan(process, num_steps, options, first_step)
-        x, t, trace = pndm.pndm(output, convert, x, process, calls, options)
+        x, t, trace = pndm.pndm(output, convert, x, process, calls, options, known)
+        x = x if known is None else known.finish(x)
         return (x, Trajectory(jnp.asarray(t, jnp.float32), *trace)) if return_trajectory else x
 
     grid = make_grid(process, num_steps, sampler, options, timesteps)
@@ -121,7 +126,7 @@ def sample(
     if noisy and rng is None and noise is None:
         raise UserError(f"rng: sampler={sampler!r} draws noise, expected a key")
 
-    predict = _predict_fn(output, convert, grid)
+    predict = _predict_fn(output, convert, grid, known)
     draw = _noise_fn(rng, noise, x.shape)
     if sampler == "ddpm":
         x, trace = one_step.ddpm(predict, x, grid, draw)
@@ -144,6 +149,7 @@ def sample(
         x, trace = one_step.lcm(predict, x, grid, draw, options.timestep_scaling)
     if options.sigma_scaled and sampler in SIGMA_SCALED and grid.alpha[-1] != 1:
         x = x / jnp.float32(grid.alpha[-1])
+    x = x if known is None else known.finish(x)
     if not return_trajectory:
         return x
     return x, Trajectory(jnp.asarray(grid.t, jnp.float32), *trace)
@@ -174,13 +180,17 @@ def _conversion(process: Process, options: SamplerOptions) -> Callable[..., tupl
     return convert
 
 
-def _predict_fn(output, convert, grid: Grid) -> Callable[[Array, Array], tuple[Array, Array]]:
+def _predict_fn(
+    output, convert, grid: Grid, known: Known | None
+) -> Callable[[Array, Array], tuple[Array, Array]]:
     """Returns (x, i) -> (x_0, eps), both as predicted from the state x at step i of the grid."""
     t, alpha, sigma = (
         jnp.asarray(a, jnp.float32) for a in (grid.t, grid.alpha[:-1], grid.sigma[:-1])
     )
 
     def predict(x, i):
+        # What a sampler makes of its own x in the region is replaced at the next call, too.
+        x = x if known is None else known.put(x, i, alpha[i], sigma[i])
         return convert(output(x, t[i]), x, alpha[i], sigma[i])
 
     return predict

@@ -15,6 +15,7 @@ import numpy as np
 
 from gen_jax.common.errors import UserError
 from gen_jax.diffusion.samplers.grid import levels_at, make_grid
+from gen_jax.diffusion.samplers.known import Known
 from gen_jax.diffusion.samplers.one_step import f32
 from gen_jax.diffusion.samplers.options import SamplerOptions
 from gen_jax.diffusion.schedules import Process
@@ -135,7 +136,15 @@ def _joined(rows):
     return Calls(**values)
 
 
-def pndm(output, convert, x, process: Process, calls: Calls, options: SamplerOptions):
+def pndm(
+    output,
+    convert,
+    x,
+    process: Process,
+    calls: Calls,
+    options: SamplerOptions,
+    known: Known | None = None,
+):
     """Samples; the network's outputs are mixed in its own prediction type.
 
     Args:
@@ -145,12 +154,13 @@ def pndm(output, convert, x, process: Process, calls: Calls, options: SamplerOpt
         process: the forward process.
         calls: of `plan`.
         options: options of the sampler.
+        known: Region whose content is given, see `sample`.
 
     Returns:
         The result, the times at which steps begin, and (states, predicted x_0) after each step.
     """
-    (alpha, sigma), (to_alpha, to_sigma) = (
-        levels_at(process, t, options) for t in (calls.start, calls.end)
+    (alpha, sigma), (to_alpha, to_sigma), at_call = (
+        levels_at(process, t, options) for t in (calls.start, calls.end, calls.t)
     )
     coefficients = f32(
         t=calls.t,
@@ -160,13 +170,18 @@ def pndm(output, convert, x, process: Process, calls: Calls, options: SamplerOpt
         to_sigma=to_sigma,
         weights=calls.weights,
         added=calls.added,
+        call_alpha=at_call[0],
+        call_sigma=at_call[1],
     )
+    coefficients["i"] = jnp.arange(len(calls.t))
     coefficients |= {
         name: jnp.asarray(getattr(calls, name)) for name in ("starts_sum", "is_kept", "is_saved")
     }
 
     def step(carry, c):
         x, saved, total, kept = carry
+        if known is not None:
+            x = known.put(x, c["i"], c["call_alpha"], c["call_sigma"])
         out = output(x, c["t"])
         w = c["weights"]
         total = jnp.where(c["starts_sum"], 0.0, total)
