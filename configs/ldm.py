@@ -29,7 +29,14 @@ CONTRACT_ARGS = ("debug,vae=train",)
 
 def get_config(arg=None):
     arg = common.parse_arg(
-        arg, variant="tiny", data="photos", vae="", text="", weights="", debug=False
+        arg,
+        variant="tiny",
+        data="photos",
+        vae="",
+        text="",
+        weights="",
+        objective="denoise",
+        debug=False,
     )
     config = common.base()
     with config.unlocked():
@@ -95,6 +102,8 @@ def get_config(arg=None):
         _replace_evaluator(config, samples=dict(count=128, batch_size=32))
     if arg.variant != "tiny":
         _stable_diffusion(config, arg.variant)
+    if arg.objective != "denoise":
+        _mean_flow(config, arg)
     if arg.debug:
         _debug(config)
     # What is tried out must not need half a gigabyte first.
@@ -129,6 +138,34 @@ def _shapes(config):
     config.task.text_encoder.update(max_length=24)
     config.training.update(num_steps=2200, batch_size=32, checkpoint_every=400)
     _replace_evaluator(config, shapes_accuracy=dict(count=256, others=128, batch_size=64))
+
+
+def _mean_flow(config, arg):
+    if arg.objective != "meanflow":
+        raise UserError(f"objective={arg.objective}: expected denoise or meanflow")
+    with config.unlocked():
+        config.task.process.objective = "meanflow"
+        # The loss has a derivative by the time: its embedding must not turn a thousand radians.
+        config.task.process.num_train_timesteps = 16
+        config.task.mean_flow = dict(share=0.5, anneal=(0, config.training.num_steps // 2))
+        # The interval is added to the pooled text there.
+        config.task.unet.class_embed_type = "projection"
+    config.task.update(sampler="meanflow", num_inference_steps=1, guidance_rescale=0.0)
+    if arg.data == "shapes":
+        with config.unlocked():
+            config.task.mean_flow.update(
+                # From parameters of flow matching there is little to wait for.
+                anneal=(0, 100),
+                # Most prompts are decided near pure noise, which sorted draws seldom reach.
+                times="process",
+                end_prob=0.5,
+                velocity="network",
+                unguided_prob=0.4,
+                weight_power=0.5,
+                max_guidance_scale=5.0,
+            )
+        config.training.update(num_steps=450)
+        config.optimizer.model.update(learning_rate=4e-3)
 
 
 def _replace_evaluator(config, **evaluators):
@@ -213,6 +250,8 @@ def _debug(config):
     config.data.update(image_size=16, num=256, vocab_size=300, max_length=8)
     config.training.update(num_steps=4, batch_size=8, log_every=1, eval_every=2, checkpoint_every=0)
     config.optimizer.model.warmup_steps = 1
+    if config.task.process.get("objective") == "meanflow":
+        config.task.mean_flow.anneal = (0, 0)
     counts = {
         "prompt_accuracy": dict(count=16, batch_size=8, train_count=128, val_count=16, shown=4),
         "shapes_accuracy": dict(count=8, others=8, batch_size=8, shown=4),

@@ -45,7 +45,8 @@ _OVERWRITE = flags.DEFINE_boolean(
 _SAMPLER = flags.DEFINE_string(
     "sampler",
     None,
-    "ddpm, ddim, euler, heun, dpmpp_2m or unipc; the run's own by default (latent diffusion).",
+    "ddpm, ddim, euler, heun, dpmpp_2m or unipc, or meanflow if the run was trained for it; the "
+    "run's own by default (latent diffusion).",
 )
 _STEPS = numbers.define_int("steps", None, "Sampling steps; the run's own by default.", 1, 10_000)
 _GUIDANCE = numbers.define_float(

@@ -22,7 +22,9 @@ class TextToImage(Pipeline):
 
     @classmethod
     def options(cls, task):
-        return super().options(task) | {"negative_prompt", "latents"}
+        # MeanFlow has guidance as an input of the network, away from the empty prompt alone.
+        negative = set() if task.is_mean_flow else {"negative_prompt"}
+        return super().options(task) | {"latents"} | negative
 
     @property
     def settings(self):
