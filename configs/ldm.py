@@ -164,7 +164,7 @@ def _mean_flow(config, arg):
                 weight_power=0.5,
                 max_guidance_scale=5.0,
             )
-        config.training.update(num_steps=450)
+        config.training.update(num_steps=800)
         config.optimizer.model.update(learning_rate=4e-3)
 
 

@@ -46,10 +46,14 @@ def plain(kind="flow", unet=None, **changes):
 def test_the_exact_network_costs_nothing_and_samples_the_data_in_one_step(kind, velocity):
     settings = MeanFlow(share=1.0, velocity=velocity, weight_power=0.0, time_mean=1.0)
     task, params, extra = plain(kind, mean_flow=settings, num_inference_steps=1)
-    rows = batch(64)
-    loss, (metrics, new) = task._loss(params, None, extra, rows, keys(task), FROZEN)
+
+    @jax.jit
+    def run(rows):
+        loss = task._loss(params, None, extra, rows, keys(task), FROZEN)
+        return loss, task._generate({"params": {"model": params}}, rows, keys(task), FROZEN)
+
+    (loss, (metrics, new)), out = run(batch(64))
     assert float(loss) < 1e-6 and metrics["model/mean_flow_share"] == 1 and new["updates"] == 1
-    out = task._generate({"params": {"model": params}}, rows, keys(task), FROZEN)
     np.testing.assert_allclose(out["latent"], plain_ldm.X_0, atol=1e-5)
 
 
@@ -65,37 +69,42 @@ def test_with_r_equal_to_t_the_loss_is_that_of_flow_matching():
             return output
 
     task, params, extra = plain(unet=Noted(class_embed_type="projection"), mean_flow=FLOW_MATCHING)
-    loss, (metrics, _) = task._loss(params, None, extra, batch(16), keys(task), FROZEN)
-    # The first call is that of the guided target, the second that of the loss.
-    x_t, t, output = seen[1]
+    denoise = dataclasses.replace(task, process=make_process("flow", "flow"), sampler="euler")
+
+    @jax.jit
+    def run(rows):
+        loss = task._loss(params, None, extra, rows, keys(task), FROZEN)
+        # The first call is that of the guided target, the second that of the loss.
+        return loss, seen[1], denoise._loss(params, None, {}, rows, keys(task), FROZEN)[0]
+
+    (loss, (metrics, _)), (x_t, t, output), ordinary = run(batch(512))
     eps = (x_t - (1 - t)[:, None, None, None] * plain_ldm.X_0) / t[:, None, None, None]
     flow_matching = jnp.square(output - (eps - plain_ldm.X_0)).mean()
     np.testing.assert_allclose(loss, flow_matching, rtol=1e-5)
     np.testing.assert_allclose(metrics["model/mse"], flow_matching, rtol=1e-5)
-    denoise = dataclasses.replace(task, process=make_process("flow", "flow"), sampler="euler")
-    ordinary, _ = denoise._loss(params, None, {}, batch(512), keys(task), FROZEN)
-    many, _ = task._loss(params, None, extra, batch(512), keys(task), FROZEN)
-    np.testing.assert_allclose(many, ordinary, rtol=0.05)
+    np.testing.assert_allclose(loss, ordinary, rtol=0.05)
 
 
 def test_the_share_of_longer_intervals_grows_with_the_updates():
     settings = dataclasses.replace(FLOW_MATCHING, share=0.5, anneal=(0, 100), end_prob=0.25)
-    draw = functools.partial(settings.draw_times, jax.random.key(0), 8192)
     process = make_process("flow", "flow", shift=2.0, timestep_sampling="stratified")
-    shares = [
-        float(jnp.mean(r < t)) for t, r in (draw(jnp.array(n), process) for n in (0, 50, 999))
-    ]
-    np.testing.assert_allclose(shares, [0, 0.25, 0.5], atol=0.03)
-    t, r = draw(jnp.array(999), process)
-    assert (r <= t).all() and abs(float((r == 0).sum() / (r < t).sum()) - 0.25) < 0.04
+
+    @jax.jit
+    def draw(updates):
+        return settings.draw_times(jax.random.key(0), 8192, updates, process)
+
+    pairs = [jax.device_get(draw(jnp.array(updates))) for updates in (0, 50, 999)]
+    np.testing.assert_allclose([(r < t).mean() for t, r in pairs], [0, 0.25, 0.5], atol=0.03)
+    t, r = pairs[-1]
+    assert (r <= t).all() and abs((r == 0).sum() / (r < t).sum() - 0.25) < 0.04
 
 
 def test_guidance_scales_are_drawn_up_to_the_largest_and_are_1_without_a_caption():
     settings = MeanFlow(max_guidance_scale=4.0, unguided_prob=0.25)
-    is_empty = jnp.arange(8192) % 8 == 0
-    scales = settings.draw_scales(jax.random.key(0), is_empty)
+    is_empty = np.arange(8192) % 8 == 0
+    scales = np.asarray(jax.jit(settings.draw_scales)(jax.random.key(0), is_empty))
     assert (scales[is_empty] == 1).all() and 3.9 < scales.max() <= 4
-    drawn = np.log(scales[(scales != 1)]) / np.log(4)
+    drawn = np.log(scales[scales != 1]) / np.log(4)
     assert abs(float((scales[~is_empty] == 1).mean()) - 0.25) < 0.03
     assert abs(float(drawn.mean()) - 0.5) < 0.03
 
@@ -124,8 +133,8 @@ def test_the_loss_vanishes_where_the_network_is_guided_by_the_scale_it_is_given(
             "condition",
             lambda params, cond, interval, scale: {**cond, "class_labels": scale[:, None]},
         )
-        loss, _ = task._loss(params, None, extra, batch(64), keys(task), FROZEN)
-    assert float(loss) < 1e-9
+        fn = jax.jit(lambda rows: task._loss(params, None, extra, rows, keys(task), FROZEN)[0])
+        assert float(fn(batch(64))) < 1e-9
 
 
 def test_a_step_is_one_evaluation_of_the_network_guided_or_not():
@@ -140,7 +149,9 @@ def test_a_step_is_one_evaluation_of_the_network_guided_or_not():
 
     unet = Counted(class_embed_type="projection")
     task, params, _ = plain(unet=unet, guidance_scale=3.0, num_inference_steps=1)
-    task._generate({"params": {"model": params}}, batch(4), keys(task), FROZEN)
+    jax.eval_shape(
+        lambda: task._generate({"params": {"model": params}}, batch(4), keys(task), FROZEN)
+    )
     assert sizes == [4]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -150,7 +161,9 @@ def test_a_step_is_one_evaluation_of_the_network_guided_or_not():
         )
         with jax.disable_jit():
             many = dataclasses.replace(task, num_inference_steps=2, guidance_interval=(0.6, 1.0))
-            many._generate({"params": {"model": params}}, batch(1), keys(task), FROZEN)
+            u_fn = many._average_velocity(params)
+            cond = dict.fromkeys(("class_labels", "encoder_hidden_states"), jnp.zeros((1, 1)))
+            average_velocity.sample(many, u_fn, cond, jnp.zeros((1, 4, 4, 4)), jax.random.key(0))
     assert [(float(a[0]), float(b[0])) for a, b in scales] == [(0.5, 3.0), (0.5, 1.0)]
 
 
@@ -159,7 +172,8 @@ def test_a_step_is_one_evaluation_of_the_network_guided_or_not():
 def test_other_samplers_use_its_velocity(sampler, kind):
     task, params, _ = plain(kind, num_inference_steps=4)
     task = dataclasses.replace(task, sampler=sampler)
-    out = task._generate({"params": {"model": params}}, batch(4), keys(task), FROZEN)
+    variables = {"params": {"model": params}}
+    out = jax.jit(lambda rows: task._generate(variables, rows, keys(task), FROZEN))(batch(4))
     np.testing.assert_allclose(out["latent"], plain_ldm.X_0, atol=1e-4)
 
 
