@@ -155,16 +155,17 @@ def _mean_flow(config, arg):
         with config.unlocked():
             config.task.mean_flow.update(
                 # From parameters of flow matching there is little to wait for.
-                anneal=(0, 100),
+                share=0.75,
+                anneal=(0, 50),
                 # Most prompts are decided near pure noise, which sorted draws seldom reach.
                 times="process",
                 end_prob=0.5,
-                velocity="network",
-                unguided_prob=0.4,
+                velocity="snapshot",
+                unguided_prob=0.2,
                 weight_power=0.5,
                 max_guidance_scale=5.0,
             )
-        config.training.update(num_steps=800)
+        config.training.update(num_steps=360)
         config.optimizer.model.update(learning_rate=4e-3)
 
 

@@ -9,7 +9,7 @@ the UNet. The embedding begins at zero: a run that begins with the parameters of
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -36,7 +36,7 @@ GuidedFn = Callable[[Array, Array, Array, Array, Mapping[str, Array]], Array]
 _INTERVAL_WAVES, _SCALE_WAVES, _LONGEST = 16.0, 4.0, 16.0
 _WIDTH = 32
 
-_TIMES, _VELOCITIES = ("logit_normal", "process"), ("data", "network")
+_TIMES, _VELOCITIES = ("logit_normal", "process"), ("data", "snapshot")
 
 _RANGES = {
     "share": ranges.SHARE,
@@ -93,10 +93,11 @@ class MeanFlow:
       max_guidance_scale: Largest guidance scale in training and sampling. The logarithm of the
         scale is uniform.
       unguided_prob: Probability of a guidance scale of 1.
-      velocity: What V is regressed on. "data" for eps - x_0 (arXiv:2512.02012). "network" for the
-        velocity that the network itself predicts, wherever r < t or the guidance scale is above 1:
-        it has no variance, but is only as good as the network, so that the run should begin with
-        flow matching (`config.init_from`, or a late `anneal`).
+      velocity: What V is regressed on. "data" for eps - x_0 and guidance by the network's present
+        predictions (arXiv:2512.02012). "snapshot" for the guided velocity that the network
+        predicted when the share began to rise, at update anneal[0]: it has no variance and does
+        not follow the network's errors, but is only as good as the network was, so that the run
+        should begin with the parameters of flow matching (`config.init_from`), or `anneal` late.
       weight_power: Power p of the adaptive weight 1 / (error + c)^p.
       weight_epsilon: Constant c of the adaptive weight.
     """
@@ -203,16 +204,56 @@ def check(task: Any) -> None:
         )
 
 
-def init(features: int, rng: PRNGKeyArray) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Returns the parameters of the embedding, and the mutable collections.
+def init(
+    settings: MeanFlow, params: Mapping[str, Any], features: int, rng: PRNGKeyArray
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the parameters of the group "model", and the mutable collections.
 
     Args:
+      settings: Settings of the objective.
+      params: Parameters of the group "model" without the embedding.
       features: Size of the UNet's `class_labels`.
       rng: Key.
     """
     one = jnp.ones((1,))
-    params = IntervalEmbedding(features).init(rng, one, one)["params"]
-    return {PARAMS: params}, {"updates": jnp.zeros((), jnp.int32)}
+    embedding = IntervalEmbedding(features).init(rng, one, one)["params"]
+    params = {**params, PARAMS: embedding}
+    extra = {"updates": jnp.zeros((), jnp.int32)}
+    if settings.velocity == "snapshot":
+        extra["snapshot"] = jax.tree.map(jnp.copy, params)
+    return params, extra
+
+
+def with_snapshot(
+    settings: MeanFlow, params: Mapping[str, Any], extra: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """Returns the parameters that predict the velocity to regress on, and the new collections.
+
+    Args:
+      settings: Settings of the objective.
+      params: Parameters of the group "model".
+      extra: Mutable collections.
+    """
+    params = jax.lax.stop_gradient(params)
+    counted = {**extra, "updates": extra["updates"] + 1}
+    if settings.velocity == "data":
+        return params, counted
+    # Until the share begins to rise, the snapshot follows the parameters.
+    is_taken = extra["updates"] > settings.anneal[0]
+    kept = jax.tree.map(lambda old, new: jnp.where(is_taken, old, new), extra["snapshot"], params)
+    return kept, {**counted, "snapshot": kept}
+
+
+class Network(NamedTuple):
+    """A network by the parameters that it has, and what it is conditioned on.
+
+    Attributes:
+      u_fn: Average velocity.
+      cond: Its condition for the captions of the batch.
+    """
+
+    u_fn: GuidedFn
+    cond: Mapping[str, Array]
 
 
 def condition(
@@ -246,13 +287,13 @@ def guided_fn(denoise: Callable[..., Array], params: Mapping[str, Any], kind: st
 
 def loss(
     task: Any,
-    u_fn: GuidedFn,
-    fixed_fn: GuidedFn,
-    x_0: Float[Array, "b ..."],
-    eps: Float[Array, "b ..."],
-    cond: Mapping[str, Array],
+    trained: Network,
+    fixed: Network,
+    teacher: Network,
     empty: Mapping[str, Array],
     is_empty: Bool[Array, "b"],
+    x_0: Float[Array, "b ..."],
+    eps: Float[Array, "b ..."],
     updates: Array,
     rng: PRNGKeyArray,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
@@ -260,13 +301,13 @@ def loss(
 
     Args:
       task: A `tasks.ldm.LDMTask`, of which the process and the settings are read.
-      u_fn: Average velocity of the network that is trained.
-      fixed_fn: The same with constant parameters and without dropout, for targets and du/dt.
+      trained: The network.
+      fixed: The same with constant parameters and without dropout, for du/dt.
+      teacher: The network whose parameters `with_snapshot` gives.
+      empty: What the teacher is conditioned on without a caption.
+      is_empty: Which captions were dropped.
       x_0: Latents.
       eps: Noise.
-      cond: What the UNet is conditioned on, per example.
-      empty: The same of the empty caption.
-      is_empty: Which captions were dropped.
       updates: Number of updates so far.
       rng: Key of times and guidance scales.
     """
@@ -279,26 +320,27 @@ def loss(
     low, high = task.guidance_interval
     scale_at_t = jnp.where((t >= low) & (t <= high), scale, 1.0)
 
-    # The velocities with and without the caption, in one call.
+    # The teacher's velocities with and without the caption, in one call.
     is_data, one = settings.velocity == "data", jnp.ones_like(scale)
-    fixed, empty = jax.lax.stop_gradient((dict(cond), dict(empty)))
-    pairs = (x_t, t, t, scale if is_data else one, fixed), (x_t, t, t, one, empty)
-    both = fixed_fn(*jax.tree.map(_side_by_side, *pairs))
+    pairs = (
+        (x_t, t, t, scale if is_data else one, dict(teacher.cond)),
+        (x_t, t, t, one, dict(empty)),
+    )
+    both = jax.lax.stop_gradient(teacher.u_fn(*jax.tree.map(_side_by_side, *pairs)))
     with_text, without = both[::2], both[1::2]
     if is_data:
         tangent = with_text
         target = mean_flow.guided_velocity(v, with_text, without, scale_at_t)
     else:
         tangent = guidance.combine(with_text, without, scale_at_t)
-        is_predicted = (r < t) | (scale_at_t > 1)
-        target = jnp.where(_expand(is_predicted, ndim), tangent, v)
+        target = jnp.where(updates >= settings.anneal[0], tangent, v)
 
-    u = u_fn(x_t, t, r, scale, cond)
     with forward_mode():
         du = mean_flow.total_derivative(
-            lambda state, now, then: fixed_fn(state, now, then, scale, dict(fixed)),
+            lambda state, now, then: fixed.u_fn(state, now, then, scale, dict(fixed.cond)),
             *(x_t, t, r, tangent),
         )
+    u = trained.u_fn(x_t, t, r, scale, trained.cond)
     prediction = mean_flow.as_velocity(u, du, t, r)
     error = ((prediction - target) ** 2).mean(axis=tuple(range(1, ndim)))
     weight = mean_flow.adaptive_weight(error, settings.weight_power, settings.weight_epsilon)

@@ -176,8 +176,7 @@ class LDMTask(Task):
         model, extra = {"unet": unet["params"], **told}, {}
         if self.is_mean_flow:
             key, features = jax.random.fold_in(rng, 1), cond["class_labels"].shape[-1]
-            embedding, extra = average_velocity.init(features, key)
-            model |= embedding
+            model, extra = average_velocity.init(self.mean_flow, model, features, key)
         return {"model": model}, extra
 
     def losses(self):
@@ -263,14 +262,18 @@ class LDMTask(Task):
 
         cond = self._text(params, frozen, tokens, mask)
         if self.is_mean_flow:
-            empty = self._text(params, frozen, *text.empty(self.text_encoder, count))
-            u_fn = self._average_velocity(params, rngs["dropout"])
-            fixed_fn = self._average_velocity(jax.lax.stop_gradient(params))
+            network = average_velocity.Network
+            fixed = jax.lax.stop_gradient(params)
+            teacher, extra_after = average_velocity.with_snapshot(self.mean_flow, params, extra)
             loss, metrics = average_velocity.loss(
-                *(self, u_fn, fixed_fn, x_0, eps, cond, empty, drop[:, 0]),
-                *(extra["updates"], rngs["t"]),
+                self,
+                network(self._average_velocity(params, rngs["dropout"]), cond),
+                network(self._average_velocity(fixed), jax.lax.stop_gradient(cond)),
+                network(self._average_velocity(teacher), self._text(teacher, frozen, tokens, mask)),
+                self._text(teacher, frozen, empty_tokens, empty_mask),
+                *(drop[:, 0], x_0, eps, extra["updates"], rngs["t"]),
             )
-            return loss, (metrics, {**extra, "updates": extra["updates"] + 1})
+            return loss, (metrics, extra_after)
         t = self.process.sample_t(rngs["t"], (count,))
         x_t = self.process.add_noise(x_0, eps, t)
         output = self._unet(params, x_t, t, cond, rngs["dropout"])

@@ -37,11 +37,11 @@ def plain(kind="flow", unet=None, **changes):
     unet = unet or Exactly(prediction_type=kind, class_embed_type="projection")
     process = make_process("flow", kind, objective="meanflow", timestep_sampling="stratified")
     task = plain_ldm.plain(process=process, unet=unet, sampler="meanflow", **changes)
-    embedding, extra = average_velocity.init(1, jax.random.key(0))
-    return task, {**plain_ldm.PARAMS, **embedding}, extra
+    params, extra = average_velocity.init(task.mean_flow, plain_ldm.PARAMS, 1, jax.random.key(0))
+    return task, params, extra
 
 
-@pytest.mark.parametrize("velocity", ["data", "network"])
+@pytest.mark.parametrize("velocity", ["data", "snapshot"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_exact_network_costs_nothing_and_samples_the_data_in_one_step(kind, velocity):
     settings = MeanFlow(share=1.0, velocity=velocity, weight_power=0.0, time_mean=1.0)
@@ -74,8 +74,8 @@ def test_with_r_equal_to_t_the_loss_is_that_of_flow_matching():
     @jax.jit
     def run(rows):
         loss = task._loss(params, None, extra, rows, keys(task), FROZEN)
-        # The first call is that of the guided target, the second that of the loss.
-        return loss, seen[1], denoise._loss(params, None, {}, rows, keys(task), FROZEN)[0]
+        # The calls before are those of the guided target and of the derivative.
+        return loss, seen[2], denoise._loss(params, None, {}, rows, keys(task), FROZEN)[0]
 
     (loss, (metrics, _)), (x_t, t, output), ordinary = run(batch(512))
     eps = (x_t - (1 - t)[:, None, None, None] * plain_ldm.X_0) / t[:, None, None, None]
@@ -109,7 +109,7 @@ def test_guidance_scales_are_drawn_up_to_the_largest_and_are_1_without_a_caption
     assert abs(float(drawn.mean()) - 0.5) < 0.03
 
 
-@pytest.mark.parametrize("velocity", ["data", "network"])
+@pytest.mark.parametrize("velocity", ["data", "snapshot"])
 def test_the_loss_vanishes_where_the_network_is_guided_by_the_scale_it_is_given(velocity):
     """With constant velocities the guided one is uncond + scale (cond - uncond)."""
 
@@ -184,7 +184,7 @@ def stage():
 
 def test_the_embedding_begins_as_if_it_were_not_there(stage):
     """A run that begins with the parameters of flow matching begins with its outputs."""
-    params, extra = average_velocity.init(5, jax.random.key(0))
+    params, extra = average_velocity.init(MeanFlow(), {}, 5, jax.random.key(0))
     cond = {"class_labels": jnp.ones((3, 5))}
     some = jnp.linspace(0, 1, 3)
     after = average_velocity.condition(params, cond, some, 1 + some)
@@ -203,6 +203,40 @@ def test_the_embedding_begins_as_if_it_were_not_there(stage):
     ours, theirs = (jax.tree.map(jnp.shape, tree["model"]) for tree in (ours, theirs))
     assert {**theirs, "mean_flow": ours["mean_flow"]} == ours
     assert extra.keys() == {"updates"} and none == {}
+
+
+def test_the_snapshot_follows_the_network_until_the_share_rises():
+    settings = MeanFlow(velocity="snapshot", anneal=(2, 4))
+    _, extra = average_velocity.init(settings, {"x": jnp.array(-1.0)}, 5, jax.random.key(0))
+    taken = []
+    for value in range(5):
+        params = {**extra["snapshot"], "x": jnp.array(float(value))}
+        teacher, extra = average_velocity.with_snapshot(settings, params, extra)
+        taken.append((float(teacher["x"]), float(extra["snapshot"]["x"])))
+    assert taken == [(0, 0), (1, 1), (2, 2), (2, 2), (2, 2)] and extra["updates"] == 5
+    teacher, extra = average_velocity.with_snapshot(MeanFlow(), params, {"updates": 7})
+    assert teacher["x"] == 4 and extra == {"updates": 8}
+
+
+def test_flow_matching_comes_before_the_snapshot():
+    """Before the share rises V is regressed on the data, whatever the network predicts."""
+
+    class Wrong(Exactly):
+        """Is 1 off."""
+
+        def apply(self, variables, x, time, class_labels, **cond):
+            return Exact.apply(self, variables, x, time, **cond) + 1
+
+    settings = MeanFlow(velocity="snapshot", anneal=(2, 4), weight_power=0.0, share=1.0)
+    unet = Wrong(class_embed_type="projection")
+    task, params, extra = plain(unet=unet, mean_flow=settings, guidance_scale=1.0)
+
+    @jax.jit
+    def loss(updates):
+        now = {**extra, "updates": updates}
+        return task._loss(params, None, now, batch(16), keys(task), FROZEN)[0]
+
+    np.testing.assert_allclose([loss(n) for n in (0, 1, 2)], [1, 1, 0], atol=1e-4)
 
 
 @pytest.mark.slow
