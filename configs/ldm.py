@@ -46,6 +46,7 @@ def get_config(arg=None):
         init="",
         lora=0,
         lora_text=False,
+        objective="denoise",
         debug=False,
     )
     _check_init(arg)
@@ -115,6 +116,8 @@ def get_config(arg=None):
         _stable_diffusion(config, arg.variant)
     if arg.init:
         _fine_tuning(config, arg.init)
+    if arg.objective != "denoise":
+        _mean_flow(config, arg)
     if arg.debug:
         _debug(config, shrinks=not arg.init)
     if not arg.init:
@@ -152,6 +155,35 @@ def _shapes(config):
     config.task.text_encoder.update(max_length=24)
     config.training.update(num_steps=2200, batch_size=32, checkpoint_every=400)
     _replace_evaluator(config, shapes_accuracy=dict(count=256, others=128, batch_size=64))
+
+
+def _mean_flow(config, arg):
+    if arg.objective != "meanflow":
+        raise UserError(f"objective={arg.objective}: expected denoise or meanflow")
+    with config.unlocked():
+        config.task.process.objective = "meanflow"
+        # The loss has a derivative by the time: its embedding must not turn a thousand radians.
+        config.task.process.num_train_timesteps = 16
+        config.task.mean_flow = dict(share=0.5, anneal=(0, config.training.num_steps // 2))
+        # The interval is added to the pooled text there.
+        config.task.unet.class_embed_type = "projection"
+    config.task.update(sampler="meanflow", num_inference_steps=1, guidance_rescale=0.0)
+    if arg.data == "shapes":
+        with config.unlocked():
+            config.task.mean_flow.update(
+                # From parameters of flow matching there is little to wait for.
+                share=0.75,
+                anneal=(0, 50),
+                # Most prompts are decided near pure noise, which sorted draws seldom reach.
+                times="process",
+                end_prob=0.5,
+                velocity="snapshot",
+                unguided_prob=0.2,
+                weight_power=0.5,
+                max_guidance_scale=5.0,
+            )
+        config.training.update(num_steps=360)
+        config.optimizer.model.update(learning_rate=4e-3)
 
 
 def _replace_evaluator(config, **evaluators):
@@ -311,3 +343,5 @@ def _shrink(config):
         vocab_size=300, max_length=8, hidden_size=16, num_layers=1, num_heads=2
     )
     config.data.update(image_size=16, max_length=8)
+    if config.task.process.get("objective") == "meanflow":
+        config.task.mean_flow.anneal = (0, 0)

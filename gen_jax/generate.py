@@ -53,8 +53,8 @@ _OVERWRITE = flags.DEFINE_boolean(
 _SAMPLER = flags.DEFINE_string(
     "sampler",
     None,
-    "ddpm, ddim, pndm, euler, euler_ancestral, heun, dpmpp_2m, unipc or lcm; the run's own by "
-    "default (latent diffusion).",
+    "ddpm, ddim, pndm, euler, euler_ancestral, heun, dpmpp_2m, unipc or lcm, or meanflow if the "
+    "run was trained for it; the run's own by default (latent diffusion).",
 )
 _STEPS = numbers.define_int("steps", None, "Sampling steps; the run's own by default.", 1, 10_000)
 _GUIDANCE = numbers.define_float(

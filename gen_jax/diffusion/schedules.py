@@ -24,6 +24,7 @@ from gen_jax.diffusion import predictions
 
 Schedule = Literal["scaled_linear", "linear", "squaredcos_cap_v2", "flow"]
 TimestepSampling = Literal["uniform", "stratified", "logit_normal"]
+Objective = Literal["denoise", "meanflow"]
 
 # The ranges each schedule is known by: latent diffusion (arXiv 2112.10752) and DDPM (2006.11239).
 _BETA_RANGE = {"scaled_linear": (0.00085, 0.012), "linear": (1e-4, 0.02)}
@@ -92,6 +93,7 @@ class Process:
     snr_gamma: float | None
     timestep_sampling: TimestepSampling
     shift: float
+    objective: Objective = "denoise"
 
     @property
     def is_flow(self) -> bool:
@@ -231,6 +233,7 @@ def make_process(
     snr_gamma: float | int | None = None,
     timestep_sampling: str = "uniform",
     shift: float | int = 1.0,
+    objective: str = "denoise",
 ) -> Process:
     """Builds the forward process from plain config values, checked.
 
@@ -246,6 +249,8 @@ def make_process(
         snr_gamma: the gamma of min-SNR loss weights, 5 in the paper; None for none.
         timestep_sampling: how `sample_t` draws, `uniform`, `stratified` or `logit_normal`.
         shift: of flow times towards noise, in training and sampling alike.
+        objective: `denoise`, or `meanflow` for average velocities (arXiv:2505.13447), which need
+            `schedule="flow"` and a prediction type of `flow` or `sample`.
 
     Raises:
         UserError: for an unknown name or a combination that cannot be sampled.
@@ -255,6 +260,7 @@ def make_process(
         ("schedule", schedule, get_args(Schedule)),
         ("prediction_type", prediction_type, get_args(predictions.PredictionType)),
         ("timestep_sampling", timestep_sampling, get_args(TimestepSampling)),
+        ("objective", objective, get_args(Objective)),
     ):
         if value not in choices:
             raise UserError(f"{key}={value!r}: expected one of {', '.join(choices)}")
@@ -264,6 +270,13 @@ def make_process(
         raise UserError("rescale_zero_terminal_snr: flow already ends in pure noise, drop it")
     if schedule != "flow" and shift != 1.0:
         raise UserError(f"shift={shift}: only schedule='flow' can be shifted, expected 1.0")
+    if objective == "meanflow" and (
+        schedule != "flow" or prediction_type not in ("flow", "sample")
+    ):
+        raise UserError(
+            f"objective='meanflow' with schedule={schedule!r} and prediction_type="
+            f"{prediction_type!r}: expected schedule='flow' and prediction_type='flow' or 'sample'"
+        )
     if shift <= 0:
         raise UserError(f"shift={shift}: expected a positive number")
     if prediction_type == "epsilon" and (rescale_zero_terminal_snr or schedule == "flow"):
@@ -290,4 +303,5 @@ def make_process(
         snr_gamma=None if snr_gamma is None else float(snr_gamma),
         timestep_sampling=timestep_sampling,
         shift=float(shift),
+        objective=objective,
     )

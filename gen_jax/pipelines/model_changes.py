@@ -9,6 +9,7 @@ import numpy as np
 
 from gen_jax.common import numbers
 from gen_jax.common.errors import UserError
+from gen_jax.diffusion import mean_flow
 from gen_jax.diffusion.guidance import checked_interval
 from gen_jax.diffusion.samplers import SAMPLERS
 from gen_jax.runs.reader import TrainedModel
@@ -50,8 +51,9 @@ def resampled(model: TrainedModel, **settings: Any) -> TrainedModel:
                 f"{name}={value}: {model.path} is a run of {stage_of(model)} without this setting; "
                 f"{own}"
             )
-    if changes.get("sampler", "ddim") not in SAMPLERS:
-        raise UserError(f"sampler={changes['sampler']}: expected one of {', '.join(SAMPLERS)}")
+    samplers = (*SAMPLERS, mean_flow.SAMPLER)
+    if changes.get("sampler", "ddim") not in samplers:
+        raise UserError(f"sampler={changes['sampler']}: expected one of {', '.join(samplers)}")
     if "guidance_interval" in changes:
         interval = checked_interval(changes["guidance_interval"], "guidance_interval")
         changes["guidance_interval"] = interval

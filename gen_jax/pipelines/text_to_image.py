@@ -50,6 +50,9 @@ class TextToImage(Pipeline):
 
     @classmethod
     def options(cls, task):
+        if task.is_mean_flow:
+            # Guidance is an input of the network, away from the empty prompt alone.
+            return super().options(task) | {"latents", "size", "tile"}
         edited = {"size", "tile", "image", "mask", "strength", "composite"}
         return super().options(task) | {"negative_prompt", "latents"} | edited
 

@@ -16,10 +16,11 @@ from gen_jax.common.build import build
 from gen_jax.common.errors import UserError
 from gen_jax.common.fields import Part
 from gen_jax.diffusion import guidance, samplers
+from gen_jax.diffusion.mean_flow import SAMPLER
 from gen_jax.diffusion.schedules import Process, make_process
 from gen_jax.encoders.weights import DIFFUSERS
 from gen_jax.models.unet_2d_condition import UNet2DConditionModel
-from gen_jax.tasks import first_stage, latent_sampling, released, text
+from gen_jax.tasks import average_velocity, first_stage, latent_sampling, released, text
 from gen_jax.tasks.base import SEED, Task
 
 
@@ -51,6 +52,8 @@ class LDMTask(Task):
         out late where they are (arXiv 1807.03247), and until then "top left" means nothing.
       patch_size: side of the squares of latents that the UNet sees as one position, as in
         arXiv 2212.09748: 2 leaves a quarter of the positions to compute.
+      mean_flow: settings of `process.objective="meanflow"`, which learns average velocities for
+        sampling in one step (arXiv:2505.13447). Other objectives do not read them.
     """
 
     unet: UNet2DConditionModel
@@ -72,6 +75,7 @@ class LDMTask(Task):
     strength: float = 1.0
     use_coordinates: bool = False
     patch_size: int = 1
+    mean_flow: average_velocity.MeanFlow = average_velocity.PUBLISHED
 
     parts: ClassVar = {
         "unet": Part(
@@ -84,9 +88,18 @@ class LDMTask(Task):
         "text_encoder": Part(text.CONFIGS),
         "process": Part(make_process),
         "sampler_options": Part(samplers.SamplerOptions),
+        "mean_flow": Part(average_velocity.MeanFlow),
     }
     rng_streams = ("latent", "t", "noise", "drop_text", "dropout")
     pipeline = "text_to_image"
+
+    def __post_init__(self):
+        average_velocity.check(self)
+
+    @property
+    def is_mean_flow(self) -> bool:
+        """Whether the UNet predicts average velocities."""
+        return self.process.objective == average_velocity.OBJECTIVE
 
     @classmethod
     def from_config(
@@ -139,10 +152,10 @@ class LDMTask(Task):
             "process": make_process(**_known(make_process, values["process"])),
             "latent_shape": latent_shape,
         }
-        if values.get("sampler", "dpmpp_2m") not in samplers.SAMPLERS:
+        known = (*samplers.SAMPLERS, SAMPLER)
+        if values.get("sampler", "dpmpp_2m") not in known:
             raise UserError(
-                f"config.task.sampler={values['sampler']!r}: expected one of "
-                f"{', '.join(samplers.SAMPLERS)}"
+                f"config.task.sampler={values['sampler']!r}: expected one of {', '.join(known)}"
             )
         if "guidance_interval" in values:
             values["guidance_interval"] = guidance.checked_interval(
@@ -167,7 +180,11 @@ class LDMTask(Task):
         cond = self._cond(states, mask, mask)
         unet = self.unet.init(unet_key, self._seen(z), jnp.zeros(tokens.shape[:1]), **cond)
         told = text.init(self.text_encoder, text_key, tokens, mask)
-        return {"model": {"unet": unet["params"], **told}}, {}
+        model, extra = {"unet": unet["params"], **told}, {}
+        if self.is_mean_flow:
+            key, features = jax.random.fold_in(rng, 1), cond["class_labels"].shape[-1]
+            model, extra = average_velocity.init(self.mean_flow, model, features, key)
+        return {"model": model}, extra
 
     def losses(self):
         return {"model": self._loss}
@@ -252,6 +269,10 @@ class LDMTask(Task):
         p = self.patch_size
         return einops.rearrange(y, "b h w (p q c) -> b (h p) (w q) c", p=p, q=p)
 
+    def _average_velocity(self, params, dropout=None) -> average_velocity.GuidedFn:
+        denoise = functools.partial(self._unet, params, dropout=dropout)
+        return average_velocity.guided_fn(denoise, params, self.process.prediction_type)
+
     def _seen(self, x_t):
         """Latents as the UNet takes them: in patches, each with its place where it is told."""
         p = self.patch_size
@@ -269,15 +290,28 @@ class LDMTask(Task):
         x_0 = first_stage.encode(self.autoencoder, frozen["vae"], x, draw)
         x_0 = jax.lax.stop_gradient(x_0)
         count = x_0.shape[0]
-        t = self.process.sample_t(rngs["t"], (count,))
         eps = jax.random.normal(rngs["noise"], x_0.shape)
         drop = jax.random.bernoulli(rngs["drop_text"], self.text_dropout_prob, (count,))[:, None]
         empty_tokens, empty_mask = text.empty(self.text_encoder, count)
         tokens = jnp.where(drop, empty_tokens, batch["tokens"])
         mask = jnp.where(drop, empty_mask, batch["token_mask"])
 
-        x_t = self.process.add_noise(x_0, eps, t)
         cond = self._text(params, frozen, tokens, mask)
+        if self.is_mean_flow:
+            network = average_velocity.Network
+            fixed = jax.lax.stop_gradient(params)
+            teacher, extra_after = average_velocity.with_snapshot(self.mean_flow, params, extra)
+            loss, metrics = average_velocity.loss(
+                self,
+                network(self._average_velocity(params, rngs["dropout"]), cond),
+                network(self._average_velocity(fixed), jax.lax.stop_gradient(cond)),
+                network(self._average_velocity(teacher), self._text(teacher, frozen, tokens, mask)),
+                self._text(teacher, frozen, empty_tokens, empty_mask),
+                *(drop[:, 0], x_0, eps, extra["updates"], rngs["t"]),
+            )
+            return loss, (metrics, extra_after)
+        t = self.process.sample_t(rngs["t"], (count,))
+        x_t = self.process.add_noise(x_0, eps, t)
         output = self._unet(params, x_t, t, cond, rngs["dropout"])
         target = self.process.target(x_0, eps, t)
         error = ((output - target) ** 2).mean(axis=(1, 2, 3))
@@ -290,6 +324,9 @@ class LDMTask(Task):
         x_0 = first_stage.encode(self.autoencoder, frozen["vae"], x, None)
         params = variables["params"]["model"]
         cond = self._text(params, frozen, batch["tokens"], batch["token_mask"])
+        if self.is_mean_flow:
+            scale = jnp.ones(x_0.shape[:1])
+            cond = average_velocity.condition(params, cond, 0 * scale, scale)
 
         def at(index):
             share = (index + 0.5) / self.num_time_bins
@@ -330,6 +367,11 @@ class LDMTask(Task):
         eps, step_keys = latent_sampling.draw(self.latent_shape, batch, rngs)
         denoise = functools.partial(self._unet, params)
         encode_text = functools.partial(self._text, params, frozen)
+        if self.is_mean_flow:
+            cond = encode_text(batch["tokens"], batch["token_mask"])
+            u_fn = self._average_velocity(params)
+            z = average_velocity.sample(self, u_fn, cond, eps, step_keys)
+            return {"latent": z}
         fn = latent_sampling.guided(self, denoise, encode_text, batch)
         x_0, is_kept = batch.get("x_0"), batch.get("is_kept")
         return {"latent": latent_sampling.sample(self, fn, eps, step_keys, x_0, is_kept)}

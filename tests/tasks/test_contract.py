@@ -38,8 +38,8 @@ def debug_config(name):
 class Stage:
     """A built stage with what its losses need."""
 
-    def __init__(self, name):
-        self.config = debug_config(name)
+    def __init__(self, config):
+        self.config = config
         tasks, self.frozen = {}, {}
         for key, needed in self.config.requires.items():
             tasks[key] = build_task(needed.task.to_dict())
@@ -152,7 +152,7 @@ def filled(task):
 
 @functools.cache
 def stage(name):
-    return Stage(name)
+    return Stage(debug_config(name))
 
 
 every_stage = pytest.mark.parametrize("name", sorted(TASKS))

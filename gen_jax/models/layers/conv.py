@@ -3,14 +3,20 @@
 XLA's CPU backend computes the gradient with respect to the kernel as a convolution with a window
 as large as the image, at a half to a third of the speed of the forward pass. As nine matrix
 products, one for each place of the kernel, it runs at about the speed of a matrix product.
-docs/results/performance.md has the measurement.
+docs/results/performance.md has the measurement. JAX cannot take forward-mode derivatives of a
+function with its own reverse-mode rule: see `forward_mode`.
 """
 
+import contextlib
+import contextvars
 import functools
+from collections.abc import Iterator
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+_IS_FORWARD_MODE = contextvars.ContextVar("is_forward_mode", default=False)
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -46,10 +52,24 @@ def _backward(saved, g):
 conv3x3.defvjp(_forward, _backward)
 
 
+@contextlib.contextmanager
+def forward_mode() -> Iterator[None]:
+    """Builds the convolutions of networks that are applied inside so that `jax.jvp` can be taken.
+
+    Their outputs are the same, and their gradients in reverse mode are slower on a CPU.
+    """
+    token = _IS_FORWARD_MODE.set(True)
+    try:
+        yield
+    finally:
+        _IS_FORWARD_MODE.reset(token)
+
+
 def _general(lhs, rhs, window_strides, padding, *args, **kwargs):
     """Stands in for `jax.lax.conv_general_dilated` inside `nn.Conv`."""
     ours = (
         jax.default_backend() == "cpu"
+        and not _IS_FORWARD_MODE.get()
         and rhs.shape[:2] == (3, 3)
         and rhs.ndim == 4
         and lhs.dtype == jnp.float32
