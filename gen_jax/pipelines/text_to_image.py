@@ -208,6 +208,11 @@ class TextToImage(Pipeline):
         for name, rows in (("images", images), ("masks", masks)):
             if rows and len(rows) != count:
                 raise UserError(f"{name}: {len(rows)} for {count} seeds; expected one per seed")
+        if images and "image" not in self.options(self.task):
+            raise UserError(
+                f"images: {self.model.path} samples by MeanFlow, which starts from noise alone; "
+                "leave them out"
+            )
         if masks and not images:
             raise UserError("masks: expected the images that they are masks of")
         for image, mask in zip(images, masks):

@@ -171,6 +171,16 @@ def test_what_does_not_fit_is_refused(pipe, fields, message):
         pipe(Request([1], ["red"], **{"images": [squares(16, 16)], **fields}))
 
 
+def test_a_run_that_starts_from_noise_alone_refuses_images(model):
+    class NoiseAlone(TextToImage):
+        @classmethod
+        def options(cls, task):
+            return super().options(task) - {"image"}
+
+    with pytest.raises(UserError, match="starts from noise alone"):
+        NoiseAlone(model)(Request([1], ["red"], images=[squares(16, 16)]))
+
+
 def test_a_size_has_two_sides(pipe):
     assert pipe.checked_size() == pipe.checked_size((16, 16)) == (16, 16)
     assert pipe.checked_size([32, 16]) == (32, 16)
