@@ -136,7 +136,7 @@ POSITIONS: dict[str, tuple[float, float]] = {
     "bottom right": (0.7, 0.7),
 }
 # Sides by size name.
-SIZES: dict[str, tuple[float, float]] = {"small": (0.48, 0.54), "large": (0.82, 0.90)}
+SIZES: dict[str, tuple[float, float]] = {"small": (0.54, 0.60), "large": (0.82, 0.90)}
 
 # Large pictograms and the pictograms' own colors are the larger part: they are what one looks at.
 _LARGE_SHARE, _OWN_COLOR_SHARE = 0.65, 0.4
