@@ -84,6 +84,7 @@ def get_config(arg=None):
             guidance_interval=(0.0, 1.0),
             use_coordinates=True,
             patch_size=1,
+            layout_channels=0,
         )
         config.evaluators = dict(
             prompt_accuracy=dict(count=128, batch_size=64),
@@ -153,12 +154,16 @@ def _pictograms(config):
     # Captions say left and right, and drawings have no margin to spare.
     config.data.transform.update(flip=False, crop_scale=(1.0, 1.0))
     # What the text decides is decided at much noise; see `_shapes`.
-    config.task.process.update(prediction_type="sample", timestep_sampling="stratified", shift=2.0)
-    config.task.update(sample_posterior=False, guidance_interval=(0.3, 1.0))
-    config.optimizer.model.update(name="muon", learning_rate=6e-3, ns_steps=3, schedule="linear")
-    config.data.update(max_length=20)
-    config.task.text_encoder.update(max_length=20)
-    config.training.update(num_steps=1000, batch_size=32, checkpoint_every=400)
+    config.task.process.update(
+        prediction_type="v_prediction", timestep_sampling="stratified", shift=10.0
+    )
+    config.task.update(sample_posterior=False, guidance_scale=1.0, num_inference_steps=20)
+    # An outline has to be learned for each noun: as a map from the text, not from channels.
+    config.task.update(layout_channels=16)
+    config.optimizer.model.update(name="muon", learning_rate=8e-3, ns_steps=3, schedule="linear")
+    config.data.update(max_length=16)
+    config.task.text_encoder.update(max_length=16)
+    config.training.update(num_steps=700, batch_size=32, checkpoint_every=350)
 
 
 def _photos(config):

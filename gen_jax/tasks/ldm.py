@@ -17,6 +17,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.common.fields import Part
 from gen_jax.diffusion import guidance, samplers
 from gen_jax.diffusion.schedules import Process, make_process
+from gen_jax.models.text_layout import TextLayout
 from gen_jax.models.unet_2d_condition import UNet2DConditionModel
 from gen_jax.tasks import first_stage, text
 from gen_jax.tasks.base import SEED, Task
@@ -47,6 +48,8 @@ class LDMTask(Task):
         out late where they are (arXiv 1807.03247), and until then "top left" means nothing.
       patch_size: side of the squares of latents that the UNet sees as one position, as in
         arXiv 2212.09748: 2 leaves a quarter of the positions to compute.
+      layout_channels: Channels of a map that is projected from the pooled text and joins the
+        latent (`TextLayout`), 0 for none.
     """
 
     unet: UNet2DConditionModel
@@ -66,6 +69,7 @@ class LDMTask(Task):
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     use_coordinates: bool = False
     patch_size: int = 1
+    layout_channels: int = 0
 
     parts: ClassVar = {
         "unet": Part(
@@ -104,7 +108,7 @@ class LDMTask(Task):
         side = values["image_size"]
         latent_shape = first_stage.latent_shape(autoencoder, side)
         text_encoder = text.build_text_encoder(values["text_encoder"], frozen_tasks)
-        extra = 2 * bool(values.get("use_coordinates", False))
+        extra = 2 * bool(values.get("use_coordinates", False)) + values.get("layout_channels", 0)
         patch = values.get("patch_size", 1)
         if not isinstance(patch, int) or patch < 1 or latent_shape[0] % patch:
             raise UserError(
@@ -158,9 +162,16 @@ class LDMTask(Task):
         # Of the states the UNet's parameters take the width alone.
         states = jnp.zeros((*tokens.shape, self.text_encoder.hidden_size))
         cond = self._cond(states, mask, mask)
-        unet = self.unet.init(unet_key, self._seen(z), jnp.zeros(tokens.shape[:1]), **cond)
-        told = text.init(self.text_encoder, text_key, tokens, mask)
-        return {"model": {"unet": unet["params"], **told}}, {}
+        params = text.init(self.text_encoder, text_key, tokens, mask)
+        layout = None
+        if self.layout_channels:
+            layout, layout_params = self._layout.init_with_output(
+                jax.random.fold_in(rng, 2), _pooled(states, mask)
+            )
+            params = {**params, "layout": layout_params["params"]}
+        x = self._seen(z, layout)
+        unet = self.unet.init(unet_key, x, jnp.zeros(tokens.shape[:1]), **cond)
+        return {"model": {"unet": unet["params"], **params}}, {}
 
     def losses(self):
         return {"model": self._loss}
@@ -194,7 +205,14 @@ class LDMTask(Task):
     def _text(self, params, frozen, tokens, mask) -> dict[str, jax.Array]:
         """What the UNet is told of these tokens."""
         states, seen = text.encode(self.text_encoder, params, frozen, tokens, mask)
-        return self._cond(states, mask, seen)
+        cond = self._cond(states, mask, seen)
+        if self.layout_channels:
+            cond["layout"] = self._layout.apply({"params": params["layout"]}, _pooled(states, mask))
+        return cond
+
+    @property
+    def _layout(self) -> TextLayout:
+        return TextLayout(self.latent_shape[0] // self.patch_size, self.layout_channels)
 
     def _cond(self, states, mask, seen) -> dict[str, jax.Array]:
         """A state a token, which of them may be attended to and, where it takes one, their sum."""
@@ -202,24 +220,25 @@ class LDMTask(Task):
         if seen is not None:
             cond["encoder_attention_mask"] = seen
         if self.unet.class_embed_type is not None:
-            # Over the root of their number: of one size however long the caption.
-            total = (states * mask[:, :, None]).sum(axis=1)
-            count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
-            cond["class_labels"] = total / jnp.sqrt(count)
+            cond["class_labels"] = _pooled(states, mask)
         return cond
 
     def _unet(self, params, x_t, t, cond, dropout=None):
         """The UNet's output; `dropout` is the key of its dropout, None in inference."""
         drop = {} if dropout is None else {"deterministic": False, "rngs": {"dropout": dropout}}
         time = self.process.model_time(t)
-        y = self.unet.apply({"params": params["unet"]}, self._seen(x_t), time, **cond, **drop)
+        x = self._seen(x_t, cond.get("layout"))
+        cond = {name: value for name, value in cond.items() if name != "layout"}
+        y = self.unet.apply({"params": params["unet"]}, x, time, **cond, **drop)
         p = self.patch_size
         return einops.rearrange(y, "b h w (p q c) -> b (h p) (w q) c", p=p, q=p)
 
-    def _seen(self, x_t):
-        """Latents as the UNet takes them: in patches, each with its place where it is told."""
+    def _seen(self, x_t, layout=None):
+        """Returns latents as the UNet takes them: patches, each with its place and layout."""
         p = self.patch_size
         x = einops.rearrange(x_t, "b (h p) (w q) c -> b h w (p q c)", p=p, q=p)
+        if layout is not None:
+            x = jnp.concatenate([x, layout], axis=-1)
         if not self.use_coordinates:
             return x
         # Of unit variance, as the latents are.
@@ -318,6 +337,12 @@ class LDMTask(Task):
         )
         image = first_stage.decode(self.autoencoder, frozen["vae"], z)
         return {**first_stage.to_images(image), "latent": z}
+
+
+def _pooled(states, mask):
+    """Returns the sum of token states over the root of their number: of one size at any length."""
+    total = (states * mask[:, :, None]).sum(axis=1)
+    return total / jnp.sqrt(jnp.maximum(mask.sum(axis=1, keepdims=True), 1))
 
 
 def _known(fn, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,21 +43,15 @@ DATA = Pictograms(train=240, val=24, test=24, heldout=12)
 
 
 def follows(batch):
-    """Draws what the prompt states; without a prompt, a large gift."""
+    """Draws what the prompt states; without a prompt, a gift on white."""
     images = []
     for text in texts(batch):
-        rng = np.random.default_rng(len(text))
         subject = next((name for name in SUBJECTS if name in text), "gift")
-        head = text.split(" background")[0].replace("dark blue", "").replace("light blue", "")
-        head = head.replace("light green", "").replace("light yellow", "")
+        head = text.split(" on ")[0].split(",")[0]
         color = next((name for name in pictogram_scene.COLORS if name in head), None)
+        rng = np.random.default_rng(len(text))
         scene = pictogram_scene.random_scene(rng, subject=subject, color=color)
-        place = next((p for p in sorted(pictogram_scene.POSITIONS, key=len)[::-1] if p in text), "")
         scene["background"] = next((b for b in pictogram_scene.BACKGROUNDS if b in text), "white")
-        scene["size"] = "small" if place or "small" in text else "large"
-        scene["side"] = 0.5 if scene["size"] == "small" else 0.86
-        middle = np.array(pictogram_scene.POSITIONS[place or "center"]) - scene["side"] / 2
-        scene["left"], scene["top"] = (float(v) for v in middle.clip(0, 1 - scene["side"]))
         images.append(pictogram_draw.draw(scene, 64))
     return {"image": np.stack(images)}
 
@@ -83,7 +77,7 @@ def audit(model):
 def test_a_model_that_follows_its_prompts():
     result = audit(follows)
     m = result.metrics
-    for name in ("subject", "color", "background", "position", "size"):
+    for name in ("subject", "color", "background"):
         assert m[f"{name}_accuracy_real"] >= 0.9 and m[f"{name}_accuracy"] >= 0.9, name
     assert m["heldout_subject_accuracy"] >= 0.9 and m["heldout_color_accuracy"] >= 0.9
     assert m["prompt_accuracy"] == m["subject_accuracy"] and m["prompt_chance"] == 1 / len(NAMES)

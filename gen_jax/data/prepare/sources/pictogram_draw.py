@@ -1,4 +1,4 @@
-"""Draws scenes of pictograms: the atlas of the package, other colors, and places."""
+"""Draws scenes of pictograms: the atlas of the package, in other colors, on a background."""
 
 import functools
 import pathlib

@@ -1,7 +1,7 @@
-"""Reads an image of a pictogram: background, place, size, color, and features of its shape.
+"""Reads an image of a pictogram: background, color, and features of its shape.
 
 Meant for generated images, so specks and slightly wrong colors are tolerated. The subject is for a
-probe on `shape_features`, which are gray and free of place and size.
+probe on `shape_features`, which are gray.
 """
 
 import functools
@@ -12,13 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from gen_jax.data.prepare.sources import pictogram_draw
-from gen_jax.data.prepare.sources.pictogram_scene import (
-    BACKGROUNDS,
-    COLORS,
-    POSITIONS,
-    SIZES,
-    Scene,
-)
+from gen_jax.data.prepare.sources.pictogram_scene import BACKGROUNDS, COLORS, Scene
 
 SHAPE_SIDE = 24  # pixels of the gray square that `shape_features` flattens
 _RING = 2  # pixels at the border that show the background
@@ -33,39 +27,30 @@ class Reading(NamedTuple):
 
     Attributes:
       background: One of BACKGROUNDS, None for none of them.
-      size: One of SIZES, None if there is nothing on the background.
-      position: One of POSITIONS, likewise.
-      box: Top, left and side of the square around the pictogram in pixels, likewise.
+      box: Top, left and side of the square around the pictogram in pixels, None if there is nothing
+        on the background.
       mask: Where the pictogram is, bool `[h, w]`.
     """
 
     background: str | None
-    size: str | None
-    position: str | None
     box: tuple[float, float, float] | None
     mask: np.ndarray
 
 
 def read(image: UInt8[np.ndarray, "h w 3"]) -> Reading:
-    """Reads all but the subject and its color."""
+    """Reads background and outline."""
     color = _background(image)
     names = np.array(list(BACKGROUNDS.values()), np.float32)
     away = np.abs(names - color).mean(1)
     background = list(BACKGROUNDS)[away.argmin()] if away.min() < _FARTHEST else None
     mask = _foreground(image, color)
     if not mask.any():
-        return Reading(background, None, None, None, mask)
+        return Reading(background, None, mask)
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     side = float(max(bottom - top, right - left))
     y, x = (top + bottom) / 2, (left + right) / 2
-    length = image.shape[0]
-    limit = (SIZES["small"][1] + SIZES["large"][0]) / 2
-    size = "small" if side / length < limit else "large"
-    places = np.array(list(POSITIONS.values()))
-    nearest = np.linalg.norm(places - [x / length, y / length], axis=1).argmin()
-    box = (y - side / 2, x - side / 2, side)
-    return Reading(background, size, list(POSITIONS)[nearest], box, mask)
+    return Reading(background, (y - side / 2, x - side / 2, side), mask)
 
 
 def _background(image: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Captions of pictogram scenes, and prompts whose right answer is known.
 
 Facts, what a caption states, are a dict: "subject" always, "color" (None for the pictogram's own
-colors) always, "size", "position" and "background" only if the caption states them.
+colors) always, "background" only if the caption states it.
 """
 
 from collections.abc import Sequence
@@ -15,15 +15,7 @@ from gen_jax.data.text.phrases import pick, with_article
 
 Facts = dict[str, Any]
 
-_PLACE_WORDS = {
-    "center": "in the center",
-    "left": "on the left",
-    "right": "on the right",
-    "top": "at the top",
-    "bottom": "at the bottom",
-}
-# Probability that a caption states what it could leave out.
-_SAYS_SIZE, _SAYS_POSITION, _SAYS_BACKGROUND = 0.85, 0.9, 0.9
+_SAYS_BACKGROUND = 0.9  # probability that a caption states the background
 
 
 class Prompt(NamedTuple):
@@ -37,14 +29,7 @@ def describe(scene: Scene, rng: np.random.Generator) -> Prompt:
     """Returns a true caption of a scene and what exactly it states."""
     facts: Facts = {"subject": scene["subject"], "color": scene["color"]}
     words = scene["subject"] if scene["color"] is None else f"{scene['color']} {scene['subject']}"
-    if rng.random() < _SAYS_SIZE:
-        facts["size"] = scene["size"]
-        words = f"{scene['size']} {words}"
     text = words if scene["subject"] in PLURAL else with_article(words)
-    # A large pictogram has only one place.
-    if scene["size"] == "small" and rng.random() < _SAYS_POSITION:
-        facts["position"] = scene["position"]
-        text = f"{text} {_PLACE_WORDS.get(scene['position'], 'in the ' + scene['position'])}"
     if rng.random() < _SAYS_BACKGROUND:
         facts["background"] = scene["background"]
         background = f"{scene['background']} background"

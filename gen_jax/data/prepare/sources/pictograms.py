@@ -1,4 +1,4 @@
-"""The `pictograms` source: pictograms in many colors and places, with captions that say so.
+"""The `pictograms` source: pictograms in many colors, with captions that say so.
 
 The pictograms are those of Fluent Emoji Flat (MIT, see gen_jax/data/pictograms). All attributes of
 a scene are known, so whether a sample shows what its prompt states can be measured. Some pairs of
