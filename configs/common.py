@@ -8,6 +8,7 @@ import ml_collections
 from gen_jax.common.errors import UserError
 from gen_jax.common.fields import defaults_of
 from gen_jax.data.load.transforms import TRANSFORMS
+from gen_jax.data.prepare.sources import EMBEDDED
 from gen_jax.training import optim
 
 
@@ -162,7 +163,7 @@ def optimizer(**changes: Any) -> dict[str, Any]:
 
 def set_data(config: ml_collections.ConfigDict, data: str) -> None:
     """Points `config.data` at an embedded source by name, or at a folder of shards."""
-    if data in ("photos", "shapes"):
+    if data in EMBEDDED:
         config.data.source, config.data.dir = data, ""
     else:
         config.data.source, config.data.dir = "", data

@@ -50,17 +50,23 @@ from gen_jax.common import app, numbers, outputs, paths
 _SOURCE = paths.DEFINE_path(
     "source",
     None,
-    "What to prepare: a folder of images, FILE.zip[:PREFIX], photos, shapes, tfds:NAME[:SPLIT] or "
+    "What to prepare: a folder of images, FILE.zip[:PREFIX], pictograms, photos, shapes, "
+    "tfds:NAME[:SPLIT] or "
     "hf:NAME[:SPLIT]",
 )
 _OUT = paths.DEFINE_path("out", None, "Folder to write the data set to")
 _SIZE = numbers.define_int(
-    "size", 0, "Short side of the stored images in pixels, 0 keeps them (photos: 96, shapes: 64)", 0
+    "size",
+    0,
+    "Short side of the stored images in pixels, 0 keeps them (photos: 96, other embedded: 64)",
+    0,
 )
 _VAL = numbers.define_float("val_fraction", 0.05, "Fraction of images in the split val", 0, 1)
 _TEST = numbers.define_float("test_fraction", 0.05, "Fraction of images in the split test", 0, 1)
 _WORKERS = numbers.define_int("workers", 0, "Processes, 0 for one per core", 0)
-_NUM = numbers.define_int("num", 0, "Records of photos (0: 3072) and shapes (0: 20000)", 0)
+_NUM = numbers.define_int(
+    "num", 0, "Records of photos (0: 3072), shapes and pictograms (0: 20000)", 0
+)
 _SEED = numbers.define_seed("seed", 0, "Seed of crops and of the scenes of shapes")
 _CROPS = numbers.define_int(
     "crops", 0, "Square crops of --size pixels per image, stored instead of the image", 0
@@ -69,7 +75,7 @@ _FORMAT = flags.DEFINE_string(
     "format",
     "",
     "jpeg, webp or png; by default files that need no change are kept and others become JPEG "
-    "(photos and shapes: PNG)",
+    "(embedded sources: PNG)",
 )
 _QUALITY = numbers.define_int("quality", 95, "Quality of JPEG and WebP", 1, 100)
 _MAX_BAD = numbers.define_int(

@@ -337,6 +337,13 @@ MUTATIONS = (
         (f"{CONTROLS}::test_shapes_accuracy",),
     ),
     Mutation(
+        "the accuracy of pictograms is that of real images",
+        "gen_jax/evaluation/pictograms.py",
+        "metrics = self._accuracies(probe, data, images, scenes, texts)",
+        'metrics = self._accuracies(probe, data, batch["image"], scenes, texts)',
+        ("tests/evaluation/test_pictograms.py::test_models_that_ignore_their_prompts",),
+    ),
+    Mutation(
         "the controls of prompts score the same samples",
         "gen_jax/evaluation/controls.py",
         '"shuffled": {k: part[k][order] for k in ("tokens", "token_mask")},',

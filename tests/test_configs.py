@@ -41,7 +41,9 @@ DOORS = sorted(p.stem for p in (ROOT / "gen_jax").glob("*.py") if p.stem != "__i
 # Every recipe as it stands and as ":debug", and what else is worth building.
 VARIANTS = [(module, arg) for module in recipes.modules() for arg in ("", "debug")]
 VARIANTS += [
-    (vae, "data=shapes"), (vae, "variant=sd"),
+    (vae, "data=shapes"), (vae, "data=pictograms"), (vae, "variant=sd"),
+    (vae, "data=x,recipe=pictograms"), (ldm, "data=x,recipe=pictograms"),
+    (ldm, "data=photos"), (ldm, "debug,data=photos"), (ldm, "recipe=photos"),
     (ldm, "data=shapes"), (ldm, "vae=train"), (ldm, "data=shapes,vae=train"),
     (ldm, "variant=sd15"), (ldm, "variant=sd2"), (ldm, "debug,data=shapes"),
     (ldm, "variant=sd2,data=x,debug"),

@@ -25,7 +25,7 @@ def test_main_ends_with_table_report_and_grid(run):
     workdir, out = run
     report = json.loads((workdir / "report.json").read_text())
     assert {
-        "ldm/prompt_accuracy", "ldm/prompt_accuracy_shuffled", "ldm/fd_untrained", "vae/psnr",
+        "ldm/prompt_accuracy", "ldm/prompt_accuracy_shuffled", "ldm/kid", "vae/psnr",
     } <= set(report)  # fmt: skip
     for name, number in report.items():
         assert f"{number:.4f}" in next(line for line in out.splitlines() if line.startswith(name))

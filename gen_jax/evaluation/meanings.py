@@ -208,6 +208,27 @@ _MEANINGS: dict[str, dict[str, Meaning]] = {
             "Rank correlation of the gate with the distance to the clean image.", HIGHER
         ),
     },
+    "pictogram_accuracy": {
+        "subject_accuracy": Meaning(
+            "Share of samples whose gray shape a probe names as the prompt's subject.", HIGHER
+        ),
+        "subject_accuracy_real": Meaning(
+            "The same of the real images with these captions: the most to be expected."
+        ),
+        "heldout_([a-z]+)_accuracy": Meaning(
+            r"Share of samples of pairs of subject and color unseen in training that show the "
+            r"prompt's \1.",
+            HIGHER,
+        ),
+        "([a-z]+)_accuracy_real": Meaning(r"Share of real images that show their caption's \1."),
+        "prompt_accuracy": Meaning("The same as subject_accuracy.", HIGHER),
+        "([a-z]+)_accuracy": Meaning(r"Share of samples that show the prompt's \1.", HIGHER),
+        "prompt_accuracy_shuffled": _SHUFFLED,
+        "prompt_accuracy_empty": _EMPTY,
+        "prompt_chance": _CHANCE,
+        "kid": Meaning("Kernel distance to unseen real images, features of dino_tiny.", LOWER),
+        "kid_real": Meaning("Kernel distance between two sets of unseen real images."),
+    },
     "samples": _SETS,
     "shapes_accuracy": {
         "reader_accuracy": Meaning("Share of real scenes that the reader of pixels gets right."),

@@ -38,7 +38,8 @@ class DataConfig:
     """What `config.data` may hold.
 
     Attributes:
-      source: Embedded source (`photos`, `shapes`) that is prepared into the run directory; or
+      source: Embedded source (`pictograms`, `photos`, `shapes`) that is prepared into the run
+        directory; or
       dir: Folder that `gen_jax.prepare` wrote.
       num: Examples of an embedded source to prepare, 0 for the source's own default.
       image_size: Side of the square images that the model reads, in pixels.
@@ -84,8 +85,8 @@ class DataConfig:
             )
         if bool(c.source) == bool(c.dir):
             raise UserError(
-                "config.data: name either an embedded source ('photos' or 'shapes') or a dir of "
-                "shards that gen_jax.prepare wrote"
+                "config.data: name either an embedded source ('pictograms', 'photos' or 'shapes') "
+                "or a dir of shards that gen_jax.prepare wrote"
             )
         return c
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -19,8 +18,16 @@ from gen_jax.diffusion import guidance, samplers
 from gen_jax.diffusion.mean_flow import SAMPLER
 from gen_jax.diffusion.schedules import Process, make_process
 from gen_jax.encoders.weights import DIFFUSERS
+from gen_jax.models.text_layout import TextLayout
 from gen_jax.models.unet_2d_condition import UNet2DConditionModel
-from gen_jax.tasks import average_velocity, first_stage, latent_sampling, released, text
+from gen_jax.tasks import (
+    average_velocity,
+    first_stage,
+    latent_sampling,
+    released,
+    text,
+    unet_inputs,
+)
 from gen_jax.tasks.base import SEED, Task
 
 
@@ -54,6 +61,8 @@ class LDMTask(Task):
         arXiv 2212.09748: 2 leaves a quarter of the positions to compute.
       mean_flow: settings of `process.objective="meanflow"`, which learns average velocities for
         sampling in one step (arXiv:2505.13447). Other objectives do not read them.
+      layout_channels: Channels of a map that is projected from the pooled text and joins the
+        latent (`TextLayout`), 0 for none.
     """
 
     unet: UNet2DConditionModel
@@ -76,6 +85,7 @@ class LDMTask(Task):
     use_coordinates: bool = False
     patch_size: int = 1
     mean_flow: average_velocity.MeanFlow = average_velocity.PUBLISHED
+    layout_channels: int = 0
 
     parts: ClassVar = {
         "unet": Part(
@@ -124,27 +134,7 @@ class LDMTask(Task):
         side = values["image_size"]
         latent_shape = first_stage.latent_shape(autoencoder, side)
         text_encoder = text.build_text_encoder(values["text_encoder"], frozen_tasks)
-        extra = 2 * bool(values.get("use_coordinates", False))
-        patch = values.get("patch_size", 1)
-        if not isinstance(patch, int) or patch < 1 or latent_shape[0] % patch:
-            raise UserError(
-                f"config.task.patch_size={patch!r} must divide the latent's side {latent_shape[0]}"
-            )
-        channels = latent_shape[2] * patch**2
-        unet = {
-            "sample_size": latent_shape[0] // patch,
-            "in_channels": channels + extra,
-            "out_channels": channels,
-            "cross_attention_dim": text_encoder.hidden_size,
-            **values["unet"],
-        }
-        if unet.get("class_embed_type") is not None:
-            unet.setdefault("projection_class_embeddings_input_dim", text_encoder.hidden_size)
-        if unet["cross_attention_dim"] != text_encoder.hidden_size:
-            raise UserError(
-                f"config.task.unet.cross_attention_dim={unet['cross_attention_dim']} must be "
-                f"the text encoder's hidden_size={text_encoder.hidden_size}"
-            )
+        unet = unet_inputs.unet_config(values, latent_shape, text_encoder.hidden_size)
         values |= {
             "unet": build(UNet2DConditionModel, unet, "config.task.unet"),
             "text_encoder": text_encoder,
@@ -178,9 +168,14 @@ class LDMTask(Task):
         # Of the states the UNet's parameters take the width alone.
         states = jnp.zeros((*tokens.shape, self.text_encoder.hidden_size))
         cond = self._cond(states, mask, mask)
-        unet = self.unet.init(unet_key, self._seen(z), jnp.zeros(tokens.shape[:1]), **cond)
-        told = text.init(self.text_encoder, text_key, tokens, mask)
-        model, extra = {"unet": unet["params"], **told}, {}
+        params = text.init(self.text_encoder, text_key, tokens, mask)
+        if self.layout_channels:
+            pooled, key = unet_inputs.pooled(states, mask), jax.random.fold_in(rng, 2)
+            cond["layout"], layout = self._layout.init_with_output(key, pooled)
+            params = {**params, "layout": layout["params"]}
+        x, cond = self._inputs(z, cond)
+        unet = self.unet.init(unet_key, x, jnp.zeros(tokens.shape[:1]), **cond)
+        model, extra = {"unet": unet["params"], **params}, {}
         if self.is_mean_flow:
             key, features = jax.random.fold_in(rng, 1), cond["class_labels"].shape[-1]
             model, extra = average_velocity.init(self.mean_flow, model, features, key)
@@ -224,17 +219,7 @@ class LDMTask(Task):
         return {"unet": unet, **text.lora_components(self.text_encoder)}
 
     def as_released(self, variables, frozen):
-        if self.use_coordinates:
-            raise UserError("its UNet reads coordinates (config.task.use_coordinates)")
-        if self.patch_size > 1:
-            raise UserError(f"its UNet reads patches (config.task.patch_size={self.patch_size})")
-        return released.parts_of(
-            (self.unet, variables["params"]["model"]["unet"]),
-            self.autoencoder,
-            self.text_encoder,
-            frozen,
-            (self.process, self.sampler, self.sampler_options),
-        )
+        return released.parts_of(self, variables["params"]["model"]["unet"], frozen)
 
     def sampling_settings(self):
         names = ("sampler", "num_inference_steps", "guidance_scale", "guidance_rescale")
@@ -245,9 +230,17 @@ class LDMTask(Task):
         return dataclasses.replace(self, sampler_options=options, **changes)
 
     def _text(self, params, frozen, tokens, mask) -> dict[str, jax.Array]:
-        """What the UNet is told of these tokens."""
+        """Returns what the UNet is conditioned on for these tokens."""
         states, seen = text.encode(self.text_encoder, params, frozen, tokens, mask)
-        return self._cond(states, mask, seen)
+        cond = self._cond(states, mask, seen)
+        if self.layout_channels:
+            pooled = unet_inputs.pooled(states, mask)
+            cond["layout"] = self._layout.apply({"params": params["layout"]}, pooled)
+        return cond
+
+    @property
+    def _layout(self) -> TextLayout:
+        return TextLayout(self.latent_shape[0] // self.patch_size, self.layout_channels)
 
     def _cond(self, states, mask, seen) -> dict[str, jax.Array]:
         """A state a token, which of them may be attended to and, where it takes one, their sum."""
@@ -255,17 +248,15 @@ class LDMTask(Task):
         if seen is not None:
             cond["encoder_attention_mask"] = seen
         if self.unet.class_embed_type is not None:
-            # Over the root of their number: of one size however long the caption.
-            total = (states * mask[:, :, None]).sum(axis=1)
-            count = jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
-            cond["class_labels"] = total / jnp.sqrt(count)
+            cond["class_labels"] = unet_inputs.pooled(states, mask)
         return cond
 
     def _unet(self, params, x_t, t, cond, dropout=None):
         """The UNet's output; `dropout` is the key of its dropout, None in inference."""
         drop = {} if dropout is None else {"deterministic": False, "rngs": {"dropout": dropout}}
         time = self.process.model_time(t)
-        y = self.unet.apply({"params": params["unet"]}, self._seen(x_t), time, **cond, **drop)
+        x, cond = self._inputs(x_t, cond)
+        y = self.unet.apply({"params": params["unet"]}, x, time, **cond, **drop)
         p = self.patch_size
         return einops.rearrange(y, "b h w (p q c) -> b (h p) (w q) c", p=p, q=p)
 
@@ -273,16 +264,11 @@ class LDMTask(Task):
         denoise = functools.partial(self._unet, params, dropout=dropout)
         return average_velocity.guided_fn(denoise, params, self.process.prediction_type)
 
-    def _seen(self, x_t):
-        """Latents as the UNet takes them: in patches, each with its place where it is told."""
-        p = self.patch_size
-        x = einops.rearrange(x_t, "b (h p) (w q) c -> b h w (p q c)", p=p, q=p)
-        if not self.use_coordinates:
-            return x
-        # Of unit variance, as the latents are.
-        rows, columns = (math.sqrt(3) * jnp.linspace(-1, 1, side) for side in x.shape[1:3])
-        grid = jnp.stack(jnp.meshgrid(rows, columns, indexing="ij"), axis=-1)
-        return jnp.concatenate([x, jnp.broadcast_to(grid, (len(x), *grid.shape))], axis=-1)
+    def _inputs(self, x_t, cond):
+        """Returns latents as the UNet takes them, and what else it is conditioned on."""
+        cond = dict(cond)
+        layout = cond.pop("layout", None)
+        return unet_inputs.patched(x_t, self.patch_size, self.use_coordinates, layout), cond
 
     def _loss(self, params, everything, extra, batch, rngs, frozen):
         x = pixels.to_signed(batch["image"])

@@ -5,16 +5,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import numpy as np
 
 from gen_jax.common.errors import UserError
 from gen_jax.diffusion import scheduler_config
-from gen_jax.diffusion.samplers import SamplerOptions
-from gen_jax.diffusion.schedules import Process
 from gen_jax.encoders.clip import CLIPText
 from gen_jax.models.autoencoder_kl import AutoencoderKL
-from gen_jax.models.unet_2d_condition import UNet2DConditionModel
 from gen_jax.tasks.base import Components
 from gen_jax.tasks.text import FrozenText
 
@@ -34,43 +30,42 @@ class Released:
     max_length: int
 
 
-def parts_of(
-    unet: tuple[UNet2DConditionModel, Mapping[str, Any]],
-    autoencoder: nn.Module,
-    text_encoder: nn.Module | FrozenText,
-    frozen: Mapping[str, Any],
-    sampling: tuple[Process, str, SamplerOptions],
-) -> Released:
+def parts_of(task: Any, unet_params: Mapping[str, Any], frozen: Mapping[str, Any]) -> Released:
     """Returns the parts of a pipeline.
 
     Args:
-      unet: The denoiser and its parameters.
-      autoencoder: The first stage.
-      text_encoder: The text encoder of the stage.
+      task: A `tasks.ldm.LDMTask`.
+      unet_params: Parameters of its UNet.
       frozen: Parameters of the first stage as "vae" and of the text encoder as "text".
-      sampling: Process, sampler and its options.
 
     Raises:
       UserError: diffusers has no such pipeline; the message is the reason.
     """
-    process, sampler, options = sampling
-    if unet[0].class_embed_type is not None:
+    for key, value, usual, what in (
+        ("use_coordinates", task.use_coordinates, False, "coordinates"),
+        ("layout_channels", task.layout_channels, 0, "a layout of the text"),
+        ("patch_size", task.patch_size, 1, "patches"),
+    ):
+        if value != usual:
+            raise UserError(f"its UNet reads {what} (config.task.{key}={value})")
+    if task.unet.class_embed_type is not None:
         raise UserError(
-            f"its UNet has class_embed_type={unet[0].class_embed_type!r}, for which the pipeline "
+            f"its UNet has class_embed_type={task.unet.class_embed_type!r}, for which the pipeline "
             "has no input"
         )
-    if not isinstance(autoencoder, AutoencoderKL):
-        raise UserError(f"its autoencoder is {type(autoencoder).__name__}, not AutoencoderKL")
-    if process.is_flow:
+    if not isinstance(task.autoencoder, AutoencoderKL):
+        kind = type(task.autoencoder).__name__
+        raise UserError(f"its autoencoder is {kind}, not AutoencoderKL")
+    if task.process.is_flow:
         raise UserError("its process is a rectified flow, for which the pipeline has no scheduler")
     return Released(
         components={
-            "unet": unet,
-            "vae": _autoencoder(autoencoder, frozen["vae"]),
-            "text_encoder": _text_encoder(text_encoder, frozen),
+            "unet": (task.unet, unet_params),
+            "vae": _autoencoder(task.autoencoder, frozen["vae"]),
+            "text_encoder": _text_encoder(task.text_encoder, frozen),
         },
-        scheduler=scheduler_config.to_diffusers(process, sampler, options),
-        max_length=text_encoder.max_length,
+        scheduler=scheduler_config.to_diffusers(task.process, task.sampler, task.sampler_options),
+        max_length=task.text_encoder.max_length,
     )
 
 

@@ -125,7 +125,7 @@ def test_a_folder_without_images_is_one_line(tmp_path):
         open_source(tmp_path)
     with pytest.raises(UserError, match="no such folder; expected a folder of images, FILE"):
         open_source(tmp_path / "none")
-    with pytest.raises(UserError, match="num=5: only photos and shapes"):
+    with pytest.raises(UserError, match="num=5: only pictograms, photos and shapes"):
         open_source(tmp_path, num=5)
     (tmp_path / "a.png").write_text("junk")
     with pytest.raises(UserError, match=r"no usable image in the source \(1 corrupt \(a.png: not"):

@@ -69,7 +69,7 @@ def test_weights_file_round_trip_and_damage(tmp_path):
         weights.load(path)
 
 
-PACKAGED = ("vae_photos", "vae_shapes")
+PACKAGED = ("vae_photos", "vae_pictograms", "vae_shapes")
 
 
 @pytest.mark.parametrize("name", PACKAGED)

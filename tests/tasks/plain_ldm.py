@@ -83,7 +83,7 @@ def coefficients(schedule: str, time):
 @functools.cache
 def plain(**changes) -> LDMTask:
     """Builds the debug task with the networks above and changes of its fields."""
-    config = ldm.get_config("debug,vae=train")
+    config = ldm.get_config("debug,data=photos,vae=train")
     vae = build_task(config.requires.vae.task.to_dict())
     values = config.task.to_dict()
     task = build_task({**values, "use_coordinates": False}, {"vae": vae})

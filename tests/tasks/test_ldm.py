@@ -18,7 +18,7 @@ from tests.tasks import plain_ldm
 
 @pytest.fixture(scope="module")
 def task():
-    config = ldm.get_config("debug,vae=train")
+    config = ldm.get_config("debug,data=photos,vae=train")
     vae = build_task(config.requires.vae.task.to_dict())
     return build_task(config.task.to_dict(), {"vae": vae})
 
@@ -120,6 +120,27 @@ def test_dropout_of_the_unet_is_applied_in_training_alone(task):
     assert np.abs(first - second).max() > 1e-3
 
 
+def test_the_layout_of_the_text_joins_the_latent():
+    config = ldm.get_config("debug,vae=train")
+    vae = build_task(config.requires.vae.task.to_dict())
+    task = build_task(config.task.to_dict(), {"vae": vae})
+    channels = task.latent_shape[2]
+    assert task.unet.in_channels == channels + 2 + task.layout_channels > channels + 2
+    params, (tokens, mask) = drawn(task), text(task)
+    cond = task._text(params, {}, tokens, mask)
+    x = jnp.ones((2, *task.latent_shape))
+    seen = task._seen(x, cond["layout"])
+    np.testing.assert_array_equal(seen[..., :channels], x)
+    layout = seen[..., channels:-2]
+    assert np.ptp(layout, axis=(1, 2)).min() > 1e-3, "numbers of its own for each position"
+    assert np.abs(layout[0] - layout[1]).max() > 1e-3
+    same = task._text(params, {}, jnp.where(mask, tokens, 7), mask)["layout"]
+    np.testing.assert_allclose(same, layout, atol=1e-5)  # padding is no text
+    y = task._unet(params, x, jnp.full((2,), 0.5), cond)
+    other = task._unet(params, x, jnp.full((2,), 0.5), {**cond, "layout": 0 * layout})
+    assert np.abs(y - other).max() > 1e-5
+
+
 def test_patches_of_latents_go_in_and_come_back_in_their_places(task):
     class Unchanged(type(task.unet)):
         """Gives back the latents that it is shown."""
@@ -137,7 +158,7 @@ def test_patches_of_latents_go_in_and_come_back_in_their_places(task):
 
 
 def test_patches_change_what_the_unet_takes_not_what_a_latent_is(task):
-    config = ldm.get_config("debug,vae=train")
+    config = ldm.get_config("debug,data=photos,vae=train")
     vae = build_task(config.requires.vae.task.to_dict())
     values = {**config.task.to_dict(), "patch_size": 2}
     patched = build_task(values, {"vae": vae})
@@ -151,7 +172,7 @@ def test_patches_change_what_the_unet_takes_not_what_a_latent_is(task):
 
 
 def test_a_guidance_interval_must_be_one(task):
-    config = ldm.get_config("debug,vae=train")
+    config = ldm.get_config("debug,data=photos,vae=train")
     vae = build_task(config.requires.vae.task.to_dict())
     values = config.task.to_dict()
     # JSON knows no tuples.

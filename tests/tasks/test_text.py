@@ -19,7 +19,7 @@ KINDS = ("clip", "distilbert")
 
 
 def config_of(kind, weights):
-    return ldm.get_config(f"debug,vae=train,text={kind},weights={weights}")
+    return ldm.get_config(f"debug,data=photos,vae=train,text={kind},weights={weights}")
 
 
 @pytest.fixture(scope="module")

@@ -180,6 +180,9 @@ def test_shards_of_every_split_that_is_read(photos, tmp_path):
     assert checks.check_data(config, data) == ((), ()) and data.checked == {"train", "val"}
     with pytest.raises(UserError, match=r"config\.evaluators\.shapes_accuracy: needs the data"):
         checks.check_data(reads(config, shapes_accuracy=dict(count=1)), data)
+    few = dict(count=4, real_count=4, train_count=4, heldout=0)
+    with pytest.raises(UserError, match=r"pictogram_accuracy: needs the data source 'pictograms'"):
+        checks.check_data(reads(config, pictogram_accuracy=few), data)
     checks.check_data(reads(config, prompt_accuracy=dict()), data)  # labels and captions are there
     data.info.statistics["val"]["captioned"] = 0
     with pytest.raises(UserError, match="needs data with labels and captions in split 'val'"):

@@ -8,9 +8,13 @@ from gen_jax.common import archives
 from gen_jax.common.errors import UserError
 from gen_jax.data.prepare.sources.base import Source
 
-EMBEDDED = ("photos", "shapes")
+EMBEDDED = ("pictograms", "photos", "shapes")
 PREFIX = "embedded:"
-_DEFAULTS = {"photos": {"num": 3072, "size": 96}, "shapes": {"num": 20000, "size": 64}}
+_DEFAULTS = {
+    "pictograms": {"num": 20000, "size": 64},
+    "photos": {"num": 3072, "size": 96},
+    "shapes": {"num": 20000, "size": 64},
+}
 
 
 def open_source(
@@ -24,7 +28,7 @@ def open_source(
     """Opens a source by what the user wrote.
 
     Args:
-      spec: "photos" or "shapes", also as "embedded:photos"; "tfds:NAME[:SPLIT]";
+      spec: "pictograms", "photos" or "shapes", also as "embedded:photos"; "tfds:NAME[:SPLIT]";
         "hf:NAME[:SPLIT]"; a folder; or "FILE.zip[:PREFIX]", a folder in an archive.
       num: Number of records of an embedded source; 0 for its default.
       size: Side of an embedded source's images in pixels; 0 for its default.
@@ -42,11 +46,15 @@ def open_source(
             from gen_jax.data.prepare.sources.photos import PhotosSource
 
             return PhotosSource(num, seed, size)
+        if name == "pictograms":
+            from gen_jax.data.prepare.sources.pictograms import PictogramsSource
+
+            return PictogramsSource(num, seed, size)
         from gen_jax.data.prepare.sources.shapes import ShapesSource
 
         return ShapesSource(num, seed, size)
     if num:
-        raise UserError(f"num={num}: only {' and '.join(EMBEDDED)} take a number of records")
+        raise UserError(f"num={num}: only {_names('and')} take a number of records")
     if text.startswith("tfds:"):
         from gen_jax.data.prepare.sources.tfds import open_tfds
 
@@ -67,8 +75,13 @@ def open_source(
     problem = "is a file, not a folder" if path.exists() else "no such folder"
     raise UserError(
         f"source={text}: {problem}; expected a folder of images, FILE.zip[:PREFIX], "
-        f"tfds:NAME[:SPLIT], hf:NAME[:SPLIT], {' or '.join(EMBEDDED)}"
+        f"tfds:NAME[:SPLIT], hf:NAME[:SPLIT], {_names('or')}"
     )
+
+
+def _names(conjunction: str) -> str:
+    """Returns the names of the embedded sources as a list in words."""
+    return f"{', '.join(EMBEDDED[:-1])} {conjunction} {EMBEDDED[-1]}"
 
 
 def check_unambiguous(spec: str, out: str) -> None:
