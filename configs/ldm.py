@@ -1,4 +1,4 @@
-"""Text-to-image by latent diffusion.
+r"""Text-to-image by latent diffusion.
 
     python -m gen_jax.main --config=configs/ldm.py --workdir=runs/ldm
 
@@ -10,6 +10,20 @@ learns the procedural world behind its own packaged autoencoder in 20 to 30 minu
 prompted in all samples, the shape in 89%. `:data=DIR` takes your own captioned shards and trains an
 autoencoder of them first; `:recipe=pictograms,data=DIR` trains both as for the pictograms, which
 suits clip art and other drawings.
+
+`:objective=meanflow` trains average velocities for sampling in one step (arXiv:2505.13447), with
+the guidance scale as an input of the network (arXiv:2512.02012), annealed from flow matching
+(arXiv:2510.20771). On `shapes` it begins with a run of flow matching, runs/flow or
+--config.init_from, whose time embedding is as slow, because the loss has a derivative by the time:
+
+    python -m gen_jax.main --config=configs/ldm.py:data=shapes --workdir=runs/flow \
+        --config.task.process.num_train_timesteps=16
+    python -m gen_jax.main --config=configs/ldm.py:data=shapes,objective=meanflow \
+        --workdir=runs/one_step
+    python -m gen_jax.generate --run=runs/one_step --steps=1 --prompt="a red star" --out=out/star
+
+`--config.task.process.prediction_type=sample` predicts images instead of velocities. The whole
+recipe is not yet measured; docs/results/latent-diffusion.md has the first 78 steps.
 
 `:text=clip` reads the captions with CLIP ViT-L/14 (123,650,304 parameters), `:text=distilbert`
 with DistilBERT (66,362,880), both frozen; `weights=FOLDER` names their files, which are fetched
@@ -211,7 +225,7 @@ def _mean_flow(config, arg):
     if arg.data == "shapes":
         with config.unlocked():
             config.task.mean_flow.update(
-                # From parameters of flow matching there is little to wait for.
+                # The parameters are those of flow matching already.
                 share=0.75,
                 anneal=(0, 50),
                 # Most prompts are decided near pure noise, which sorted draws seldom reach.
@@ -222,6 +236,8 @@ def _mean_flow(config, arg):
                 weight_power=0.5,
                 max_guidance_scale=5.0,
             )
+        # A snapshot of random parameters is worth nothing: without this run there is an error.
+        config.init_from = "" if arg.debug else "runs/flow"
         config.training.update(num_steps=360)
         config.optimizer.model.update(learning_rate=4e-3)
 
