@@ -38,6 +38,8 @@ TOWER = "clip-vit-large-patch14-text"
 
 # diffusers' defaults of sampling.
 _NUM_STEPS, _GUIDANCE = 50, 7.5
+# Values that StableDiffusionPipeline sets whatever an old scheduler file says.
+_OLD_FILES = {"steps_offset": 1, "clip_sample": False}
 _SUPPORTED = "pipelines of Stable Diffusion 1.x and 2.x are read (docs/pipelines.md)"
 # Numbers of input channels of other kinds of UNet.
 _OTHER_UNETS = {5: "depth", 7: "upscaling", 8: "instruction", 9: "inpainting"}
@@ -87,7 +89,8 @@ def task_config(folder: pathlib.Path, source: str = "", dtype: str = "float32") 
     unet, vae = (_module(folder, name) for name in ("unet", "vae"))
     _check_channels(folder, unet.in_channels, vae.latent_channels)
     scheduler_file = folder / SCHEDULER / SCHEDULER_FILE
-    scheduler = scheduler_config.from_diffusers(_read(scheduler_file), str(scheduler_file))
+    scheduler_values = {**_read(scheduler_file), **_OLD_FILES}
+    scheduler = scheduler_config.from_diffusers(scheduler_values, str(scheduler_file))
     values = {name: getattr(unet, name) for name in fields_of(UNet2DConditionModel)}
     return dict(
         name="ldm",

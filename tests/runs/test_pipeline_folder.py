@@ -174,6 +174,14 @@ def _shard(path, prefix=""):
     path.with_name(f"{path.name}.index.json").write_text(text)
 
 
+def test_an_old_scheduler_file_is_read_as_the_pipeline_of_diffusers_does(folder, model):
+    # Its constructor replaces both values (steps_offset=1 and clip_sample=False).
+    change(folder / "scheduler" / "scheduler_config.json", steps_offset=0, clip_sample=True)
+    have = pipeline_folder.task_config(folder)["sampler_options"]
+    assert have == model.config.task.sampler_options.to_dict()
+    assert have["steps_offset"] == 1 and "clip_x_0" not in have
+
+
 def test_the_config_is_that_of_a_run(model):
     text = config_lib.to_json(model.config)
     assert config_lib.to_json(config_lib.from_json(text)) == text
