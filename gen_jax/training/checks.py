@@ -37,9 +37,11 @@ _TASK_RANGES = {
         r"^decay$|^label_smoothing$": ranges.BELOW_1,
         r"_weight$|temperature$|^guidance_scale$|^beta$": ranges.NOT_NEGATIVE,
         r"_start$|_warmup$|_steps$|_layers$|^num_": ranges.NOT_NEGATIVE,
-        # 0 of VQVAE.head_channels is a decoder without that head, 0 of a bank's size no bank.
+        # 0 of VQVAE.head_channels is a decoder without that head, 0 of a bank's size no bank, 0 of
+        # LDMTask.layout_channels no map of the text.
         r"(^|_)((?<!bank_)size|heads|dim|length|width|depth)$": ranges.AT_LEAST_1,
-        r"(^|_)(?<!^head_)(?<!^spatial_)channels$": ranges.AT_LEAST_1,
+        r"(^|_)(?<!^head_)(?<!^spatial_)(?<!^layout_)channels$": ranges.AT_LEAST_1,
+        r"^layout_channels$": ranges.NOT_NEGATIVE,
         r"^num_(inference_steps|codes|heads|train_timesteps)$|_every$": ranges.AT_LEAST_1,
     }.items()
 }
