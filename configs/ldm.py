@@ -2,14 +2,15 @@ r"""Text-to-image by latent diffusion.
 
     python -m gen_jax.main --config=configs/ldm.py --workdir=runs/ldm
 
-Laptop recipe (default): a 2.7M-parameter UNet with rectified flow on 16x16 latents of the
-embedded pictograms, 2 CPU cores, under 10 minutes, behind the packaged autoencoder; the scores are
-in docs/results/latent-diffusion.md. `:vae=train` trains the autoencoder first, `:vae=DIR` takes
-another run's or a diffusers folder. `:data=photos` learns the embedded photographs. `:data=shapes`
-learns the procedural world behind its own packaged autoencoder in 20 to 30 minutes; the color is as
-prompted in all samples, the shape in 89%. `:data=DIR` takes your own captioned shards and trains an
-autoencoder of them first; `:recipe=pictograms,data=DIR` trains both as for the pictograms, which
-suits clip art and other drawings.
+Laptop recipe (default): a 2.4M-parameter UNet with rectified flow on 16x16 latents of the
+embedded pictograms behind the packaged autoencoder, 2 CPU cores. Not yet measured as a whole;
+trials close to it are in docs/results/latent-diffusion.md. `:vae=train` trains the autoencoder
+first, `:vae=DIR` takes another run's or a diffusers folder. `:data=photos` learns the embedded
+photographs in 6 minutes. `:data=shapes` learns the procedural world behind its own packaged
+autoencoder in 20 to 30 minutes; the color is as prompted in all samples, the shape in 89%.
+`:data=DIR` takes your own captioned shards and trains an autoencoder of them first;
+`:recipe=pictograms,data=DIR` trains both as for the pictograms, which suits clip art and other
+drawings.
 
 `:objective=meanflow` trains average velocities for sampling in one step (arXiv:2505.13447), with
 the guidance scale as an input of the network (arXiv:2512.02012), annealed from flow matching

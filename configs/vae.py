@@ -6,7 +6,7 @@ Laptop recipe (default): a patchifying autoencoder of 0.7M parameters on crops o
 photographs (`:data=shapes`, `:data=pictograms`: of drawn scenes) at 64x64, 2 CPU cores. The weights
 in gen_jax/weights came from it: vae_photos in 18 minutes, 28.8 dB on held-out crops; vae_shapes
 (2.0M parameters, a latent of 8x8x8 with a heavy KL term) in 13 minutes, 30.5 dB on held-out scenes;
-vae_pictograms, 29.9 dB in 10 minutes and 30.3 dB after 400 further steps (see its card).
+vae_pictograms, 30.3 dB on the source's version 1, which had small pictograms, too (see its card).
 `:recipe=pictograms,data=DIR` takes the pictograms' recipe for your own drawings.
 
 `:variant=sd` is the autoencoder of Stable Diffusion 1.x (83,653,863 parameters) with a patch

@@ -101,3 +101,21 @@ def test_packaged_autoencoder_keeps_scenes_readable():
         scores.append(shapes.score(facts, shapes.read_scene(image)))
     assert np.mean([s["color"] for s in scores]) == 1.0
     assert np.mean([s["shape"] for s in scores]) > 0.97
+
+
+def test_packaged_autoencoder_keeps_pictograms_readable():
+    from gen_jax.data.prepare.sources import open_source, pictogram_read
+    from gen_jax.metrics.psnr import psnr
+
+    model = reader.load("package:vae_pictograms")
+    source = open_source("pictograms", num=400)
+    records = [source.read(index) for index in range(400) if index % 20 > 16]  # unseen ones
+    images = np.stack([r.pixels for r in records])
+    predict = model.task.predict_fns()["reconstruct"]
+    out = jax.jit(lambda v, b: predict(v, b, {}, {}))(model.variables, {"image": images})["image"]
+    out = np.asarray(out)
+    assert np.mean(psnr(out / 255.0, images / 255.0)) > 28.5
+    for record, image in zip(records, out):
+        assert pictogram_read.read(image).background == record.attributes["background"]
+        if color := record.attributes["color"]:
+            assert pictogram_read.read_color(image, record.label_name) == color
