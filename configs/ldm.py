@@ -189,9 +189,7 @@ def _pictograms(config):
     # Captions say left and right, and drawings have no margin to spare.
     config.data.transform.update(flip=False, crop_scale=(1.0, 1.0))
     # What the text decides is decided at much noise; see `_shapes`.
-    config.task.process.update(
-        prediction_type="v_prediction", timestep_sampling="stratified", shift=10.0
-    )
+    config.task.process.update(prediction_type="sample", timestep_sampling="stratified", shift=10.0)
     config.task.update(sample_posterior=False, guidance_scale=1.0, num_inference_steps=20)
     # An outline has to be learned for each noun: as a map from the text, not from channels.
     config.task.update(layout_channels=16)
