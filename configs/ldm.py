@@ -75,45 +75,7 @@ def get_config(arg=None):
         raise UserError(f"recipe={recipe}: expected {', '.join(_RECIPES)}")
     config = common.base()
     with config.unlocked():
-        config.task = dict(
-            name="ldm",
-            image_size=64,
-            unet=dict(
-                block_out_channels=(48, 96),
-                down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-                up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-                layers_per_block=1,
-                attention_head_dim=4,
-                norm_num_groups=16,
-                class_embed_type="projection",
-                resnet_time_scale_shift="scale_shift",
-                dtype="float32",
-            ),
-            text_encoder=dict(
-                name="compact",
-                vocab_size=1024,
-                max_length=32,
-                hidden_size=96,
-                num_layers=2,
-                num_heads=4,
-            ),
-            process=dict(
-                schedule="flow",
-                prediction_type="flow",
-                timestep_sampling="logit_normal",
-                shift=1.0,
-            ),
-            sample_posterior=True,
-            text_dropout_prob=0.1,
-            sampler="dpmpp_2m",
-            num_inference_steps=16,
-            guidance_scale=3.0,
-            guidance_rescale=0.0,
-            guidance_interval=(0.0, 1.0),
-            use_coordinates=True,
-            patch_size=1,
-            layout_channels=0,
-        )
+        config.task = _task()
         config.evaluators = dict(
             prompt_accuracy=dict(count=128, batch_size=64),
             error_by_time=dict(count=256, batch_size=64),
@@ -159,6 +121,40 @@ def get_config(arg=None):
     if arg.lora or arg.lora_text:
         _lora(config, arg)
     return config.lock()
+
+
+def _task():
+    """Returns the task of the laptop recipes, before what each of them changes."""
+    unet = dict(
+        block_out_channels=(48, 96),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        attention_head_dim=4,
+        norm_num_groups=16,
+        class_embed_type="projection",
+        resnet_time_scale_shift="scale_shift",
+        dtype="float32",
+    )
+    text_encoder = dict(vocab_size=1024, max_length=32, hidden_size=96, num_layers=2, num_heads=4)
+    process = dict(prediction_type="flow", timestep_sampling="logit_normal", shift=1.0)
+    return dict(
+        name="ldm",
+        image_size=64,
+        unet=unet,
+        text_encoder=dict(name="compact", **text_encoder),
+        process=dict(schedule="flow", **process),
+        sample_posterior=True,
+        text_dropout_prob=0.1,
+        sampler="dpmpp_2m",
+        num_inference_steps=16,
+        guidance_scale=3.0,
+        guidance_rescale=0.0,
+        guidance_interval=(0.0, 1.0),
+        use_coordinates=True,
+        patch_size=1,
+        layout_channels=0,
+    )
 
 
 def _shapes(config):
@@ -295,8 +291,7 @@ def _fine_tuning(config, source):
     config.optimizer.model.update(learning_rate=1e-5, warmup_steps=500)
 
 
-# For a config's `text`: name of the tower; Stable Diffusion 2 reads the states before OpenCLIP's
-# last block.
+# By `text`. Stable Diffusion 2 reads the states before OpenCLIP's last block.
 _TOWERS = {
     "clip": dict(tower="clip-vit-large-patch14-text", layer=-1),
     "distilbert": dict(tower="distilbert-base-uncased", layer=-1),
