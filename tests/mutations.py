@@ -164,15 +164,15 @@ MUTATIONS = (
     ),
     Mutation(
         "the task ignores guidance",
-        _LDM,
-        "if self.guidance_scale == 1.0:",
+        "gen_jax/tasks/latent_sampling.py",
+        "if task.guidance_scale == 1.0:",
         "if True:",
         (f"{GENERATION}::test_guidance_and_the_negative_prompt_are_the_formula",),
     ),
     Mutation(
         "the pipeline ignores its settings",
         "gen_jax/pipelines/model_changes.py",
-        "task=dataclasses.replace(model.task, **changes))",
+        "task=model.task.with_settings(**changes))",
         "task=model.task)",
         (
             f"{GENERATION}::test_guidance_and_the_negative_prompt_are_the_formula",
@@ -181,7 +181,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the task ignores the negative prompt",
-        _LDM,
+        "gen_jax/tasks/latent_sampling.py",
         'batch.get("negative_tokens", empty[0])',
         "empty[0]",
         (f"{GENERATION}::test_guidance_and_the_negative_prompt_are_the_formula",),

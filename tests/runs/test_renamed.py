@@ -33,7 +33,7 @@ def downgraded(config, **changes):
 RECIPES = [
     (vae, "", dict(crop_scale=[0.7, 1.0])),
     (vae, "data=shapes", dict(crop_scale=[1.0, 1.0], flip=False)),
-    (ldm, "", {}),
+    (ldm, "data=photos", {}),
     (encoder, "", dict(crop_scale=[1.0, 1.0])),
     (restore, "gray", dict(degradation="photograph", gray=True)),
     (restore_text, "", dict(degradation="photograph", instructions=0.35)),
@@ -74,7 +74,7 @@ def test_color_jitter_and_the_first_versions():
 
 
 def test_required_configs_are_translated_too():
-    config = ldm.get_config("vae=train")
+    config = ldm.get_config("data=photos,vae=train")
     old = plain(config)
     old["requires"]["vae"] = downgraded(config.requires.vae, crop_scale=[0.7, 1.0])
     assert renamed.current(old) == plain(config)

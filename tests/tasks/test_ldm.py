@@ -44,7 +44,7 @@ def test_padding_is_not_in_the_pooled_text(task):
 
 def test_the_unet_is_told_where_each_position_is(task):
     z = jnp.full((2, 4, 6, 4), 5.0)
-    placed = task._seen(z)
+    placed, _ = task._inputs(z, {})
     np.testing.assert_array_equal(placed[..., :4], z)
     rows, columns = placed[0, ..., 4], placed[0, ..., 5]
     edge = 3**0.5
@@ -129,7 +129,7 @@ def test_the_layout_of_the_text_joins_the_latent():
     params, (tokens, mask) = drawn(task), text(task)
     cond = task._text(params, {}, tokens, mask)
     x = jnp.ones((2, *task.latent_shape))
-    seen = task._seen(x, cond["layout"])
+    seen, _ = task._inputs(x, cond)
     np.testing.assert_array_equal(seen[..., :channels], x)
     layout = seen[..., channels:-2]
     assert np.ptp(layout, axis=(1, 2)).min() > 1e-3, "numbers of its own for each position"
@@ -139,6 +139,8 @@ def test_the_layout_of_the_text_joins_the_latent():
     y = task._unet(params, x, jnp.full((2,), 0.5), cond)
     other = task._unet(params, x, jnp.full((2,), 0.5), {**cond, "layout": 0 * layout})
     assert np.abs(y - other).max() > 1e-5
+    wide, _ = task._inputs(jnp.ones((2, 2 * x.shape[1], 3 * x.shape[2], channels)), cond)
+    assert wide.shape == (2, 2 * x.shape[1], 3 * x.shape[2], seen.shape[-1])
 
 
 def test_patches_of_latents_go_in_and_come_back_in_their_places(task):
@@ -150,7 +152,7 @@ def test_patches_of_latents_go_in_and_come_back_in_their_places(task):
 
     patched = dataclasses.replace(task, patch_size=2, unet=Unchanged())
     x = jax.random.normal(jax.random.key(0), (2, 4, 6, 4))
-    seen = patched._seen(x)
+    seen, _ = patched._inputs(x, {})
     assert seen.shape == (2, 2, 3, 4 * 4 + 2)
     np.testing.assert_array_equal(seen[1, 1, 2, :16], x[1, 2:4, 4:6].reshape(-1))
     back = patched._unet({"unet": {}}, x, jnp.full((2,), 0.5), {})
