@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from tests.processes import call
+from tests.processes import call, finish, losses, start_group
 
 
 @pytest.mark.slow
@@ -14,6 +14,7 @@ def test_a_run_writes_images_and_their_captions(tmp_path):
     done = call("main", "--config=configs/engravings.py:debug", f"--workdir={run}")
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads((run / "report.json").read_text())
+    _check_two_processes(tmp_path / "two", run, report)
     names = (
         *("psnr", "cider", "cider_nearest", "bleu4", "kid_prior", "kid_normal", "kid_mixture"),
         *("coherence", "coherence_shuffled", "loop_rate", "copies"),
@@ -52,3 +53,15 @@ def test_a_run_writes_images_and_their_captions(tmp_path):
     done = call("generate", f"--run={run}", "--image=nothing.png", f"--out={tmp_path / 'no'}")
     assert done.returncode == 2 and "nothing.png: No such file" in done.stderr
     assert not (tmp_path / "no").exists()
+
+
+def _check_two_processes(workdir, run, report):
+    """Trains and evaluates the same recipe in two processes, which share every batch."""
+    finish(start_group(2, "--config=configs/engravings.py:debug", f"--workdir={workdir}"))
+    # The captions' dropout is drawn for the whole batch, so that only rounding differs.
+    assert losses(workdir) == pytest.approx(losses(run), rel=1e-4)
+    have = json.loads((workdir / "report.json").read_text())
+    names = ("psnr", "ssim", "kid_prior", "cider_nearest")
+    assert {n: have[f"engravings/{n}"] for n in names} == pytest.approx(
+        {n: report[f"engravings/{n}"] for n in names}, rel=1e-2, abs=1e-3
+    )
