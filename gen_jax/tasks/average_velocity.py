@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from gen_jax.common import ranges
 from gen_jax.common.errors import UserError
 from gen_jax.diffusion import guidance, mean_flow, samplers
-from gen_jax.diffusion.schedules import Process
+from gen_jax.diffusion.schedules import Process, expand
 from gen_jax.models.layers.conv import forward_mode
 from gen_jax.models.layers.embeddings import TimestepEmbedding, timestep_embedding
 
@@ -372,7 +372,7 @@ def sample(
 
     def denoise(x, t):
         v = u_fn(x, t, t, scale(t), cond)
-        return v if task.process.prediction_type == "flow" else x - _expand(t, x.ndim) * v
+        return v if task.process.prediction_type == "flow" else x - expand(t, x.ndim) * v
 
     return samplers.sample(denoise, x_T, task.process, steps, task.sampler, rng=rng)
 
@@ -380,7 +380,3 @@ def sample(
 def _side_by_side(a: Array, b: Array) -> Array:
     """Interleaves two batches, so that rows stay on their devices."""
     return jnp.stack([a, b], axis=1).reshape(2 * len(a), *a.shape[1:])
-
-
-def _expand(values: Array, ndim: int) -> Array:
-    return values.reshape(values.shape + (1,) * (ndim - 1))

@@ -152,7 +152,7 @@ def pndm(
         convert: (output, x, alpha, sigma) -> x_0 and eps.
         x: the start.
         process: the forward process.
-        calls: of `plan`.
+        calls: Model calls, laid out by `plan`.
         options: options of the sampler.
         known: Region whose content is given, see `sample`.
 
