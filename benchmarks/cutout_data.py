@@ -30,19 +30,23 @@ def described(line: dict[str, Any]) -> tuple[str, str]:
     return "-".join(tags).replace(" ", "_"), f"{', '.join(tags)}: {' '.join(words.split())}"
 
 
+def on_white(data: bytes) -> Image.Image:
+    """Returns the image of a file in the middle of a white square."""
+    drawn = Image.open(io.BytesIO(data)).convert("RGBA")
+    side = max(drawn.size)
+    sheet = Image.new("RGBA", (side, side), "white")
+    sheet.alpha_composite(drawn, ((side - drawn.width) // 2, (side - drawn.height) // 2))
+    return sheet.convert("RGB")
+
+
 def cutouts(archive: pathlib.Path) -> Iterator[tuple[str, Image.Image, str]]:
     """(path in the folder, picture, caption) of each."""
     with zipfile.ZipFile(archive) as file:
         for text in file.read("captions.jsonl").decode().splitlines():
             line = strict_json.loads(text)
             folder, caption = described(line)
-            drawn = Image.open(io.BytesIO(file.read(line["file"]))).convert("RGBA")
-            side = max(drawn.size)
-            sheet = Image.new("RGBA", (side, side), "white")
-            place = ((side - drawn.width) // 2, (side - drawn.height) // 2)
-            sheet.alpha_composite(drawn, place)
             name = pathlib.PurePosixPath(line["file"]).stem
-            yield f"{folder}/{name}.png", sheet.convert("RGB"), caption
+            yield f"{folder}/{name}.png", on_white(file.read(line["file"])), caption
 
 
 def main() -> None:

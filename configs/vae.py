@@ -108,7 +108,8 @@ def _pictograms(config):
     config.training.update(num_steps=1500, ema=0.995)
 
 
-_RECIPES = {"pictograms": _pictograms, "photos": _photos, "shapes": _shapes}
+# That of the packaged `cutouts` is that of the pictograms.
+_RECIPES = dict(cutouts=_pictograms, pictograms=_pictograms, photos=_photos, shapes=_shapes)
 
 
 def _stable_diffusion(config):

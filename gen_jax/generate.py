@@ -1,5 +1,6 @@
 r"""Generates images with a trained run, from prompts or from seeds alone.
 
+    python -m gen_jax.generate --prompt="a red apple" --out=out/apple
     python -m gen_jax.generate --run=runs/ldm --prompt="a cat" --num=8 --seed=0 --out=out/cat
     python -m gen_jax.generate --run=runs/ldm --prompt="a cat" --interpolate=1,2 --frames=16 \
         --out=out/walk
@@ -19,6 +20,8 @@ r"""Generates images with a trained run, from prompts or from seeds alone.
     python -m gen_jax.generate --run=runs/art --guiding_run=runs/art_small --prompt=dark --out=out/b
     python -m gen_jax.generate --run=runs/art --refiner=runs/detail --prompt=dark --out=out/sharp
 
+Without --run, images come from the packaged text-to-image model: clip art of 64x64 pixels.
+
 Writes a PNG and a manifest (JSON) for each image, a grid.png, and for an interpolation frames.gif.
 An image depends on its seed, its prompt and the settings alone, however many are generated at once.
 A flag that the run does not use is refused. So is a folder that holds earlier results; with
@@ -34,8 +37,8 @@ _MAX_IMAGES = 100_000  # names have five digits
 
 _RUN = paths.DEFINE_path(
     "run",
-    None,
-    "Run directory, Stable Diffusion pipeline, or hub:OWNER/NAME[@REVISION] of one.",
+    "package:cutouts",
+    "Run directory, package:NAME, Stable Diffusion pipeline, or hub:OWNER/NAME[@REVISION] of one.",
 )
 _DTYPE = flags.DEFINE_enum(
     "dtype", None, ["float32", "bfloat16"], "Compute dtype of a pipeline, float32 by default."

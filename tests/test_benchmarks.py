@@ -219,3 +219,14 @@ def test_diffusers_samples_the_same(monkeypatch, tmp_path):
         assert np.abs(z - other_z).max() < 1e-4 * np.abs(z).max()
         assert z.std() > 0.1 and image.std() > 10
         assert np.abs(image.astype(int) - other_image).max() <= 1
+
+
+@pytest.mark.slow
+def test_memory_is_estimated_from_shapes():
+    from benchmarks import step_memory
+
+    result = step_memory.estimate("sd15", "lora", 2, remat=True, debug=True)
+    assert 0 < result.state < result.frozen  # the adapted UNet is read, not trained
+    assert result.temporary > 0
+    cells = step_memory.row(result).split(" | ")
+    assert cells[:4] == ["| sd15", "lora", "yes", "2"] and len(cells) == 8

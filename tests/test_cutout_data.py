@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import cutout_data
+from benchmarks import clip_art_data, cutout_data
 
 
 @pytest.mark.parametrize("line,folder,caption", [
@@ -41,3 +41,39 @@ def test_pictures_lie_on_white_in_the_middle(tmp_path, monkeypatch, capsys):
     assert (found[3:5, 2:6] == (255, 0, 0)).all()
     (line,) = (tmp_path / "out" / "captions.jsonl").read_text().splitlines()
     assert json.loads(line) == {"file": "shapes/one.png", "caption": "shapes: a box"}
+
+
+@pytest.mark.parametrize("title,tags,text", [
+    ("bell pepper 02 jarno va", ["food", "vegetables"], "bell pepper jarno, food"),
+    ("Éclair_b", ["signs_and_symbols"], "éclair, signs and symbols"),
+    ("1", ["office"], "office"),
+])  # fmt: skip
+def test_captions_of_clip_art_are_title_and_category(title, tags, text):
+    line = {"caption": title, "tags": tags}
+    assert clip_art_data.caption(line, clip_art_data.category(line)) == text
+
+
+def test_clip_art_and_pictograms_lie_in_a_folder_per_category(tmp_path, monkeypatch, capsys):
+    data = io.BytesIO()
+    Image.new("RGBA", (4, 4), (255, 0, 0, 255)).save(data, "PNG")
+    files = {f"clipart96/a{i}.png": ["food"] for i in range(5)}
+    files |= {"clipart96/b.png": ["science"], "clipart96/c.png": ["shapes", "stars"]}
+    files |= {"stamps160/d.png": ["food"]}
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        for name in files:
+            file.writestr(name, data.getvalue())
+        lines = [{"file": name, "caption": "thing", "tags": tags} for name, tags in files.items()]
+        file.writestr("captions.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    options = [f"--archive={tmp_path}/a.zip", f"--out={tmp_path}/out", "--pictograms=20"]
+    monkeypatch.setattr(sys, "argv", ["x", *options])
+    clip_art_data.main()
+    assert "25 images of 3 categories" in capsys.readouterr().out  # one scene in 20 is held out
+    written = [
+        json.loads(x) for x in (tmp_path / "out" / "captions.jsonl").read_text().splitlines()
+    ]
+    assert [line["file"] for line in written[:6]] == [
+        *(f"food/a{i}.png" for i in range(5)),
+        "other/b.png",  # too few to be a category
+    ]
+    assert {line.get("split") for line in written} == {None, "train", "val", "test"}
+    assert all((tmp_path / "out" / line["file"]).is_file() for line in written)
