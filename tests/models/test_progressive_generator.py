@@ -54,20 +54,20 @@ def test_film_scales_and_shifts_what_is_normalised():
     np.testing.assert_allclose(layer.apply({"params": params}, x, w), want, atol=1e-5)
 
 
-@pytest.mark.parametrize("modulation", ["style", "film"])
-@pytest.mark.parametrize("out_channels", [1, 3])
+@pytest.mark.parametrize("modulation,out_channels", [("style", 3), ("film", 1)])
 def test_a_picture_is_that_of_its_latent_and_key_alone(modulation, out_channels):
     model, params, z, keys = made(modulation=modulation, out_channels=out_channels)
-    out = model.apply({"params": params}, z, keys)
+    draw = jax.jit(model.apply)
+    out = draw({"params": params}, z, keys)
     assert out.shape == (3, 16, 16, out_channels) and model.resolution == 16
     for i in range(3):
-        alone = model.apply({"params": params}, z[i : i + 1], keys[i : i + 1])
+        alone = draw({"params": params}, z[i : i + 1], keys[i : i + 1])
         np.testing.assert_allclose(alone[0], out[i], atol=1e-5)
     assert jnp.abs(out[0] - out[1]).max() > 1e-2
-    other = model.apply({"params": params}, z, jax.random.split(jax.random.key(9), 3))
+    other = draw({"params": params}, z, jax.random.split(jax.random.key(9), 3))
     assert jnp.abs(other - out).max() > 1e-3, "the key does not reach the noise"
-    silent = model.apply({"params": params}, z)
-    np.testing.assert_array_equal(silent, model.apply({"params": params}, z, None))
+    silent = draw({"params": params}, z)
+    assert jnp.abs(silent - out).max() > 1e-3, "noise without keys"
 
 
 def test_the_length_of_a_latent_does_not_count():

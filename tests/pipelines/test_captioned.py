@@ -24,7 +24,7 @@ def pipe(tmp_path_factory):
     values = {**engravings.get_config("debug").task.to_dict(), "temperature": 1.0, "top_p": 1.0}
     task = build_task(values)
     batch = {k: jnp.zeros((1, *v.shape), v.dtype) for k, v in task.batch_spec().items()}
-    params, extra = task.init(jax.random.key(0), batch)
+    params, extra = jax.jit(task.init)(jax.random.key(0), batch)
     rng = np.random.default_rng(0)  # the last layers of the flow are zero at first
     params = jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape).astype(np.float32), params)
     return Captioned(

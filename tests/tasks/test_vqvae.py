@@ -118,9 +118,7 @@ def test_a_step_on_eight_devices_is_that_on_one():
     assert restarted > 2, "nothing was restarted"
 
 
-@pytest.mark.parametrize(
-    "arg", ["debug", "debug,quantizer=residual", "debug,quantizer=fsq,codes=256"]
-)
+@pytest.mark.parametrize("arg", ["debug", "debug,quantizer=fsq,codes=256"])
 def test_it_learns_a_small_world(arg):
     _, metrics = trained(120, made(arg))
     assert metrics[-1]["model/psnr"] > metrics[0]["model/psnr"] + 3.0
@@ -132,7 +130,8 @@ def test_predictions_go_through_codes_alone():
     task = made()
     state, _ = trained(2, task)
     variables = jax.tree.map(jnp.asarray, {"params": state.params, "extra": state.extra})
-    fns, rows = task.predict_fns(), {"image": jnp.asarray(batch(0)["image"])}
+    fns = {name: jax.jit(fn) for name, fn in task.predict_fns().items()}
+    rows = {"image": jnp.asarray(batch(0)["image"])}
     whole = fns["reconstruct"](variables, rows, {}, {})
     codes = fns["encode"](variables, rows, {}, {})["codes"]
     assert codes.shape == (BATCH, *task.grid) and codes.dtype == jnp.int32
