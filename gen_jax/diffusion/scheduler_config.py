@@ -271,6 +271,19 @@ def from_diffusers(config: Mapping[str, Any], where: str) -> Scheduler:
     return Scheduler(process, kind.sampler, options)
 
 
+def stated(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the class and the keys of a scheduler config that some class reads.
+
+    Without those whose defaults diffusers wrote out, which it lists and replaces itself.
+    """
+    defaulted = config.get("_use_default_values") or ()
+    return {
+        key: value
+        for key, value in config.items()
+        if key == "_class_name" or (key in _KNOWN and key not in defaulted)
+    }
+
+
 def _checked(config: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
     """Returns key -> value with the defaults of the class, after a check of each."""
     kind = _CLASSES[name]

@@ -101,6 +101,7 @@ def task_config(folder: pathlib.Path, source: str = "", dtype: str = "float32") 
         process=dict(scheduler.process),
         sampler=scheduler.sampler,
         sampler_options=dict(scheduler.options),
+        scheduler_config=scheduler_config.stated(scheduler_values),
         num_inference_steps=_NUM_STEPS,
         guidance_scale=_GUIDANCE,
         guidance_rescale=0.0,
