@@ -1,6 +1,7 @@
 """The Python interface: a trained model that takes and gives PIL images."""
 
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from gen_jax import pipelines
+from gen_jax.common import numbers
 from gen_jax.common.errors import UserError
 from gen_jax.parallel import compilation
 from gen_jax.pipelines import requests
@@ -20,7 +22,7 @@ from gen_jax.runs.reader import TrainedModel
 _KEPT_PIPELINES = 4
 
 
-def load(source: str, step: str = "best", **settings: Any) -> "Model":
+def load(source: str | os.PathLike, step: str = "best", **settings: Any) -> "Model":
     """Reads a trained model.
 
     Args:
@@ -32,7 +34,7 @@ def load(source: str, step: str = "best", **settings: Any) -> "Model":
       UserError: There is no such model, it is damaged, or it has no such setting.
     """
     compilation.set_up()
-    return Model(reader.load(source, step), **settings)
+    return Model(reader.load(os.fspath(source), step), **settings)
 
 
 class Model:
@@ -69,7 +71,7 @@ class Model:
 
     def generate(
         self,
-        prompt: str | Sequence[str] = "",
+        prompt: str | Sequence[str] | None = None,
         *,
         num: int = 1,
         seed: int = 0,
@@ -86,7 +88,8 @@ class Model:
         """Generates images, or changes images (latent diffusion).
 
         Args:
-          prompt: Prompt of all images, or several prompts; "" for an unconditional model.
+          prompt: Prompt of all images, or several prompts; "" is the empty prompt. None, the
+            default, is for models that need none.
           num: Images per prompt, and per image that is changed.
           seed: Seed of the first image, 0 to 2**32 - 1; the next ones count up.
           negative_prompt: Prompt that guidance leads away from (latent diffusion).
@@ -108,18 +111,24 @@ class Model:
         Raises:
           UserError: As of `pipeline`, or a prompt or number that does not fit the model.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        num, batch_size = (
+            numbers.parse(value, name, int, 1)
+            for value, name in ((num, "num"), (batch_size, "batch_size"))
+        )
+        seed = numbers.check_seed(seed, "seed")
+        tile = tile if tile is None else numbers.parse(tile, "tile", int, 0)
         pipe = self.pipeline(**settings)
-        self._check_prompts(pipe, prompts)
+        prompts = self._prompts(pipe, prompt)
         edits = {"image": image, "mask": mask, "strength": strength, "size": size, "tile": tile}
         self._refuse_unused(pipe, {"negative_prompt": negative_prompt or None, **edits})
+        _check_texts([negative_prompt or ""], "negative_prompt")
         inputs = requests.Inputs(
             prompts,
-            negative_prompt,
+            negative_prompt or "",
             num,
             seed,
-            images=_pixels(image),
-            masks=_pixels(mask),
+            images=_pixels(image, "image"),
+            masks=_pixels(mask, "mask"),
             strength=strength,
             composite=composite,
             size=size,
@@ -134,7 +143,9 @@ class Model:
         Raises:
           UserError: The model writes no captions.
         """
-        return list(self.pipeline().describe(_pixels(images), batch_size).captions)
+        batch_size = numbers.parse(batch_size, "batch_size", int, 1)
+        pipe = self.pipeline()
+        return list(pipe.describe(_pixels(images, "images"), batch_size).captions)
 
     def restore(
         self,
@@ -178,13 +189,17 @@ class Model:
     def _make_pipeline(self, settings: tuple[tuple[str, Any], ...]) -> Pipeline:
         return pipelines.load(self.trained, **dict(settings))
 
-    def _check_prompts(self, pipe: Pipeline, prompts: list[str]) -> None:
-        if pipe.needs_prompt and not all(prompts):
+    def _prompts(self, pipe: Pipeline, prompt: Any) -> list[str]:
+        """Returns the prompts that a user gave."""
+        if prompt is None and pipe.needs_prompt:
             raise UserError(
                 f'prompt: {self.trained.path} is conditioned on text; name one such as "a cat"'
             )
+        prompts = [prompt or ""] if prompt is None or isinstance(prompt, str) else prompt
+        _check_texts(prompts, "prompt")
         if any(prompts) and "prompts" not in pipe.options(pipe.task):
             raise UserError(f"prompt: {self.trained.path} reads no text; leave it out")
+        return list(prompts)
 
     def _refuse_unused(self, pipe: Pipeline, arguments: Mapping[str, Any]) -> None:
         options = pipe.options(pipe.task)
@@ -196,14 +211,28 @@ class Model:
 
 
 def _hashable(value: Any) -> Any:
+    value = value.tolist() if isinstance(value, np.ndarray) else value
     return tuple(value) if isinstance(value, list) else value
 
 
-def _pixels(images: Image.Image | Sequence[Image.Image] | None) -> list[np.ndarray]:
+def _check_texts(texts: Any, name: str) -> None:
+    """Raises UserError unless it is a list of texts, at least one."""
+    is_list = isinstance(texts, Sequence) and len(texts)
+    if not is_list or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"{name}={texts!r}: expected a text, or a list of texts")
+
+
+def _pixels(images: Any, name: str) -> list[np.ndarray]:
     """Returns the pixels of images, uint8 [h, w, 3], upright."""
     if images is None:
         return []
     images = [images] if isinstance(images, Image.Image) else images
+    kinds = [type(x).__name__ for x in images] if isinstance(images, (list, tuple)) else []
+    if not kinds or not all(isinstance(x, Image.Image) for x in images):
+        given = f"a list of {', '.join(kinds)}" if kinds else type(images).__name__
+        raise UserError(
+            f"{name}: {given}; expected a PIL image, such as Image.open(FILE), or a list of them"
+        )
     return [np.asarray(ImageOps.exif_transpose(x).convert("RGB")) for x in images]
 
 

@@ -160,7 +160,12 @@ class Pipeline:
           first: Seed of the first image.
           count: Images per prompt.
           num_prompts: Number of prompts, whose images stand one after the other.
+
+        Raises:
+          UserError: A seed is out of its range.
         """
+        in_a_row = count * num_prompts if self.has_own_seeds else count
+        first = numbers.check_seed(first, "seed", in_a_row)
         if self.has_own_seeds:
             return [first + i for i in range(count * num_prompts)]
         return [first + i for i in range(count)] * num_prompts
