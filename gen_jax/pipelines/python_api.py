@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from gen_jax import pipelines
 from gen_jax.common import numbers
 from gen_jax.common.errors import UserError
+from gen_jax.data.images import to_rgb
 from gen_jax.parallel import compilation
 from gen_jax.pipelines import requests
 from gen_jax.pipelines.restoration import Restorer
@@ -159,7 +160,8 @@ class Model:
         """Restores a photograph.
 
         Args:
-          image: Any mode; gray stays gray (8 or 16 bits), opacity is kept, all else becomes RGB.
+          image: Any mode but F; gray stays gray (8 or 16 bits), opacity is kept, all else becomes
+            RGB.
           prompt: Instruction, for a model that reads text.
           strength: Share of the change that is applied, 0 to 1.
           scale: Factor that the image is enlarged by, 1 or more.
@@ -223,7 +225,11 @@ def _check_texts(texts: Any, name: str) -> None:
 
 
 def _pixels(images: Any, name: str) -> list[np.ndarray]:
-    """Returns the pixels of images, uint8 [h, w, 3], upright."""
+    """Returns the pixels of images, uint8 [h, w, 3], upright.
+
+    What is transparent is white, as in files that commands read. In a mask it is black: only what
+    is painted white is repainted.
+    """
     if images is None:
         return []
     images = [images] if isinstance(images, Image.Image) else images
@@ -233,7 +239,19 @@ def _pixels(images: Any, name: str) -> list[np.ndarray]:
         raise UserError(
             f"{name}: {given}; expected a PIL image, such as Image.open(FILE), or a list of them"
         )
-    return [np.asarray(ImageOps.exif_transpose(x).convert("RGB")) for x in images]
+    for image in images:
+        _refuse_floats(image, name)
+    under = "black" if name == "mask" else "white"
+    return [np.asarray(to_rgb(ImageOps.exif_transpose(x), under)) for x in images]
+
+
+def _refuse_floats(image: Image.Image, name: str) -> None:
+    """Raises UserError for an image of floats, whose range is not known."""
+    if image.mode == "F":
+        raise UserError(
+            f"{name}: of mode F, floats of unknown range; expected 8 or 16 bits, such as "
+            "Image.fromarray((255 * array).astype(np.uint8))"
+        )
 
 
 def _as_images(samples: Samples, seeds: Sequence[int], prompts: Sequence[str]) -> list[Image.Image]:
@@ -249,8 +267,13 @@ def _as_images(samples: Samples, seeds: Sequence[int], prompts: Sequence[str]) -
 
 def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Returns the colors of an image, L, I;16 or RGB, and its opacity, L or None."""
+    _refuse_floats(image, "image")
     if image.mode in ("L", "I;16", "RGB"):
         return image, None
+    if image.mode.startswith("I"):
+        # Pillow's own conversion would clip what is above 255.
+        wide = np.asarray(image, np.int64).clip(0, 65535)
+        return Image.fromarray(wide.astype(np.uint16)), None
     if image.mode == "1":
         return image.convert("L"), None
     if not image.has_transparency_data:
