@@ -36,8 +36,14 @@ _DOWN, _UP, _MID, _ALPHA = "down", "up", "mid", "alpha"
 
 # Pattern of a key -> what it belongs to. None of these is W + up @ down of Stable Diffusion 1 or 2.
 _REFUSED = (
-    (r"^lora_te[12]_|^text_encoder_2\.|^lora_unet_(input|middle|output)_", "Stable Diffusion XL"),
-    (r"^(transformer|diffusion_model)\.|^lora_transformer", "a diffusion transformer"),
+    (
+        r"^(transformer|diffusion_model)\.|^lora_transformer|^(lora_unet_)?(double|single)_blocks[._]",
+        "a diffusion transformer such as Flux",
+    ),
+    (
+        r"^lora_te[123]_|^text_encoder_[23]\.|^lora_unet_(input|middle|output)_",
+        "Stable Diffusion XL or a later model",
+    ),
     (r"hada_[wt]", "LoHa"),
     (r"lokr_[wt]", "LoKr"),
     (r"dora_scale|lora_magnitude_vector", "DoRA"),
@@ -258,6 +264,8 @@ def _scale(path, name, keys, tensors, settings, rank: int) -> float:
         known = _by_pattern(settings.get("rank_pattern"), name, settings.get("r", rank))
         alpha = _by_pattern(settings.get("alpha_pattern"), name, settings.get("lora_alpha", rank))
         alpha = float(alpha)
+        if not math.isfinite(alpha):
+            raise ValueError(alpha)
     except (TypeError, ValueError, AttributeError, re.error):
         raise UserError(
             f"{path}: {METADATA} in its metadata has no rank and alpha of {keys[_DOWN]}; get the "
