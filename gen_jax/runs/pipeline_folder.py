@@ -5,6 +5,7 @@ conditioned on the states of one CLIP text encoder.
 """
 
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,6 +41,8 @@ TOWER = "clip-vit-large-patch14-text"
 _NUM_STEPS, _GUIDANCE = 50, 7.5
 # Values that StableDiffusionPipeline sets whatever an old scheduler file says.
 _OLD_FILES = {"steps_offset": 1, "clip_sample": False}
+# Side of the latents that it takes for the least of UNets whose files are older than release 0.9.
+_LEAST_SIDE = 64
 _SUPPORTED = "pipelines of Stable Diffusion 1.x and 2.x are read (docs/pipelines.md)"
 # Numbers of input channels of other kinds of UNet.
 _OTHER_UNETS = {5: "depth", 7: "upscaling", 8: "instruction", 9: "inpainting"}
@@ -91,10 +94,12 @@ def task_config(folder: pathlib.Path, source: str = "", dtype: str = "float32") 
     scheduler_file = folder / SCHEDULER / SCHEDULER_FILE
     scheduler_values = {**_read(scheduler_file), **_OLD_FILES}
     scheduler = scheduler_config.from_diffusers(scheduler_values, str(scheduler_file))
+    image_size = _image_size(folder, unet, vae)
     values = {name: getattr(unet, name) for name in fields_of(UNet2DConditionModel)}
+    values["sample_size"] = image_size // _factor(vae)
     return dict(
         name="ldm",
-        image_size=_image_size(folder, unet, vae),
+        image_size=image_size,
         unet={**{k: v for k, v in values.items() if v is not None}, "dtype": dtype}
         | {"mid_block_type": unet.mid_block_type},
         text_encoder=text_config(folder, source, dtype),
@@ -179,14 +184,26 @@ def _check_channels(folder: pathlib.Path, channels: int, latent: int) -> None:
 
 def _image_size(folder: pathlib.Path, unet: Any, vae: Any) -> int:
     """Returns the side of an image in pixels, the UNet's or else the autoencoder's."""
-    factor = 2 ** (len(vae.block_out_channels) - 1)
+    factor = _factor(vae)
     size = unet.sample_size or (vae.sample_size or 512) // factor
+    file = folder / "unet" / "config.json"
+    if isinstance(size, int) and _is_old(_read(file).get("_diffusers_version")):
+        size = max(size, _LEAST_SIDE)
     sides = {size} if isinstance(size, int) else set(size)
     if len(sides) != 1:
-        raise UserError(
-            f"{folder / 'unet' / 'config.json'}: sample_size={size}: only squares are supported"
-        )
+        raise UserError(f"{file}: sample_size={size}: only squares are supported")
     return sides.pop() * factor
+
+
+def _factor(vae: Any) -> int:
+    """Returns the pixels per latent along each axis."""
+    return 2 ** (len(vae.block_out_channels) - 1)
+
+
+def _is_old(version: Any) -> bool:
+    """Returns whether a release of diffusers before 0.9 wrote a file."""
+    match = re.match(r"(\d+)\.(\d+)", version) if isinstance(version, str) else None
+    return match is not None and (int(match[1]), int(match[2])) < (0, 9)
 
 
 def _read(file: pathlib.Path) -> Mapping[str, Any]:

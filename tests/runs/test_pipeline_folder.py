@@ -180,6 +180,13 @@ def test_an_old_scheduler_file_is_read_as_the_pipeline_of_diffusers_does(folder,
     have = pipeline_folder.task_config(folder)["sampler_options"]
     assert have == model.config.task.sampler_options.to_dict()
     assert have["steps_offset"] == 1 and "clip_x_0" not in have
+    # The UNets of early fine-tunings say 32, and are Stable Diffusion at 64.
+    for version, side in (("0.6.0", 64), ("0.9.0.dev0", 8), (None, 8)):
+        change(folder / "unet" / "config.json", _diffusers_version=version)
+        task = pipeline_folder.task_config(folder)
+        assert (task["image_size"], task["unet"]["sample_size"]) == (2 * side, side)
+    change(folder / "unet" / "config.json", _diffusers_version="0.6.0")
+    assert load(folder).task.unet.sample_size == 64  # as an export has it
 
 
 def test_the_config_is_that_of_a_run(model):
