@@ -16,7 +16,7 @@ from gen_jax.parallel import compilation
 from gen_jax.pipelines import requests
 from gen_jax.pipelines.restoration import Restorer
 from gen_jax.pipelines.sampling import Pipeline, Samples
-from gen_jax.runs import reader
+from gen_jax.runs import manifest, reader
 from gen_jax.runs.reader import TrainedModel
 
 # Settings whose pipelines are kept: each has compiled programs of its own.
@@ -88,6 +88,9 @@ class Model:
     ) -> list[Image.Image]:
         """Generates images, or changes images (latent diffusion).
 
+        Prints a note on standard error for whatever in the arguments may surprise, such as a prompt
+        that is longer than what the model reads.
+
         Args:
           prompt: Prompt of all images, or several prompts; "" is the empty prompt. None, the
             default, is for models that need none.
@@ -135,7 +138,9 @@ class Model:
             size=size,
             tile=tile,
         )
-        request = requests.build(pipe, inputs).request
+        request, *_, notes = requests.build(pipe, inputs)
+        for line in (*pipe.notes([*prompts, negative_prompt or ""]), *notes):
+            manifest.note(line)
         return _as_images(pipe.sample(request, batch_size), request.seeds, request.prompts)
 
     def describe(self, images: Sequence[Image.Image], batch_size: int = 16) -> list[str]:

@@ -138,6 +138,17 @@ def test_from_python_the_prompt_may_be_empty_and_numbers_text(model):
     assert front.pipeline(guidance_scale="4").task.guidance_scale == 4.0
 
 
+def test_from_python_what_may_surprise_is_noted(model, capsys):
+    front = Model(model, sampler="ddim", num_inference_steps=1)
+    front.generate("red")
+    assert capsys.readouterr().err == ""
+    front.generate("red " * 30, guidance_scale=0.0)
+    noted = capsys.readouterr().err.splitlines()
+    assert len(noted) == 2 and all(line.startswith("note: ") for line in noted)
+    assert "is longer than the 8 tokens that the model reads" in noted[0]
+    assert "guidance_scale=0: below 1 an image follows its prompt less" in noted[1]
+
+
 def test_a_folder_may_be_a_path_object(tmp_path):
     with pytest.raises(UserError, match="nothing: no such folder; expected a run directory"):
         gen_jax.load(tmp_path / "nothing")
