@@ -189,6 +189,13 @@ def test_an_old_scheduler_file_is_read_as_the_pipeline_of_diffusers_does(folder,
     assert load(folder).task.unet.sample_size == 64  # as an export has it
 
 
+def test_a_packaged_model_has_the_name_of_one_folder():
+    for name in ("", "..", "nope", "vae_photos/../vae_shapes"):
+        with pytest.raises(UserError, match="no such packaged model; there are dino_tiny, "):
+            sources.resolve(f"package:{name}")
+    assert sources.resolve("package:vae_photos").is_dir()
+
+
 def test_the_config_is_that_of_a_run(model):
     text = config_lib.to_json(model.config)
     assert config_lib.to_json(config_lib.from_json(text)) == text
