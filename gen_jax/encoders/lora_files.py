@@ -131,9 +131,9 @@ class LoraFile:
                 "file for a model of the same architecture"
             )
         path, kernel = kernels[known]
-        rank, *rest = pair.down.shape
+        rank, *inputs = pair.down.shape
         # Without the sides of 1x1 convolutions, which some files have for dense layers.
-        given = (pair.up.shape[0], *_without_ones(rest))
+        given = (pair.up.shape[0], *_without_ones(inputs))
         *sides, rows, cols = kernel.shape
         wanted = (cols, *_without_ones((rows, *sides)))
         if given != wanted or pair.up.size != given[0] * rank:
@@ -192,18 +192,18 @@ def _parsed(path: pathlib.Path, key: str, is_kohya: bool) -> tuple[str, str, str
         if match := _KOHYA.fullmatch(key):
             return _COMPONENT[match[1]], match[2], match[3] or match[4]
         raise _unknown(path, key)
-    component, _, rest = key.partition(".")
+    component, _, name = key.partition(".")
     if _BARE_UNET.match(key):
-        component, rest = UNET, key
+        component, name = UNET, key
     if component not in (UNET, TEXT_ENCODER):
         raise _unknown(path, key)
-    rest = rest.replace(".processor.", ".")
-    if match := _PEFT.fullmatch(rest):
+    name = name.replace(".processor.", ".")
+    if match := _PEFT.fullmatch(name):
         return component, match[1], {"A": _DOWN, "B": _UP}[match[2]]
-    if match := _PROCESSORS.fullmatch(rest):
+    if match := _PROCESSORS.fullmatch(name):
         last = f"to_{match[2]}" if component == UNET else f"{match[2]}_proj"
         return component, f"{match[1]}.{'to_out.0' if last == 'to_out' else last}", match[3]
-    if match := _LAYERS.fullmatch(rest) or _ALPHAS.fullmatch(rest):
+    if match := _LAYERS.fullmatch(name) or _ALPHAS.fullmatch(name):
         return component, match[1], match[2]
     raise _unknown(path, key)
 

@@ -179,5 +179,5 @@ def _at(tree: Mapping[str, Any], path: Sequence[str]) -> Any:
 
 def _with(tree: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
     """Returns a copy of a tree with another value at a path."""
-    first, *rest = path
-    return {**tree, first: _with(tree.get(first, {}), rest, value) if rest else value}
+    first, *below = path
+    return {**tree, first: _with(tree.get(first, {}), below, value) if below else value}

@@ -148,15 +148,15 @@ def check_index(folder: pathlib.Path) -> None:
     """
     file = folder / INDEX
     index = _read(file)
-    kind = index.get("_class_name")
-    if kind not in PIPELINES:
-        raise UserError(f"{file}: a {kind}; only {_SUPPORTED}: {', '.join(PIPELINES)}")
+    pipeline = index.get("_class_name")
+    if pipeline not in PIPELINES:
+        raise UserError(f"{file}: a {pipeline}; only {_SUPPORTED}: {', '.join(PIPELINES)}")
     for name, known in CLASSES.items():
         entry = index.get(name)
-        found = entry[1] if isinstance(entry, list) and len(entry) == 2 else entry
-        if found not in known:
+        kind = entry[1] if isinstance(entry, list) and len(entry) == 2 else entry
+        if kind not in known:
             raise UserError(
-                f"{file}: its {name} is {found or 'missing'}; expected {' or '.join(known)}: only "
+                f"{file}: its {name} is {kind or 'missing'}; expected {' or '.join(known)}: only "
                 f"{_SUPPORTED}"
             )
     for name in (*CLASSES, SCHEDULER):

@@ -37,7 +37,7 @@ class LDMTask(Task):
 
     Attributes:
       unet: the denoiser.
-      text_encoder: tokens to states; trained along, or a frozen tower (`tasks.text`).
+      text_encoder: tokens to states; trained along, or a frozen encoder (`tasks.text`).
       autoencoder: the frozen first stage.
       process: the forward process and what the UNet predicts.
       image_size: side of the square images, in pixels.
@@ -120,7 +120,7 @@ class LDMTask(Task):
         cls, config: Mapping[str, Any], frozen_tasks: Mapping[str, Any] | None = None
     ) -> "LDMTask":
         """Builds it from `config.task` and the tasks of the trained autoencoder (`vae`)
-        and, where the text encoder is a frozen one, of its tower (`text`).
+        and, where the text encoder is a frozen one, of its encoder (`text`).
 
         Raises:
           UserError: a key that does not exist or does not fit.
