@@ -240,7 +240,7 @@ def from_diffusers(config: Mapping[str, Any], where: str) -> Scheduler:
     """
     name = config.get("_class_name")
     name = name[-1] if isinstance(name, list) and name else name
-    if name not in _CLASSES:
+    if not isinstance(name, str) or name not in _CLASSES:
         raise UserError(f"{where}: _class_name={name!r}: expected one of {', '.join(_CLASSES)}")
     kind = _CLASSES[name]
     values = _checked(config, name, where)

@@ -121,8 +121,14 @@ def task_config(folder: pathlib.Path, source: str = "", dtype: str = "float32") 
 def text_config(folder: pathlib.Path, source: str = "", dtype: str = "float32") -> dict[str, Any]:
     """Returns `config.task.text_encoder` of a pipeline; arguments and errors as `task_config`."""
     file = folder / "text_encoder" / "config.json"
+    config = _read(file)
+    if config.get("use_attention_mask"):
+        raise UserError(
+            f"{file}: use_attention_mask={config['use_attention_mask']!r}: expected False, the "
+            f"padding is attended to in Stable Diffusion; {_SUPPORTED}"
+        )
     try:
-        module = clip.text_from_hf_config(_read(file))
+        module = clip.text_from_hf_config(config)
     except UserError as error:
         raise UserError(f"{file}: {error}; {_SUPPORTED}") from None
     file = folder / "tokenizer" / "tokenizer_config.json"
@@ -187,12 +193,15 @@ def _image_size(folder: pathlib.Path, unet: Any, vae: Any) -> int:
     factor = _factor(vae)
     size = unet.sample_size or (vae.sample_size or 512) // factor
     file = folder / "unet" / "config.json"
-    if isinstance(size, int) and _is_old(_read(file).get("_diffusers_version")):
-        size = max(size, _LEAST_SIDE)
-    sides = {size} if isinstance(size, int) else set(size)
+    sides = set(size) if isinstance(size, (list, tuple)) else {size}
+    if not all(type(side) is int and side > 0 for side in sides):
+        raise UserError(f"{file}: sample_size={size!r}: expected a whole number above 0")
     if len(sides) != 1:
         raise UserError(f"{file}: sample_size={size}: only squares are supported")
-    return sides.pop() * factor
+    (side,) = sides
+    if isinstance(size, int) and _is_old(_read(file).get("_diffusers_version")):
+        side = max(side, _LEAST_SIDE)
+    return side * factor
 
 
 def _factor(vae: Any) -> int:

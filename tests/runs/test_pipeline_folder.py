@@ -119,6 +119,13 @@ def test_an_option_that_is_not_supported_is_named(folder):
     refused(folder, "unet/config.json: time_cond_proj_dim=256 is not supported")
     change(folder / "unet/config.json", time_cond_proj_dim=None, sample_size=[8, 12])
     refused(folder, r"sample_size=\(8, 12\): only squares are supported")
+    change(folder / "unet/config.json", sample_size=-8)
+    refused(folder, "config.json: sample_size=-8: expected a whole number above 0")
+    change(folder / "unet/config.json", sample_size=8)
+    # With it diffusers masks the padding.
+    change(folder / "text_encoder/config.json", use_attention_mask=True)
+    refused(folder, "text_encoder/config.json: use_attention_mask=True: expected False")
+    change(folder / "text_encoder/config.json", use_attention_mask=False)
     change(folder / "scheduler/scheduler_config.json", _class_name="KDPM2DiscreteScheduler")
     refused(folder, r"scheduler_config\.json: _class_name='KDPM2DiscreteScheduler'")
 
