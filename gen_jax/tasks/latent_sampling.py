@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gen_jax.common.errors import UserError
 from gen_jax.diffusion import guidance, samplers, scheduler_config
 from gen_jax.diffusion.guidance import DenoiseFn
 from gen_jax.diffusion.schedules import make_process
@@ -25,6 +26,9 @@ def options_of(task: Any, sampler: str) -> samplers.SamplerOptions:
 
     They are those of a scheduler config, in which each class reads the keys that it knows. What the
     file of a pipeline leaves out has the new class's default, not that of the class before.
+
+    Raises:
+      UserError: The scheduler class of the sampler cannot do what the config says.
     """
     known = task.sampler_options
     if sampler == task.sampler or task.process.is_flow:
@@ -40,6 +44,12 @@ def options_of(task: Any, sampler: str) -> samplers.SamplerOptions:
     other = scheduler_config.to_diffusers(task.process, sampler, samplers.DEFAULTS)
     config = {**config, "_class_name": other["_class_name"]}
     read = scheduler_config.from_diffusers(config, f"sampler={sampler!r}")
+    is_rescaled = read.process["rescale_zero_terminal_snr"]
+    if is_rescaled != task.process.rescale_zero_terminal_snr:
+        raise UserError(
+            f"sampler={sampler!r}: reads rescale_betas_zero_snr={is_rescaled} in the pipeline's "
+            f"scheduler config, which {task.sampler!r} does not; change the file"
+        )
     return samplers.SamplerOptions(**read.options)
 
 

@@ -101,6 +101,14 @@ def test_another_sampler_takes_over_the_released_file_not_the_defaults_of_its_cl
         own = {"pndm": "leading", "ddim": "leading", "ddpm": "leading", "lcm": "leading"}
         assert options.timestep_spacing == own.get(sampler, "linspace")
         assert options.steps_offset == 1
+    # PNDM does not read this key, and Euler would change the noise levels of the model.
+    hidden = {**model.task.scheduler_config, "rescale_betas_zero_snr": True}
+    hidden["prediction_type"] = "v_prediction"
+    process = dataclasses.replace(model.task.process, prediction_type="v_prediction")
+    task = dataclasses.replace(model.task, scheduler_config=hidden, process=process)
+    with pytest.raises(UserError, match="sampler='euler': reads rescale_betas_zero_snr=True in"):
+        task.with_settings(sampler="euler")
+    assert task.with_settings(sampler="heun").sampler == "heun"
     # An export keeps the keys for which PNDM has no use.
     released = model.task.as_released(model.variables, model.frozen)
     assert {**released.scheduler, "_diffusers_version": "0.6.0"} == SD_15_SCHEDULER
