@@ -65,7 +65,8 @@ def scheduler_of(task: Any) -> dict[str, Any]:
 
 def _unchanged_config(task: Any) -> dict[str, Any]:
     """Returns the scheduler config that a task was read from; empty if it has other settings."""
-    config = dict(task.scheduler_config)
+    # The lists of the file are tuples in a task.
+    config = {k: list(v) if isinstance(v, tuple) else v for k, v in task.scheduler_config.items()}
     if not config:
         return {}
     read = scheduler_config.from_diffusers(config, "config.task.scheduler_config")

@@ -74,7 +74,7 @@ def test_another_sampler_takes_over_what_its_scheduler_class_knows(models):
     )
 
 
-# As released with Stable Diffusion 1.5: without timestep_spacing, and with a key that PNDM has not.
+# As released with Stable Diffusion 1.5: without timestep_spacing, and with keys that PNDM has not.
 SD_15_SCHEDULER = {
     "_class_name": "PNDMScheduler",
     "_diffusers_version": "0.6.0",
@@ -82,6 +82,7 @@ SD_15_SCHEDULER = {
     "beta_schedule": "scaled_linear",
     "beta_start": 0.00085,
     "clip_sample": False,
+    "disable_corrector": [],  # of UniPC, from which a file may have been converted
     "num_train_timesteps": 1000,
     "set_alpha_to_one": False,
     "skip_prk_steps": True,
