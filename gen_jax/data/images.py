@@ -33,23 +33,28 @@ def _has_alpha(image: Image.Image) -> bool:
     return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode to RGB: alpha over white, 16 bits scaled to 8."""
+def to_rgb(image: Image.Image, under: str = "white") -> Image.Image:
+    """Converts any Pillow mode to RGB, 16 bits scaled to 8.
+
+    Args:
+      image: The image.
+      under: Color that shows through what is transparent.
+    """
     if image.mode in ("I;16", "I;16L", "I;16B", "I"):
         wide = np.asarray(image, dtype=np.int64)
         return Image.fromarray((np.clip(wide, 0, 65535) // 257).astype(np.uint8)).convert("RGB")
     if _has_alpha(image):
         rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, under), rgba).convert("RGB")
     return image.convert("RGB")
 
 
-def open_strict(data: bytes) -> tuple[UInt8[np.ndarray, "h w 3"], bool]:
+def open_strict(data: bytes, under: str = "white") -> tuple[UInt8[np.ndarray, "h w 3"], bool]:
     """Decodes an image file in full, noticing any damage.
 
     Args:
       data: the whole file.
+      under: As of `to_rgb`.
 
     Returns:
       pixels: upright (EXIF orientation applied) RGB.
@@ -71,7 +76,7 @@ def open_strict(data: bytes) -> tuple[UInt8[np.ndarray, "h w 3"], bool]:
                 turned = image.getexif().get(0x0112, 1) not in (0, 1)
                 animated = getattr(image, "n_frames", 1) > 1
                 clear = _has_alpha(image)
-                rgb = _to_rgb(ImageOps.exif_transpose(image))
+                rgb = to_rgb(ImageOps.exif_transpose(image), under)
     except Image.DecompressionBombError as error:
         raise ImageError("too large to decode safely", str(error)) from None
     except UnidentifiedImageError:  # its text names an address in memory

@@ -240,7 +240,7 @@ def from_diffusers(config: Mapping[str, Any], where: str) -> Scheduler:
     """
     name = config.get("_class_name")
     name = name[-1] if isinstance(name, list) and name else name
-    if name not in _CLASSES:
+    if not isinstance(name, str) or name not in _CLASSES:
         raise UserError(f"{where}: _class_name={name!r}: expected one of {', '.join(_CLASSES)}")
     kind = _CLASSES[name]
     values = _checked(config, name, where)
@@ -269,6 +269,19 @@ def from_diffusers(config: Mapping[str, Any], where: str) -> Scheduler:
         raise UserError(f"{where}: {e}") from None
     _check_steps(values, built, name, where)
     return Scheduler(process, kind.sampler, options)
+
+
+def stated(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the class and the keys of a scheduler config that some class reads.
+
+    Without those whose defaults diffusers wrote out, which it lists and replaces itself.
+    """
+    defaulted = config.get("_use_default_values") or ()
+    return {
+        key: value
+        for key, value in config.items()
+        if key == "_class_name" or (key in _KNOWN and key not in defaulted)
+    }
 
 
 def _checked(config: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:

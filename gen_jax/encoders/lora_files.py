@@ -36,8 +36,14 @@ _DOWN, _UP, _MID, _ALPHA = "down", "up", "mid", "alpha"
 
 # Pattern of a key -> what it belongs to. None of these is W + up @ down of Stable Diffusion 1 or 2.
 _REFUSED = (
-    (r"^lora_te[12]_|^text_encoder_2\.|^lora_unet_(input|middle|output)_", "Stable Diffusion XL"),
-    (r"^(transformer|diffusion_model)\.|^lora_transformer", "a diffusion transformer"),
+    (
+        r"^(transformer|diffusion_model)\.|^lora_transformer|^(lora_unet_)?(double|single)_blocks[._]",
+        "a diffusion transformer such as Flux",
+    ),
+    (
+        r"^lora_te[123]_|^text_encoder_[23]\.|^lora_unet_(input|middle|output)_",
+        "Stable Diffusion XL or a later model",
+    ),
     (r"hada_[wt]", "LoHa"),
     (r"lokr_[wt]", "LoKr"),
     (r"dora_scale|lora_magnitude_vector", "DoRA"),
@@ -125,9 +131,9 @@ class LoraFile:
                 "file for a model of the same architecture"
             )
         path, kernel = kernels[known]
-        rank, *rest = pair.down.shape
+        rank, *inputs = pair.down.shape
         # Without the sides of 1x1 convolutions, which some files have for dense layers.
-        given = (pair.up.shape[0], *_without_ones(rest))
+        given = (pair.up.shape[0], *_without_ones(inputs))
         *sides, rows, cols = kernel.shape
         wanted = (cols, *_without_ones((rows, *sides)))
         if given != wanted or pair.up.size != given[0] * rank:
@@ -186,18 +192,18 @@ def _parsed(path: pathlib.Path, key: str, is_kohya: bool) -> tuple[str, str, str
         if match := _KOHYA.fullmatch(key):
             return _COMPONENT[match[1]], match[2], match[3] or match[4]
         raise _unknown(path, key)
-    component, _, rest = key.partition(".")
+    component, _, name = key.partition(".")
     if _BARE_UNET.match(key):
-        component, rest = UNET, key
+        component, name = UNET, key
     if component not in (UNET, TEXT_ENCODER):
         raise _unknown(path, key)
-    rest = rest.replace(".processor.", ".")
-    if match := _PEFT.fullmatch(rest):
+    name = name.replace(".processor.", ".")
+    if match := _PEFT.fullmatch(name):
         return component, match[1], {"A": _DOWN, "B": _UP}[match[2]]
-    if match := _PROCESSORS.fullmatch(rest):
+    if match := _PROCESSORS.fullmatch(name):
         last = f"to_{match[2]}" if component == UNET else f"{match[2]}_proj"
         return component, f"{match[1]}.{'to_out.0' if last == 'to_out' else last}", match[3]
-    if match := _LAYERS.fullmatch(rest) or _ALPHAS.fullmatch(rest):
+    if match := _LAYERS.fullmatch(name) or _ALPHAS.fullmatch(name):
         return component, match[1], match[2]
     raise _unknown(path, key)
 
@@ -258,6 +264,8 @@ def _scale(path, name, keys, tensors, settings, rank: int) -> float:
         known = _by_pattern(settings.get("rank_pattern"), name, settings.get("r", rank))
         alpha = _by_pattern(settings.get("alpha_pattern"), name, settings.get("lora_alpha", rank))
         alpha = float(alpha)
+        if not math.isfinite(alpha):
+            raise ValueError(alpha)
     except (TypeError, ValueError, AttributeError, re.error):
         raise UserError(
             f"{path}: {METADATA} in its metadata has no rank and alpha of {keys[_DOWN]}; get the "

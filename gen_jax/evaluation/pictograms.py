@@ -34,7 +34,7 @@ class PictogramAccuracy(Evaluator):
       train_count: Number of training images that the probe is fitted to.
       real_count: Number of real images on each side of `kid_real`.
       batch_size: Number of samples generated at once.
-      shown: Number of samples in the picture, each of another subject if there are as many.
+      shown: Number of samples in the image sheets, each of another subject if there are as many.
       seed: Seed of the shuffled prompts and of the bootstrap.
       controls: Number of samples of each control, the first ones generated again.
     """
@@ -61,7 +61,7 @@ class PictogramAccuracy(Evaluator):
             raise UserError(f"needs the data source 'pictograms', this is {data.source!r}")
 
     def __call__(self, predict: Predictor, data: Data) -> Result:
-        """Returns shares of samples, distances, and the pictures `prompts` and `real`.
+        """Returns shares of samples, distances, and the image sheets `prompts` and `real`.
 
         `subject_accuracy` and, of the prompts that state it, `color_accuracy` and
         `background_accuracy`; the same with `_real` of the real images, and after `heldout_`.
@@ -82,9 +82,12 @@ class PictogramAccuracy(Evaluator):
         if self.heldout:
             unseen = data.read(pictograms.HELDOUT_SPLIT, self.heldout)
             records = data.records(pictograms.HELDOUT_SPLIT, unseen["index"])
-            made, said = generated(predict, data, pictograms.HELDOUT_SPLIT, unseen, self.batch_size)
-            found = self._accuracies(probe, data, made, [r.attributes for r in records], said)
-            metrics |= {f"heldout_{name}": value for name, value in found.items()}
+            samples, prompts = generated(
+                predict, data, pictograms.HELDOUT_SPLIT, unseen, self.batch_size
+            )
+            attributes = [record.attributes for record in records]
+            shares = self._accuracies(probe, data, samples, attributes, prompts)
+            metrics |= {f"heldout_{name}": value for name, value in shares.items()}
         metrics["prompt_accuracy"] = metrics["subject_accuracy"]
         metrics["prompt_chance"] = 1.0 / len(data.label_names)
         others, notes = self._controls(predict, data, probe, scenes, texts)
@@ -136,9 +139,9 @@ class PictogramAccuracy(Evaluator):
     def _distances(self, images, test, val) -> dict[str, float]:
         encode = open_features(_ENCODER, side=test.shape[1] - test.shape[1] % 8)
         fake, real = encode(images), encode(test)
-        found = interval.bootstrap(kid.mmd2, real, fake, seed=self.seed)
-        other = kid.mmd2(real, encode(val["image"]))
-        return {**found.named("kid"), "kid_real": float(other)}
+        distance = interval.bootstrap(kid.mmd2, real, fake, seed=self.seed)
+        of_real = kid.mmd2(real, encode(val["image"]))
+        return {**distance.named("kid"), "kid_real": float(of_real)}
 
 
 def _different(subjects: Sequence[str], count: int) -> list[int]:

@@ -19,7 +19,7 @@ _WHITE = 128
 
 
 def resized(image: UInt8[np.ndarray, "h w 3"], size: Size) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """Returns an image in another size (Lanczos), whatever its proportions, as diffusers does."""
+    """Returns an image in another size (Lanczos), whatever its proportions."""
     if image.shape[:2] == size[::-1]:
         return image
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))

@@ -10,14 +10,18 @@ from gen_jax.common.errors import UserError
 from gen_jax.data import images
 
 
-def read(path: str) -> np.ndarray:
+def read(path: str, under: str = "white") -> np.ndarray:
     """Returns the pixels of an image file, uint8 [h, w, 3].
+
+    Args:
+      path: The file.
+      under: Color that shows through what is transparent: black in a mask, where white counts.
 
     Raises:
       UserError: It cannot be read.
     """
     try:
-        pixels, _ = images.open_strict(pathlib.Path(path).read_bytes())
+        pixels, _ = images.open_strict(pathlib.Path(path).read_bytes(), under)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}; name an image file") from error
     except images.ImageError as error:

@@ -44,7 +44,7 @@ def resampled(model: TrainedModel, **settings: Any) -> TrainedModel:
     known = model.task.sampling_settings()
     for name, value in changes.items():
         if name in _RANGES:
-            numbers.parse(value, name, *_RANGES[name])
+            changes[name] = numbers.parse(value, name, *_RANGES[name])
         if name not in known:
             own = f"it has {', '.join(known)}" if known else "it has none"
             raise UserError(

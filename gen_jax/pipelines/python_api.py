@@ -1,6 +1,7 @@
 """The Python interface: a trained model that takes and gives PIL images."""
 
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,19 +9,21 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from gen_jax import pipelines
+from gen_jax.common import numbers
 from gen_jax.common.errors import UserError
+from gen_jax.data.images import to_rgb
 from gen_jax.parallel import compilation
 from gen_jax.pipelines import requests
 from gen_jax.pipelines.restoration import Restorer
 from gen_jax.pipelines.sampling import Pipeline, Samples
-from gen_jax.runs import reader
+from gen_jax.runs import manifest, reader
 from gen_jax.runs.reader import TrainedModel
 
 # Settings whose pipelines are kept: each has compiled programs of its own.
 _KEPT_PIPELINES = 4
 
 
-def load(source: str, step: str = "best", **settings: Any) -> "Model":
+def load(source: str | os.PathLike, step: str = "best", **settings: Any) -> "Model":
     """Reads a trained model.
 
     Args:
@@ -32,7 +35,7 @@ def load(source: str, step: str = "best", **settings: Any) -> "Model":
       UserError: There is no such model, it is damaged, or it has no such setting.
     """
     compilation.set_up()
-    return Model(reader.load(source, step), **settings)
+    return Model(reader.load(os.fspath(source), step), **settings)
 
 
 class Model:
@@ -69,7 +72,7 @@ class Model:
 
     def generate(
         self,
-        prompt: str | Sequence[str] = "",
+        prompt: str | Sequence[str] | None = None,
         *,
         num: int = 1,
         seed: int = 0,
@@ -85,8 +88,12 @@ class Model:
     ) -> list[Image.Image]:
         """Generates images, or changes images (latent diffusion).
 
+        Prints a note on standard error for whatever in the arguments may surprise, such as a prompt
+        that is longer than what the model reads.
+
         Args:
-          prompt: Prompt of all images, or several prompts; "" for an unconditional model.
+          prompt: Prompt of all images, or several prompts; "" is the empty prompt. None, the
+            default, is for models that need none.
           num: Images per prompt, and per image that is changed.
           seed: Seed of the first image, 0 to 2**32 - 1; the next ones count up.
           negative_prompt: Prompt that guidance leads away from (latent diffusion).
@@ -108,24 +115,32 @@ class Model:
         Raises:
           UserError: As of `pipeline`, or a prompt or number that does not fit the model.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        num, batch_size = (
+            numbers.parse(value, name, int, 1)
+            for value, name in ((num, "num"), (batch_size, "batch_size"))
+        )
+        seed = numbers.check_seed(seed, "seed")
+        tile = tile if tile is None else numbers.parse(tile, "tile", int, 0)
         pipe = self.pipeline(**settings)
-        self._check_prompts(pipe, prompts)
+        prompts = self._prompts(pipe, prompt)
         edits = {"image": image, "mask": mask, "strength": strength, "size": size, "tile": tile}
         self._refuse_unused(pipe, {"negative_prompt": negative_prompt or None, **edits})
+        _check_texts([negative_prompt or ""], "negative_prompt")
         inputs = requests.Inputs(
             prompts,
-            negative_prompt,
+            negative_prompt or "",
             num,
             seed,
-            images=_pixels(image),
-            masks=_pixels(mask),
+            images=_pixels(image, "image"),
+            masks=_pixels(mask, "mask"),
             strength=strength,
             composite=composite,
             size=size,
             tile=tile,
         )
-        request = requests.build(pipe, inputs).request
+        request, *_, notes = requests.build(pipe, inputs)
+        for line in (*pipe.notes([*prompts, negative_prompt or ""]), *notes):
+            manifest.note(line)
         return _as_images(pipe.sample(request, batch_size), request.seeds, request.prompts)
 
     def describe(self, images: Sequence[Image.Image], batch_size: int = 16) -> list[str]:
@@ -134,7 +149,9 @@ class Model:
         Raises:
           UserError: The model writes no captions.
         """
-        return list(self.pipeline().describe(_pixels(images), batch_size).captions)
+        batch_size = numbers.parse(batch_size, "batch_size", int, 1)
+        pipe = self.pipeline()
+        return list(pipe.describe(_pixels(images, "images"), batch_size).captions)
 
     def restore(
         self,
@@ -148,7 +165,8 @@ class Model:
         """Restores a photograph.
 
         Args:
-          image: Any mode; gray stays gray (8 or 16 bits), opacity is kept, all else becomes RGB.
+          image: Any mode but F; gray stays gray (8 or 16 bits), opacity is kept, all else becomes
+            RGB.
           prompt: Instruction, for a model that reads text.
           strength: Share of the change that is applied, 0 to 1.
           scale: Factor that the image is enlarged by, 1 or more.
@@ -178,13 +196,17 @@ class Model:
     def _make_pipeline(self, settings: tuple[tuple[str, Any], ...]) -> Pipeline:
         return pipelines.load(self.trained, **dict(settings))
 
-    def _check_prompts(self, pipe: Pipeline, prompts: list[str]) -> None:
-        if pipe.needs_prompt and not all(prompts):
+    def _prompts(self, pipe: Pipeline, prompt: Any) -> list[str]:
+        """Returns the prompts that a user gave."""
+        if prompt is None and pipe.needs_prompt:
             raise UserError(
                 f'prompt: {self.trained.path} is conditioned on text; name one such as "a cat"'
             )
+        prompts = [prompt or ""] if prompt is None or isinstance(prompt, str) else prompt
+        _check_texts(prompts, "prompt")
         if any(prompts) and "prompts" not in pipe.options(pipe.task):
             raise UserError(f"prompt: {self.trained.path} reads no text; leave it out")
+        return list(prompts)
 
     def _refuse_unused(self, pipe: Pipeline, arguments: Mapping[str, Any]) -> None:
         options = pipe.options(pipe.task)
@@ -196,15 +218,45 @@ class Model:
 
 
 def _hashable(value: Any) -> Any:
+    value = value.tolist() if isinstance(value, np.ndarray) else value
     return tuple(value) if isinstance(value, list) else value
 
 
-def _pixels(images: Image.Image | Sequence[Image.Image] | None) -> list[np.ndarray]:
-    """Returns the pixels of images, uint8 [h, w, 3], upright."""
+def _check_texts(texts: Any, name: str) -> None:
+    """Raises UserError unless it is a list of texts, at least one."""
+    is_list = isinstance(texts, Sequence) and len(texts)
+    if not is_list or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"{name}={texts!r}: expected a text, or a list of texts")
+
+
+def _pixels(images: Any, name: str) -> list[np.ndarray]:
+    """Returns the pixels of images, uint8 [h, w, 3], upright.
+
+    What is transparent is white, as in files that commands read. In a mask it is black: only what
+    is painted white is repainted.
+    """
     if images is None:
         return []
     images = [images] if isinstance(images, Image.Image) else images
-    return [np.asarray(ImageOps.exif_transpose(x).convert("RGB")) for x in images]
+    kinds = [type(x).__name__ for x in images] if isinstance(images, (list, tuple)) else []
+    if not kinds or not all(isinstance(x, Image.Image) for x in images):
+        given = f"a list of {', '.join(kinds)}" if kinds else type(images).__name__
+        raise UserError(
+            f"{name}: {given}; expected a PIL image, such as Image.open(FILE), or a list of them"
+        )
+    for image in images:
+        _refuse_floats(image, name)
+    under = "black" if name == "mask" else "white"
+    return [np.asarray(to_rgb(ImageOps.exif_transpose(x), under)) for x in images]
+
+
+def _refuse_floats(image: Image.Image, name: str) -> None:
+    """Raises UserError for an image of floats, whose range is not known."""
+    if image.mode == "F":
+        raise UserError(
+            f"{name}: of mode F, floats of unknown range; expected 8 or 16 bits, such as "
+            "Image.fromarray((255 * array).astype(np.uint8))"
+        )
 
 
 def _as_images(samples: Samples, seeds: Sequence[int], prompts: Sequence[str]) -> list[Image.Image]:
@@ -220,8 +272,13 @@ def _as_images(samples: Samples, seeds: Sequence[int], prompts: Sequence[str]) -
 
 def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Returns the colors of an image, L, I;16 or RGB, and its opacity, L or None."""
+    _refuse_floats(image, "image")
     if image.mode in ("L", "I;16", "RGB"):
         return image, None
+    if image.mode.startswith("I"):
+        # Pillow's own conversion would clip what is above 255.
+        wide = np.asarray(image, np.int64).clip(0, 65535)
+        return Image.fromarray(wide.astype(np.uint16)), None
     if image.mode == "1":
         return image.convert("L"), None
     if not image.has_transparency_data:

@@ -65,12 +65,12 @@ class Inputs:
 
 
 class Built(NamedTuple):
-    """A request and what is to be said of it.
+    """A request, and its description for manifests and users.
 
     Attributes:
       request: What to generate.
-      rows: What a manifest says of each image.
-      facts: What a manifest says of all images beside the settings.
+      rows: Entries of the manifest of each image.
+      facts: Entries of all manifests, beside the settings.
       places: Index in `Inputs.images` of the image that each result is made of; empty for none.
       notes: Lines for the user.
     """

@@ -51,7 +51,7 @@ class Request:
 
 
 class Samples(NamedTuple):
-    """What was generated.
+    """Generated images.
 
     Attributes:
       images: uint8 [n, h, w, 3].
@@ -160,7 +160,12 @@ class Pipeline:
           first: Seed of the first image.
           count: Images per prompt.
           num_prompts: Number of prompts, whose images stand one after the other.
+
+        Raises:
+          UserError: A seed is out of its range.
         """
+        in_a_row = count * num_prompts if self.has_own_seeds else count
+        first = numbers.check_seed(first, "seed", in_a_row)
         if self.has_own_seeds:
             return [first + i for i in range(count * num_prompts)]
         return [first + i for i in range(count)] * num_prompts
@@ -180,9 +185,9 @@ class Pipeline:
     def sample(self, request: Request, batch_size: int = 16) -> Samples:
         """Generates images, with captions if the stage writes any; arguments as of a call."""
         batch = self._batch(request, checked_seeds(request.seeds))
-        found = generate_in_batches(self._run, batch, batch_size)
-        tokens = found.get("caption", ())
-        return Samples(found["image"], tuple(self._tokenizer.decode(ids).strip() for ids in tokens))
+        outputs = generate_in_batches(self._run, batch, batch_size)
+        captions = (self._tokenizer.decode(ids).strip() for ids in outputs.get("caption", ()))
+        return Samples(outputs["image"], tuple(captions))
 
     def _batch(self, request: Request, seeds: np.ndarray) -> dict[str, np.ndarray]:
         prompts = list(request.prompts) or [""] * len(seeds)

@@ -61,6 +61,15 @@ class TextToImage(Pipeline):
         settings = super().settings
         return {**settings, "guidance_interval": list(settings["guidance_interval"])}
 
+    def notes(self, prompts):
+        lines, scale = super().notes(prompts), self.task.guidance_scale
+        if scale < 1:
+            lines.append(
+                f"guidance_scale={scale:g}: below 1 an image follows its prompt less, and at 0 not "
+                "at all; 1 is no guidance, as which diffusers takes all of these values"
+            )
+        return lines
+
     @property
     def _factor(self) -> int:
         """Returns the pixels per latent along each axis."""

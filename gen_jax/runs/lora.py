@@ -66,11 +66,13 @@ def merge_lora(model: TrainedModel, file: str | os.PathLike, scale: float = 1.0)
         encoder of a latent diffusion run, files of this package a run of the stage that they were
         trained with.
       file: A LoRA file, or a folder that holds one.
-      scale: Strength; 1 is that of the training.
+      scale: Strength, -100 to 100; 1 is that of the training.
 
     Raises:
-      UserError: The file cannot be read, or a key of it does not fit the model.
+      UserError: The scale is out of its range, the file cannot be read, or a key of it does not
+        fit the model.
     """
+    scale = numbers.parse(scale, "scale", float, -MAX_SCALE, MAX_SCALE)
     path = _file(pathlib.Path(file))
     _, metadata = st.parse_header(st.read_header(path), path)
     is_own = metadata.get("format") == OWN
@@ -139,6 +141,8 @@ def _own(model: TrainedModel, path: pathlib.Path, metadata: Mapping[str, str]):
     tensors = st.load_safetensors(path)
     try:
         ratio = np.float32(float(metadata["alpha"]) / int(metadata["rank"]))
+        if not np.isfinite(ratio):
+            raise ValueError(ratio)
     except (KeyError, ValueError, ZeroDivisionError):
         raise UserError(
             f"{path}: its metadata name no rank and alpha; get the file again"
@@ -175,5 +179,5 @@ def _at(tree: Mapping[str, Any], path: Sequence[str]) -> Any:
 
 def _with(tree: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
     """Returns a copy of a tree with another value at a path."""
-    first, *rest = path
-    return {**tree, first: _with(tree.get(first, {}), rest, value) if rest else value}
+    first, *below = path
+    return {**tree, first: _with(tree.get(first, {}), below, value) if below else value}

@@ -5,6 +5,7 @@ conditioned on the states of one CLIP text encoder.
 """
 
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,6 +41,8 @@ TOWER = "clip-vit-large-patch14-text"
 _NUM_STEPS, _GUIDANCE = 50, 7.5
 # Values that StableDiffusionPipeline sets whatever an old scheduler file says.
 _OLD_FILES = {"steps_offset": 1, "clip_sample": False}
+# Side of the latents that it takes for the least of UNets whose files are older than release 0.9.
+_LEAST_SIDE = 64
 _SUPPORTED = "pipelines of Stable Diffusion 1.x and 2.x are read (docs/pipelines.md)"
 # Numbers of input channels of other kinds of UNet.
 _OTHER_UNETS = {5: "depth", 7: "upscaling", 8: "instruction", 9: "inpainting"}
@@ -91,16 +94,19 @@ def task_config(folder: pathlib.Path, source: str = "", dtype: str = "float32") 
     scheduler_file = folder / SCHEDULER / SCHEDULER_FILE
     scheduler_values = {**_read(scheduler_file), **_OLD_FILES}
     scheduler = scheduler_config.from_diffusers(scheduler_values, str(scheduler_file))
+    image_size = _image_size(folder, unet, vae)
     values = {name: getattr(unet, name) for name in fields_of(UNet2DConditionModel)}
+    values["sample_size"] = image_size // _factor(vae)
     return dict(
         name="ldm",
-        image_size=_image_size(folder, unet, vae),
+        image_size=image_size,
         unet={**{k: v for k, v in values.items() if v is not None}, "dtype": dtype}
         | {"mid_block_type": unet.mid_block_type},
         text_encoder=text_config(folder, source, dtype),
         process=dict(scheduler.process),
         sampler=scheduler.sampler,
         sampler_options=dict(scheduler.options),
+        scheduler_config=scheduler_config.stated(scheduler_values),
         num_inference_steps=_NUM_STEPS,
         guidance_scale=_GUIDANCE,
         guidance_rescale=0.0,
@@ -115,8 +121,14 @@ def task_config(folder: pathlib.Path, source: str = "", dtype: str = "float32") 
 def text_config(folder: pathlib.Path, source: str = "", dtype: str = "float32") -> dict[str, Any]:
     """Returns `config.task.text_encoder` of a pipeline; arguments and errors as `task_config`."""
     file = folder / "text_encoder" / "config.json"
+    config = _read(file)
+    if config.get("use_attention_mask"):
+        raise UserError(
+            f"{file}: use_attention_mask={config['use_attention_mask']!r}: expected False, the "
+            f"padding is attended to in Stable Diffusion; {_SUPPORTED}"
+        )
     try:
-        module = clip.text_from_hf_config(_read(file))
+        module = clip.text_from_hf_config(config)
     except UserError as error:
         raise UserError(f"{file}: {error}; {_SUPPORTED}") from None
     file = folder / "tokenizer" / "tokenizer_config.json"
@@ -142,15 +154,15 @@ def check_index(folder: pathlib.Path) -> None:
     """
     file = folder / INDEX
     index = _read(file)
-    kind = index.get("_class_name")
-    if kind not in PIPELINES:
-        raise UserError(f"{file}: a {kind}; only {_SUPPORTED}: {', '.join(PIPELINES)}")
+    pipeline = index.get("_class_name")
+    if pipeline not in PIPELINES:
+        raise UserError(f"{file}: a {pipeline}; only {_SUPPORTED}: {', '.join(PIPELINES)}")
     for name, known in CLASSES.items():
         entry = index.get(name)
-        found = entry[1] if isinstance(entry, list) and len(entry) == 2 else entry
-        if found not in known:
+        kind = entry[1] if isinstance(entry, list) and len(entry) == 2 else entry
+        if kind not in known:
             raise UserError(
-                f"{file}: its {name} is {found or 'missing'}; expected {' or '.join(known)}: only "
+                f"{file}: its {name} is {kind or 'missing'}; expected {' or '.join(known)}: only "
                 f"{_SUPPORTED}"
             )
     for name in (*CLASSES, SCHEDULER):
@@ -178,14 +190,29 @@ def _check_channels(folder: pathlib.Path, channels: int, latent: int) -> None:
 
 def _image_size(folder: pathlib.Path, unet: Any, vae: Any) -> int:
     """Returns the side of an image in pixels, the UNet's or else the autoencoder's."""
-    factor = 2 ** (len(vae.block_out_channels) - 1)
+    factor = _factor(vae)
     size = unet.sample_size or (vae.sample_size or 512) // factor
-    sides = {size} if isinstance(size, int) else set(size)
+    file = folder / "unet" / "config.json"
+    sides = set(size) if isinstance(size, (list, tuple)) else {size}
+    if not all(type(side) is int and side > 0 for side in sides):
+        raise UserError(f"{file}: sample_size={size!r}: expected a whole number above 0")
     if len(sides) != 1:
-        raise UserError(
-            f"{folder / 'unet' / 'config.json'}: sample_size={size}: only squares are supported"
-        )
-    return sides.pop() * factor
+        raise UserError(f"{file}: sample_size={size}: only squares are supported")
+    (side,) = sides
+    if isinstance(size, int) and _is_old(_read(file).get("_diffusers_version")):
+        side = max(side, _LEAST_SIDE)
+    return side * factor
+
+
+def _factor(vae: Any) -> int:
+    """Returns the pixels per latent along each axis."""
+    return 2 ** (len(vae.block_out_channels) - 1)
+
+
+def _is_old(version: Any) -> bool:
+    """Returns whether a release of diffusers before 0.9 wrote a file."""
+    match = re.match(r"(\d+)\.(\d+)", version) if isinstance(version, str) else None
+    return match is not None and (int(match[1]), int(match[2])) < (0, 9)
 
 
 def _read(file: pathlib.Path) -> Mapping[str, Any]:

@@ -305,6 +305,7 @@ def _from_pipeline(path: pathlib.Path, dtype: str) -> TrainedModel:
     task = build_task(config.task.to_dict(), frozen.tasks)
     unet, params = load_diffusers(path / "unet", dtype=task.unet.dtype)
     # The folder's own module remembers how its files are laid out.
+    unet = unet.clone(sample_size=task.unet.sample_size)
     model = _trained(path, dataclasses.replace(task, unet=unet), {"unet": params})
     return dataclasses.replace(
         model, config=config, frozen=frozen.trees, frozen_digests=frozen.digests

@@ -44,11 +44,11 @@ def resolve(source: str) -> pathlib.Path:
       UserError: There is none.
     """
     if source.startswith(PACKAGE):
-        path = PACKAGED / source.removeprefix(PACKAGE)
-        if not path.is_dir():
-            names = sorted(p.name for p in PACKAGED.glob("*") if p.is_dir())
+        name = source.removeprefix(PACKAGE)
+        names = sorted(p.name for p in PACKAGED.glob("*") if p.is_dir())
+        if name not in names:
             raise UserError(f"{source}: no such packaged model; there are {', '.join(names)}")
-        return path
+        return PACKAGED / name
     if source.startswith(HUB):
         return _fetched(source)
     path = pathlib.Path(source)

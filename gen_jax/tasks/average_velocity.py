@@ -358,23 +358,24 @@ def sample(
     """Samples latents with one evaluation of the network per step, guided or not.
 
     Args:
-      task: A `tasks.ldm.LDMTask`.
+      task: A `tasks.ldm.LDMTask`, whose `sampler_options` place the times.
       u_fn: Average velocity. Samplers other than "meanflow" use its velocity, r = t.
       cond: What the UNet is conditioned on.
       x_T: Noise.
       rng: Key or keys of the samplers that draw noise.
     """
     scale = guidance.within(task.guidance_scale, *task.guidance_interval, task.process)
-    steps = task.num_inference_steps
+    steps, options = task.num_inference_steps, task.sampler_options
     if task.sampler == mean_flow.SAMPLER:
-        times = np.append(samplers.make_grid(task.process, steps, "euler").t, 0.0)
+        times = np.append(samplers.make_grid(task.process, steps, "euler", options).t, 0.0)
         return mean_flow.sample(lambda x, t, r: u_fn(x, t, r, scale(t), cond), x_T, times)
 
     def denoise(x, t):
         v = u_fn(x, t, t, scale(t), cond)
         return v if task.process.prediction_type == "flow" else x - expand(t, x.ndim) * v
 
-    return samplers.sample(denoise, x_T, task.process, steps, task.sampler, rng=rng)
+    at = (task.process, steps, task.sampler)
+    return samplers.sample(denoise, x_T, *at, rng=rng, options=options)
 
 
 def _side_by_side(a: Array, b: Array) -> Array:

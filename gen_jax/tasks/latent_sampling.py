@@ -11,8 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gen_jax.common.errors import UserError
 from gen_jax.diffusion import guidance, samplers, scheduler_config
 from gen_jax.diffusion.guidance import DenoiseFn
+from gen_jax.diffusion.schedules import make_process
 from gen_jax.tasks import text
 
 Conditions = Mapping[str, jax.Array]
@@ -22,17 +24,55 @@ Conditions = Mapping[str, jax.Array]
 def options_of(task: Any, sampler: str) -> samplers.SamplerOptions:
     """Returns a task's options under a sampler, as diffusers' schedulers take them over.
 
-    They are those of a scheduler config, in which each class reads the keys that it knows.
+    They are those of a scheduler config, in which each class reads the keys that it knows. What the
+    file of a pipeline leaves out has the new class's default, not that of the class before.
+
+    Raises:
+      UserError: The scheduler class of the sampler cannot do what the config says.
     """
     known = task.sampler_options
-    if sampler == task.sampler or known == samplers.DEFAULTS or task.process.is_flow:
+    if sampler == task.sampler or task.process.is_flow:
         return known
-    config = scheduler_config.to_diffusers(task.process, task.sampler, known)
-    config = {key: value for key, value in config.items() if not key.startswith("_")}
+    config = _unchanged_config(task)
+    if not config:
+        if known == samplers.DEFAULTS:
+            return known
+        config = scheduler_config.to_diffusers(task.process, task.sampler, known)
+        config = {key: value for key, value in config.items() if not key.startswith("_")}
+        # Not every class has these keys, and latents are not clipped unless an option says so.
+        config = {"clip_sample": False, "skip_prk_steps": known.skip_prk_steps, **config}
     other = scheduler_config.to_diffusers(task.process, sampler, samplers.DEFAULTS)
-    config["_class_name"] = other["_class_name"]
+    config = {**config, "_class_name": other["_class_name"]}
     read = scheduler_config.from_diffusers(config, f"sampler={sampler!r}")
+    is_rescaled = read.process["rescale_zero_terminal_snr"]
+    if is_rescaled != task.process.rescale_zero_terminal_snr:
+        raise UserError(
+            f"sampler={sampler!r}: reads rescale_betas_zero_snr={is_rescaled} in the pipeline's "
+            f"scheduler config, which {task.sampler!r} does not; change the file"
+        )
     return samplers.SamplerOptions(**read.options)
+
+
+def scheduler_of(task: Any) -> dict[str, Any]:
+    """Returns the scheduler config of a task: as its pipeline has it, or written from its settings.
+
+    Raises:
+      UserError: Diffusers has no such scheduler.
+    """
+    config = _unchanged_config(task)
+    return config or scheduler_config.to_diffusers(task.process, task.sampler, task.sampler_options)
+
+
+def _unchanged_config(task: Any) -> dict[str, Any]:
+    """Returns the scheduler config that a task was read from; empty if it has other settings."""
+    # The lists of the file are tuples in a task.
+    config = {k: list(v) if isinstance(v, tuple) else v for k, v in task.scheduler_config.items()}
+    if not config:
+        return {}
+    read = scheduler_config.from_diffusers(config, "config.task.scheduler_config")
+    options = samplers.SamplerOptions(**read.options)
+    have = (task.sampler, task.sampler_options, task.process)
+    return config if (read.sampler, options, make_process(**read.process)) == have else {}
 
 
 def num_skipped(num_steps: int, strength: float | int) -> int:

@@ -37,7 +37,7 @@ class LDMTask(Task):
 
     Attributes:
       unet: the denoiser.
-      text_encoder: tokens to states; trained along, or a frozen tower (`tasks.text`).
+      text_encoder: tokens to states; trained along, or a frozen encoder (`tasks.text`).
       autoencoder: the frozen first stage.
       process: the forward process and what the UNet predicts.
       image_size: side of the square images, in pixels.
@@ -49,6 +49,8 @@ class LDMTask(Task):
       sampler: default of `generate`, see `diffusion.samplers`.
       sampler_options: options of the samplers, such as those of a released pipeline's scheduler
         config (`diffusion.scheduler_config`).
+      scheduler_config: That scheduler config, from which another sampler takes over what its class
+        knows; empty for a run that has none.
       num_inference_steps: its steps.
       guidance_scale: its guidance, 1 for none.
       guidance_rescale: share of the contrast put back (arXiv 2305.08891).
@@ -86,6 +88,8 @@ class LDMTask(Task):
     patch_size: int = 1
     mean_flow: average_velocity.MeanFlow = average_velocity.PUBLISHED
     layout_channels: int = 0
+    # Not compared: it changes no result of this sampler, and a dict has no hash.
+    scheduler_config: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
     parts: ClassVar = {
         "unet": Part(
@@ -116,7 +120,7 @@ class LDMTask(Task):
         cls, config: Mapping[str, Any], frozen_tasks: Mapping[str, Any] | None = None
     ) -> "LDMTask":
         """Builds it from `config.task` and the tasks of the trained autoencoder (`vae`)
-        and, where the text encoder is a frozen one, of its tower (`text`).
+        and, where the text encoder is a frozen one, of its encoder (`text`).
 
         Raises:
           UserError: a key that does not exist or does not fit.

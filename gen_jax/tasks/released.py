@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from gen_jax.common.errors import UserError
-from gen_jax.diffusion import scheduler_config
 from gen_jax.encoders.clip import CLIPText
 from gen_jax.models.autoencoder_kl import AutoencoderKL
+from gen_jax.tasks import latent_sampling
 from gen_jax.tasks.base import Components
 from gen_jax.tasks.text import FrozenText
 
@@ -64,7 +64,7 @@ def parts_of(task: Any, unet_params: Mapping[str, Any], frozen: Mapping[str, Any
             "vae": _autoencoder(task.autoencoder, frozen["vae"]),
             "text_encoder": _text_encoder(task.text_encoder, frozen),
         },
-        scheduler=scheduler_config.to_diffusers(task.process, task.sampler, task.sampler_options),
+        scheduler=latent_sampling.scheduler_of(task),
         max_length=task.text_encoder.max_length,
     )
 

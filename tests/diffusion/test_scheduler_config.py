@@ -177,6 +177,8 @@ def test_what_is_off_or_has_no_effect_is_accepted():
     # Diffusers takes its own defaults for the keys that it says to have filled in.
     filled = dict(timestep_spacing="trailing", _use_default_values=["timestep_spacing"])
     assert read("EulerDiscrete", **filled) == plain
+    with pytest.raises(UserError, match=f"^{WHERE}: _class_name={{}}: expected one of DDPM"):
+        from_diffusers({"_class_name": {}}, WHERE)
     assert from_diffusers({"_class_name": ["mine", "EulerDiscreteScheduler"]}, WHERE) == plain
     assert read("DPMSolverMultistep", euler_at_final=True) == read("DPMSolverMultistep")
 

@@ -227,9 +227,11 @@ PEFT = "lora_adapter_metadata"
         ({"lora_unet_x.diff_b": normal(2, 2)}, "belongs to whole differences of weights, which"),
         ({f"unet.{DENSE}.lora_B.bias": normal(2)}, "belongs to low-rank factors with a bias"),
         ({"bundle_emb.x": normal(2, 2)}, "belongs to an embedding that is bundled with the file"),
-        ({"lora_te2_x.alpha": normal(1)}, "belongs to Stable Diffusion XL, which"),
+        ({"lora_te2_x.alpha": normal(1)}, "belongs to Stable Diffusion XL or a later"),
         ({"lora_unet_input_blocks_4_1_x.alpha": normal(1)}, "belongs to Stable Diffusion XL"),
         ({"transformer.x.lora_A.weight": normal(1, 1)}, "belongs to a diffusion transformer"),
+        ({"lora_unet_double_blocks_0_x.alpha": normal(1)}, "belongs to .* such as Flux"),
+        ({"single_blocks.0.processor.x.up.weight": normal(1, 1)}, "belongs to .* such as Flux"),
     ],
 )
 def test_what_does_not_fit_is_named(state, words, tmp_path):
@@ -243,9 +245,10 @@ def test_metadata_that_do_not_fit_are_named(tmp_path):
     metadata = {PEFT: json.dumps({"unet.r": 3, "unet.lora_alpha": 3})}
     with pytest.raises(UserError, match=r"lora_A.weight is of rank 2, and the metadata say 3"):
         lora_files.read(written(tmp_path, pair(), metadata))
-    metadata = {PEFT: json.dumps({"unet.r": 2, "unet.lora_alpha": None})}
-    with pytest.raises(UserError, match=r"metadata has no rank and alpha of unet\..*lora_A"):
-        lora_files.read(written(tmp_path, pair(), metadata))
+    for alpha in (None, float("inf")):
+        metadata = {PEFT: json.dumps({"unet.r": 2, "unet.lora_alpha": alpha})}
+        with pytest.raises(UserError, match=r"metadata has no rank and alpha of unet\..*lora_A"):
+            lora_files.read(written(tmp_path, pair(), metadata))
     for text in ("{", "[1]"):
         with pytest.raises(UserError, match="lora_adapter_metadata in its metadata is no JSON"):
             lora_files.read(written(tmp_path, pair(), {PEFT: text}))

@@ -13,7 +13,7 @@ from PIL import Image
 from gen_jax.common.errors import UserError
 from gen_jax.data.text.tokenizer import train_tokenizer
 from gen_jax.diffusion.schedules import make_process
-from gen_jax.pipelines import edits, requests
+from gen_jax.pipelines import edits, image_files, python_api, requests
 from gen_jax.pipelines.python_api import Model
 from gen_jax.pipelines.sampling import Request
 from gen_jax.pipelines.text_to_image import TextToImage
@@ -222,3 +222,50 @@ def test_the_python_interface_changes_images(model, pipe):
     assert wide.size == (32, 16)
     with pytest.raises(UserError, match="strength: expected an image"):
         loaded.generate("red", strength=0.5)
+
+
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "P", "I;16", "1", "L"])
+def test_images_and_masks_of_any_mode_are_those_of_their_files(model, pipe, kind, tmp_path):
+    """The middle is white and the border transparent, of a color that nobody sees."""
+    white = np.zeros((16, 16), np.uint8)
+    white[4:12, 4:12] = 255
+    hidden = np.full((16, 16), 255, np.uint8)
+    made = {
+        "RGBA": lambda: Image.fromarray(np.dstack([hidden, hidden // 2, hidden, white])),
+        "LA": lambda: Image.fromarray(np.dstack([hidden, white]), "LA"),
+        "P": lambda: Image.fromarray(white).convert("P"),
+        "I;16": lambda: Image.fromarray(white.astype(np.uint16) * 257),
+        "1": lambda: Image.fromarray(white).convert("1"),
+        "L": lambda: Image.fromarray(white),
+    }[kind]()
+    made.save(tmp_path / "a.png", **({"transparency": 0} if kind == "P" else {}))
+    with Image.open(tmp_path / "a.png") as opened:
+        assert opened.mode == kind
+        (out,) = Model(model).generate("red", image=opened, mask=opened, strength=0.5)
+    pixels = image_files.read(str(tmp_path / "a.png"))
+    is_transparent = kind in ("RGBA", "LA", "P")
+    assert (pixels[0, 0] == (255 if is_transparent else 0)).all()
+    want = pipe(Request([0], ["red"], images=[pixels], masks=[white], strength=0.5))
+    np.testing.assert_array_equal(np.asarray(out), want[0])
+    mask = image_files.read(str(tmp_path / "a.png"), "black")
+    np.testing.assert_array_equal(edits.repainted(mask, (16, 16)), white > 0)
+
+
+def test_gray_of_16_bits_is_scaled_and_floats_are_refused(model):
+    ramp = np.linspace(0, 65535, 256).reshape(16, 16)
+    for image in (
+        Image.fromarray(ramp.astype(np.int32)),
+        Image.frombytes("I;16B", (16, 16), ramp.astype(">u2").tobytes()),
+    ):
+        colors, opacity = python_api._split(image)
+        assert colors.mode == "I;16" and opacity is None
+        np.testing.assert_array_equal(np.asarray(colors), ramp.astype(np.uint16))
+        (pixels,) = python_api._pixels(image, "image")
+        np.testing.assert_array_equal(pixels[..., 0], ramp.astype(np.uint16) // 257)
+    floats = Image.fromarray(np.float32(ramp / 65535))
+    for call in (
+        lambda: Model(model).generate("red", image=floats),
+        lambda: python_api._split(floats),
+    ):
+        with pytest.raises(UserError, match="image: of mode F, floats of unknown range"):
+            call()

@@ -1,5 +1,6 @@
 """Pipelines in diffusers' layout, sampled here and by diffusers (tests/golden/pipelines.npz)."""
 
+import dataclasses
 import functools
 import json
 
@@ -71,6 +72,54 @@ def test_another_sampler_takes_over_what_its_scheduler_class_knows(models):
     assert resampled(models["sd1"], num_inference_steps=7).task.sampler_options == (
         task.sampler_options
     )
+
+
+# As released with Stable Diffusion 1.5: without timestep_spacing, and with keys that PNDM has not.
+SD_15_SCHEDULER = {
+    "_class_name": "PNDMScheduler",
+    "_diffusers_version": "0.6.0",
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "clip_sample": False,
+    "disable_corrector": [],  # of UniPC, from which a file may have been converted
+    "num_train_timesteps": 1000,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "trained_betas": None,
+}
+
+
+def test_another_sampler_takes_over_the_released_file_not_the_defaults_of_its_class(tmp_path):
+    folder = tiny_pipelines.write(tmp_path / "sd1")
+    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(SD_15_SCHEDULER))
+    model = reader.load(str(folder))
+    for sampler in samplers.SAMPLERS:
+        options = resampled(model, sampler=sampler).task.sampler_options
+        # DDIM and DDPM clip by default, and Euler and the DPM family have another spacing.
+        assert options.clip_x_0 is None
+        own = {"pndm": "leading", "ddim": "leading", "ddpm": "leading", "lcm": "leading"}
+        assert options.timestep_spacing == own.get(sampler, "linspace")
+        assert options.steps_offset == 1
+    # PNDM does not read this key, and Euler would change the noise levels of the model.
+    hidden = {**model.task.scheduler_config, "rescale_betas_zero_snr": True}
+    hidden["prediction_type"] = "v_prediction"
+    process = dataclasses.replace(model.task.process, prediction_type="v_prediction")
+    task = dataclasses.replace(model.task, scheduler_config=hidden, process=process)
+    with pytest.raises(UserError, match="sampler='euler': reads rescale_betas_zero_snr=True in"):
+        task.with_settings(sampler="euler")
+    assert task.with_settings(sampler="heun").sampler == "heun"
+    # An export keeps the keys for which PNDM has no use.
+    released = model.task.as_released(model.variables, model.frozen)
+    assert {**released.scheduler, "_diffusers_version": "0.6.0"} == SD_15_SCHEDULER
+    # Options that a run was given itself go before the file.
+    given = samplers.SamplerOptions(timestep_spacing="trailing", skip_prk_steps=False)
+    task = dataclasses.replace(model.task, sampler_options=given)
+    for sampler in ("ddim", "euler"):
+        options = task.with_settings(sampler=sampler).sampler_options
+        assert (options.clip_x_0, options.timestep_spacing) == (None, "trailing")
+    assert task.as_released(model.variables, model.frozen).scheduler["skip_prk_steps"] is False
 
 
 def test_a_cpu_uses_the_weights_in_place(models):

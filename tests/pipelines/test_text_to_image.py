@@ -1,9 +1,13 @@
 """Text to image with networks that are formulas: guidance and the negative prompt by hand."""
 
+import inspect
+
 import ml_collections
 import numpy as np
 import pytest
+from PIL import Image
 
+import gen_jax
 from gen_jax.common.errors import UserError
 from gen_jax.data.text.tokenizer import train_tokenizer
 from gen_jax.diffusion.schedules import make_process
@@ -30,6 +34,9 @@ def model(tmp_path_factory):
         step=1,
         digest="",
     )
+
+
+unchecked = inspect.unwrap(Model.generate)
 
 
 def by_hand(pipeline, scale, negative=""):
@@ -96,7 +103,52 @@ def test_from_python_a_call_has_its_own_settings(model):
         (lambda: front.generate(), "prompt: .*is conditioned on text"),
         (lambda: front.generate("red", seed=-1), "seed=-1"),
         (lambda: front.generate("red", truncation=0.5), "truncation=0.5"),
-        (lambda: front.describe([]), "writes no captions"),
+        (lambda: front.describe([Image.new("RGB", (8, 8))]), "writes no captions"),
+        (lambda: front.generate([]), r"prompt=\[\]: expected a text"),
+        (lambda: front.generate("red", num=0), "num=0: expected a whole number"),
+        (lambda: front.generate("red", batch_size=0), "batch_size=0: expected a whole number"),
+        (
+            lambda: front.generate(["red", "green"], seed=2**32 - 1),
+            "seed=4294967295: 2 seeds from there pass the largest one",
+        ),
+        (lambda: front.generate("red", image=[]), "image: list; expected a PIL image"),
+        # Without the checks of types, which tests alone make.
+        (lambda: unchecked(front, 3), "prompt=3: expected a text"),
+        (lambda: unchecked(front, ["red", None]), "prompt=.*: expected a text"),
+        (lambda: unchecked(front, "red", negative_prompt=["green"]), "negative_prompt=.*a text"),
+        (lambda: unchecked(front, "red", num=1.5), "num=1.5: expected a whole number"),
+        (lambda: unchecked(front, "red", seed=None), "seed=None: expected a whole number"),
+        (lambda: unchecked(front, "red", image="red.png"), "image: str; expected a PIL image"),
+        (lambda: unchecked(front, "red", image=np.zeros((8, 8, 3))), "image: ndarray; expected"),
+        (lambda: unchecked(front, "red", mask=[None]), "mask: a list of NoneType; expected a PIL"),
     ):
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(UserError, match=words) as error:
             call()
+        assert "\n" not in str(error.value)
+
+
+def test_from_python_the_prompt_may_be_empty_and_numbers_text(model):
+    front = Model(model, sampler="ddim", num_inference_steps=1)
+    given = dict(num="2", seed=np.int64(3), tile="0", negative_prompt=None, guidance_scale="4")
+    have = unchecked(front, "", **given, guidance_interval=np.array([0.0, 1.0]))
+    assert [x.info for x in have] == [{"seed": 3, "prompt": ""}, {"seed": 4, "prompt": ""}]
+    # Guidance leads away from the empty prompt, which is this one.
+    want = front.generate("", num=2, seed=3)
+    assert all(np.array_equal(a, b) for a, b in zip(have, want, strict=True))
+    assert front.pipeline(guidance_scale="4").task.guidance_scale == 4.0
+
+
+def test_from_python_what_may_surprise_is_noted(model, capsys):
+    front = Model(model, sampler="ddim", num_inference_steps=1)
+    front.generate("red")
+    assert capsys.readouterr().err == ""
+    front.generate("red " * 30, guidance_scale=0.0)
+    noted = capsys.readouterr().err.splitlines()
+    assert len(noted) == 2 and all(line.startswith("note: ") for line in noted)
+    assert "is longer than the 8 tokens that the model reads" in noted[0]
+    assert "guidance_scale=0: below 1 an image follows its prompt less" in noted[1]
+
+
+def test_a_folder_may_be_a_path_object(tmp_path):
+    with pytest.raises(UserError, match="nothing: no such folder; expected a run directory"):
+        gen_jax.load(tmp_path / "nothing")

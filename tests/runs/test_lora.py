@@ -269,6 +269,10 @@ def test_what_does_not_fit_is_named(base, run, tmp_path):
     moved = {k.replace("unet", "gone"): v for k, v in state.items()}
     refused("model/gone/.* fits no weight of", moved)
     refused("name no rank and alpha", state, rank="0")
+    refused("name no rank and alpha", state, alpha="nan")
+    for scale in (np.nan, np.inf, 101.0):
+        with pytest.raises(UserError, match=f"^scale={scale}: expected a number from -100 to 100"):
+            lora.merge_lora(base, path, scale)
     with pytest.raises(UserError, match=r"own: holds 2 \.safetensors files; expected one"):
         save_file(state, own / "second.safetensors")
         lora.merge_lora(base, own)

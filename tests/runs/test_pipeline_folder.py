@@ -119,6 +119,13 @@ def test_an_option_that_is_not_supported_is_named(folder):
     refused(folder, "unet/config.json: time_cond_proj_dim=256 is not supported")
     change(folder / "unet/config.json", time_cond_proj_dim=None, sample_size=[8, 12])
     refused(folder, r"sample_size=\(8, 12\): only squares are supported")
+    change(folder / "unet/config.json", sample_size=-8)
+    refused(folder, "config.json: sample_size=-8: expected a whole number above 0")
+    change(folder / "unet/config.json", sample_size=8)
+    # With it diffusers masks the padding.
+    change(folder / "text_encoder/config.json", use_attention_mask=True)
+    refused(folder, "text_encoder/config.json: use_attention_mask=True: expected False")
+    change(folder / "text_encoder/config.json", use_attention_mask=False)
     change(folder / "scheduler/scheduler_config.json", _class_name="KDPM2DiscreteScheduler")
     refused(folder, r"scheduler_config\.json: _class_name='KDPM2DiscreteScheduler'")
 
@@ -180,6 +187,20 @@ def test_an_old_scheduler_file_is_read_as_the_pipeline_of_diffusers_does(folder,
     have = pipeline_folder.task_config(folder)["sampler_options"]
     assert have == model.config.task.sampler_options.to_dict()
     assert have["steps_offset"] == 1 and "clip_x_0" not in have
+    # The UNets of early fine-tunings say 32, and are Stable Diffusion at 64.
+    for version, side in (("0.6.0", 64), ("0.9.0.dev0", 8), (None, 8)):
+        change(folder / "unet" / "config.json", _diffusers_version=version)
+        task = pipeline_folder.task_config(folder)
+        assert (task["image_size"], task["unet"]["sample_size"]) == (2 * side, side)
+    change(folder / "unet" / "config.json", _diffusers_version="0.6.0")
+    assert load(folder).task.unet.sample_size == 64  # as an export has it
+
+
+def test_a_packaged_model_has_the_name_of_one_folder():
+    for name in ("", "..", "nope", "vae_photos/../vae_shapes"):
+        with pytest.raises(UserError, match="no such packaged model; there are dino_tiny, "):
+            sources.resolve(f"package:{name}")
+    assert sources.resolve("package:vae_photos").is_dir()
 
 
 def test_the_config_is_that_of_a_run(model):

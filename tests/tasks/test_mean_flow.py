@@ -10,6 +10,7 @@ import pytest
 
 from configs import ldm
 from gen_jax.common.errors import UserError
+from gen_jax.diffusion.samplers import SamplerOptions
 from gen_jax.diffusion.schedules import make_process
 from gen_jax.pipelines.text_to_image import TextToImage
 from gen_jax.tasks import average_velocity, build_task
@@ -175,6 +176,22 @@ def test_other_samplers_use_its_velocity(sampler, kind):
     variables = {"params": {"model": params}}
     out = jax.jit(lambda rows: task._generate(variables, rows, keys(task), FROZEN))(batch(4))
     np.testing.assert_allclose(out["latent"], plain_ldm.X_0, atol=1e-4)
+
+
+@pytest.mark.parametrize("sampler", ["meanflow", "euler"])
+def test_the_options_of_the_samplers_place_the_times(sampler):
+    options = SamplerOptions(timestep_spacing="linspace")
+    task, _, _ = plain(num_inference_steps=3)
+    task = dataclasses.replace(task, sampler=sampler, sampler_options=options)
+    times = []
+
+    def u_fn(x, t, r, scale, cond):
+        times.append(float(t[0]))
+        return x
+
+    with jax.disable_jit():
+        average_velocity.sample(task, u_fn, {}, jnp.ones((1, 4, 4, 4)), jax.random.key(0))
+    np.testing.assert_allclose(times, np.linspace(1, 1e-3, 3), rtol=1e-6)
 
 
 @pytest.fixture(scope="module")

@@ -108,7 +108,7 @@ def levels_at(process: Process, t: np.ndarray, options: SamplerOptions):
 
 
 def _discrete_times(process, num_steps, sampler, spacing, steps_offset):
-    """Table 2 of arXiv 2305.08891, with the small differences each diffusers scheduler has."""
+    """Places times as in arXiv:2305.08891, table 2, and as each of diffusers' schedulers does."""
     total = process.num_train_timesteps
     extra = sampler in _DROPS_LAST
     if not 1 <= num_steps <= (total - extra if spacing == "leading" else total):
@@ -133,7 +133,7 @@ def _discrete_times(process, num_steps, sampler, spacing, steps_offset):
 
 
 def _lcm_times(process, num_steps, original_inference_steps):
-    """Evenly spread picks, from the noisiest, of the times of distillation (arXiv 2310.04378)."""
+    """Picks evenly from the times of distillation, the noisiest first (arXiv:2310.04378)."""
     total, original = process.num_train_timesteps, original_inference_steps
     if original > total:
         raise UserError(

@@ -1,6 +1,6 @@
 """Samplers that look at one step only: ancestral DDPM, DDIM, Euler, Heun's correction, and LCM.
 
-Each is a function (predict, x, grid, ...) -> (x, trace); see `solve` in this
+Each is a function (predict, x, grid, ...) -> (x, trace); see `sample` in this
 package for the arguments. Coefficients are float64 NumPy until the last moment.
 """
 
@@ -14,15 +14,15 @@ _DATA_STD = 0.5
 
 
 def f32(**arrays):
-    """The per-step coefficients as float32 arrays, ready to be scanned over."""
+    """Returns the coefficients of the steps as float32 arrays, which a scan goes over."""
     return {k: jnp.asarray(v, jnp.float32) for k, v in arrays.items()}
 
 
 def _posterior(alpha, sigma, alpha_s, sigma_s):
-    """The variance of q(x_s | x_t, x_0) and its weights, for any alpha and sigma.
+    """Returns the weights of x_t and x_0 in q(x_s | x_t, x_0), and its variance.
 
-    Equations 25 to 28 of arXiv 2107.00630; for alpha^2 + sigma^2 = 1 they are
-    equation 7 of arXiv 2006.11239.
+    Equations 25 to 28 of arXiv:2107.00630, for any alpha and sigma; with alpha^2 + sigma^2 = 1 they
+    are equation 7 of arXiv:2006.11239.
     """
     step = alpha / alpha_s
     added = np.maximum(sigma**2 - (step * sigma_s) ** 2, 0)
@@ -31,7 +31,7 @@ def _posterior(alpha, sigma, alpha_s, sigma_s):
 
 
 def ddpm(predict, x, grid: Grid, draw):
-    """Ancestral sampling, arXiv 2006.11239, with the posterior's own (small) variance."""
+    """Samples by ancestral steps (arXiv:2006.11239) with the posterior's own, small variance."""
     on_x, on_x0, variance = _posterior(
         grid.alpha[:-1], grid.sigma[:-1], grid.alpha[1:], grid.sigma[1:]
     )
@@ -46,7 +46,7 @@ def ddpm(predict, x, grid: Grid, draw):
 
 
 def ddim(predict, x, grid: Grid, draw, eta: float = 0.0, target=None):
-    """Equation 12 of arXiv 2010.02502; `eta` 0 is deterministic, 1 as noisy as DDPM.
+    """Samples by equation 12 of arXiv:2010.02502: `eta` 0 is deterministic, 1 as noisy as DDPM.
 
     With eta 0 this is also Euler's method on the probability-flow ODE, both in
     (x / alpha, sigma / alpha) and on the straight lines of a flow. With eta 1 it is the ancestral
@@ -70,7 +70,7 @@ def ddim(predict, x, grid: Grid, draw, eta: float = 0.0, target=None):
 
 
 def lcm(predict, x, grid: Grid, draw, timestep_scaling: float):
-    """Multistep consistency sampling, arXiv 2310.04378 algorithm 3: each step draws new noise.
+    """Samples a consistency model in several steps, each with new noise (arXiv:2310.04378, alg. 3).
 
     The boundary condition mixes the predicted x_0 with x by c_out and c_skip of arXiv 2303.01469,
     appendix C, with the standard deviation 0.5 of the data.
@@ -94,9 +94,10 @@ def lcm(predict, x, grid: Grid, draw, timestep_scaling: float):
 
 
 def heun(predict, x, grid: Grid, is_flow: bool):
-    """Algorithm 1 of arXiv 2206.00364 without churn: 2 n - 1 model calls, the last step Euler's.
+    """Samples by algorithm 1 of arXiv:2206.00364 without churn, the last of n steps by Euler's.
 
-    The ODE is d(x / alpha) = eps d(sigma / alpha), or dx = (eps - x_0) dt for a flow.
+    There are 2 n - 1 calls of the model. The ODE is d(x / alpha) = eps d(sigma / alpha), or
+    dx = (eps - x_0) dt for a flow.
     """
     alpha, sigma = grid.alpha, grid.sigma
     scale = np.ones_like(alpha) if is_flow else alpha

@@ -95,7 +95,7 @@ def plan(process: Process, num_steps: int, options: SamplerOptions, first_step: 
 
 
 def _runge_kutta(j, time, begin, middle):
-    """Call j of the classical Runge-Kutta steps, 4 a step."""
+    """Returns call j of the classical Runge-Kutta steps, which have 4 calls each."""
     k = j % 4
     return dict(
         t=time,
@@ -111,7 +111,7 @@ def _runge_kutta(j, time, begin, middle):
 
 
 def _linear_multistep(j, time, stride):
-    """Call j of the linear multistep formulas; call 1 repeats call 0's step with a mean slope."""
+    """Returns call j of the multistep formulas; call 1 repeats call 0's step with a mean slope."""
     repeats = j == 1
     mean = np.array([1.0, 1, 0, 0]) / 2
     outputs = j + 1 if j == 0 else min(j, 4)
@@ -145,7 +145,7 @@ def pndm(
     options: SamplerOptions,
     known: Known | None = None,
 ):
-    """Samples; the network's outputs are mixed in its own prediction type.
+    """Samples by planned calls, mixing the network's outputs in its own prediction type.
 
     Args:
         output: (x, t) -> output of the network.

@@ -118,9 +118,9 @@ def draw(scene: Scene, size: int) -> UInt8[np.ndarray, "size size 3"]:
     left, top = (min(round(scene[name] * size), size - side) for name in ("left", "top"))
     image = np.empty((size, size, 3), np.float32)
     image[:] = BACKGROUNDS[scene["background"]]
-    ink, rest = _scaled(scene["subject"], scene["color"], side)
-    part = image[top : top + side, left : left + side]
-    part[:] = part * rest + ink
+    ink, transparency = _scaled(scene["subject"], scene["color"], side)
+    square = image[top : top + side, left : left + side]
+    square[:] = square * transparency + ink
     return np.rint(np.clip(image, 0, 255)).astype(np.uint8)
 
 

@@ -1,15 +1,13 @@
-"""Captions of pictogram scenes, and prompts whose right answer is known.
+"""Captions of pictogram scenes, and what exactly they state.
 
 Facts, what a caption states, are a dict: "subject" always, "color" (None for the pictogram's own
 colors) always, "background" only if the caption states it.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gen_jax.data.prepare.sources import pictogram_scene
 from gen_jax.data.prepare.sources.pictogram_scene import PLURAL, Scene
 from gen_jax.data.text.phrases import pick, with_article
 
@@ -41,29 +39,3 @@ def describe(scene: Scene, rng: np.random.Generator) -> Prompt:
 def captions(scene: Scene, rng: np.random.Generator, count: int) -> list[str]:
     """Returns `count` true captions of a scene; some may be equal."""
     return [describe(scene, rng).text for _ in range(count)]
-
-
-def prompts(
-    num: int, seed: int = 0, *, heldout: bool = False, colored: bool | None = None
-) -> list[Prompt]:
-    """Returns prompts that go through the subjects in turn, with known answers.
-
-    Args:
-      num: Number of prompts.
-      seed: Seed of the scenes behind them and of the wording.
-      heldout: Whether the pairs of subject and color are those that training never showed.
-      colored: Whether all state a color (True) or none does (False); None draws it.
-    """
-    rng = np.random.default_rng((seed, 17))
-    subjects: Sequence[str] = tuple(pictogram_scene.SUBJECTS)
-    order = [subjects[i] for i in rng.permutation(len(subjects))]
-    result = []
-    for index in range(num):
-        subject = order[index % len(order)]
-        color: str | None = ""
-        if colored is not None:
-            others = [c for c in pictogram_scene.COLORS if c != pictogram_scene.HELDOUT[subject]]
-            color = pick(others, rng) if colored else None
-        scene = pictogram_scene.random_scene(rng, heldout=heldout, subject=subject, color=color)
-        result.append(describe(scene, rng))
-    return result
