@@ -100,10 +100,8 @@ def main(argv: list[str]) -> int:
     from gen_jax.runs import reader
 
     restorer = Restorer(reader.load(_RUN.value, _STEP.value))
-    if restorer.is_cut(_PROMPT.value):
-        print("note: the prompt is longer than the model reads; its end is ignored", file=say)
-    if note := restorer.note_on(_PROMPT.value):
-        print(f"note: {note}", file=say)
+    for note in restorer.understand(_PROMPT.value).notes:
+        print(f"note: prompt: {note}", file=say)
     how = restore_files.How(
         prompt=_PROMPT.value,
         strength=_STRENGTH.value,

@@ -105,15 +105,22 @@ def test_strength_goes_from_nothing_to_all(door, run, tmp_path):
             restorer(picture(), strength=strength)
 
 
-def test_the_prompt_is_heard(door, gray_run, tmp_path):
-    source, found = save(tmp_path / "a.png", picture()), []
-    for prompt in ("", "sharpen it", "leave it alone"):
-        door(source, out=str(tmp_path / "b.png"), prompt=prompt)
-        found.append(pixels(tmp_path / "b.png"))
-    assert np.abs(found[0] - found[1]).max() > 0 and np.abs(found[1] - found[2]).max() > 0
-    _, said, _ = door(source, out=str(tmp_path / "b.png"), prompt="sharpen " * 50 + "zorp")
-    assert "longer than the model reads" in said
-    assert "'zorp': not in the run's vocabulary of" in said
+def test_the_instruction_is_followed_and_stated(door, gray_run, tmp_path):
+    source, results = save(tmp_path / "a.png", picture()), []
+    for prompt in ("", "sharpen it", "sharpen, " * 50 + "and brighten the zorp"):
+        _, said, _ = door(source, out=str(tmp_path / "b.png"), prompt=prompt)
+        results.append(pixels(tmp_path / "b.png"))
+    assert np.abs(results[0] - results[1]).max() > 0
+    np.testing.assert_array_equal(results[1], results[2])
+    notes = [line for line in said.splitlines() if line.startswith("note")]
+    unsupported = "not supported: brightness and contrast ('brighten'); this part has no effect"
+    assert notes == [f"note: prompt: {unsupported}", "note: prompt: not understood: 'zorp'"]
+    assert "(understood: remove blur)" in said
+    facts = json.loads((tmp_path / "b.png.json").read_text())
+    assert facts["understood"]["remove"] == ["blur"] and len(facts["understood"]["notes"]) == 2
+    _, said, _ = door(source, out=str(tmp_path / "b.png"), prompt="do not remove the noise")
+    np.testing.assert_array_equal(pixels(tmp_path / "b.png"), picture())
+    assert "the image stays unchanged" in said and "(understood: keep noise)" in said
     with pytest.raises(UserError, match="reads no text"):
         door(source, out=str(tmp_path / "b.png"), prompt="sharpen", run=gray_run)
 

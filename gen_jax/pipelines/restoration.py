@@ -16,8 +16,9 @@ from gen_jax.data.degradations import PARAMETERS, as_vector
 from gen_jax.data.degradations.base import SCALES
 from gen_jax.data.degradations.bicubic import imresize
 from gen_jax.data.photographs.reading import Pixels
-from gen_jax.pipelines import tiles
-from gen_jax.pipelines.prompts import unknown_words
+from gen_jax.data.text import instruction_parser
+from gen_jax.data.text.instruction_parser import Understood
+from gen_jax.pipelines import restore_instruction, tiles
 from gen_jax.runs.reader import TrainedModel
 
 # Parts of a picture that are looked at to tell what was done to it.
@@ -31,17 +32,20 @@ _LUMA = np.float32(BT601_LUMA)
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """What came of a picture.
+    """A restored image.
 
     Attributes:
-      pixels: of the depth and channels that went in.
-      told: what the network went by: name of `PARAMETERS` -> value in its unit.
-      gate: how much of its work came to bear, 0 to 1; None where there is no gate.
+      pixels: Of the depth and channels that went in.
+      told: Degradation of the input: name of `PARAMETERS` -> value in its unit; empty if nothing
+        was to be removed.
+      gate: Mean gate of the network, 0 to 1; None if it has none, or if nothing was to be removed.
+      understood: What the instruction was read as.
     """
 
     pixels: Pixels
     told: dict[str, float]
     gate: float | None
+    understood: Understood = instruction_parser.EVERYTHING
 
 
 class Restorer:
@@ -76,28 +80,27 @@ class Restorer:
         out = self._compiled[name](self.model.variables, batch, self._rngs, self.model.frozen)
         return {k: np.asarray(v) for k, v in out.items()}
 
-    def _tokens(self, prompt: str) -> tuple[dict[str, np.ndarray], bool]:
+    def _tokens(self, sentence: str) -> dict[str, np.ndarray]:
         if not self.reads:
-            if prompt:
-                raise UserError(
-                    f"prompt: {self.model.path} reads no text; leave it out, or name a run of "
-                    "configs/restore_text.py"
-                )
-            return {}, False
-        found = self._tokenizer.encode([prompt], self._task.text_encoder.max_length)
-        return {"tokens": found.ids, "token_mask": found.mask}, bool(found.truncated[0])
+            return {}
+        encoded = self._tokenizer.encode([sentence], self._task.text_encoder.max_length)
+        return {"tokens": encoded.ids, "token_mask": encoded.mask}
 
-    def is_cut(self, prompt: str) -> bool:
-        """Whether a prompt is longer than what the model reads.
+    def understand(self, prompt: str) -> Understood:
+        """Reads an instruction of any length.
+
+        Args:
+          prompt: The instruction; "" asks to remove everything.
 
         Raises:
-          UserError: it reads none.
+          UserError: The model reads no text.
         """
-        return self._tokens(prompt)[1]
-
-    def note_on(self, prompt: str) -> str:
-        """Returns a note on words of a prompt that the vocabulary lacks, "" if there are none."""
-        return unknown_words(self._tokenizer, prompt) if self._tokenizer else ""
+        if prompt and not self.reads:
+            raise UserError(
+                f"prompt: {self.model.path} reads no text; leave it out, or name a run of "
+                "configs/restore_text.py"
+            )
+        return instruction_parser.parse(prompt)
 
     def look(
         self, source: tiles.Source, size: tuple[int, int], known: Mapping[str, float]
@@ -136,7 +139,7 @@ class Restorer:
         sink: tiles.Sink,
         told: Mapping[str, float],
         *,
-        prompt: str = "",
+        sentence: str = "",
         tile: int = 0,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> float | None:
@@ -147,14 +150,15 @@ class Restorer:
           size: height and width.
           sink: takes the rows of the result.
           told: what `look` found.
-          prompt: an instruction; "" asks for everything.
+          sentence: What the network is conditioned on, in the words it was trained on; ""
+            restores everything.
           tile: side of the tiles, 0 for the whole at once.
           progress: called with the tiles done and their number.
 
         Returns:
           the mean gate, or None.
         """
-        tokens, _ = self._tokens(prompt)
+        tokens = self._tokens(sentence)
         vector, gates = as_vector(told)[None], []
 
         def forward(x):
@@ -176,10 +180,12 @@ class Restorer:
         return gates[0] if gates else None
 
     def array(
-        self, image: Float[np.ndarray, "h w c"], known: Mapping[str, float], prompt: str = ""
+        self, image: Float[np.ndarray, "h w c"], known: Mapping[str, float]
     ) -> Float[np.ndarray, "h w c"]:
-        """A float picture of the model's channels, whole if it is small; neither clipped nor
-        rounded. `known` as in `look`.
+        """Restores a float image of the model's channels, whole if it is small.
+
+        Returns:
+          The restored image, neither clipped nor rounded.
         """
         out = np.empty_like(image)
 
@@ -192,7 +198,7 @@ class Restorer:
         size = image.shape[:2]
         told = self.look(source, size, known)
         tile = 0 if max(size) <= 768 else TILE
-        self.apply(source, size, sink, told, prompt=prompt, tile=tile)
+        self.apply(source, size, sink, told, tile=tile)
         return out
 
     def __call__(
@@ -212,7 +218,7 @@ class Restorer:
 
         Args:
           pixels: [h, w, 1] or [h, w, 3].
-          prompt: an instruction.
+          prompt: An instruction, read by `data.text.instruction_parser`; "" restores everything.
           strength: Share of the change that is applied, 0 (the image as it is) to 1.
           scale: enlarged by this first, 1 or more.
           tile: side of the tiles, 0 for none; None for `TILE` where the picture is larger.
@@ -225,6 +231,8 @@ class Restorer:
         numbers.parse(strength, "strength", float, 0, 1)  # beyond 1 noise comes back inverted
         numbers.parse(scale, "scale", int, 1)
         numbers.parse(tile or 0, "tile", int, 0)
+        understood = self.understand(prompt)
+        strength = strength * understood.amount
         picture = Enlarged(pixels, scale)
         top = float(np.iinfo(pixels.dtype).max)
         size, channels = picture.size, pixels.shape[-1]
@@ -248,11 +256,17 @@ class Restorer:
             out[first : first + len(rows)] = np.round(np.clip(y, 0.0, 1.0) * top)
 
         known = {"scale": math.log2(scale)} if scale > 1 else {}
+        if not understood.remove:
+            sink(0, source(0, size[0], 0, size[1]))
+            return Restored(out, {}, None, understood)
         told = self.look(source, size, known)
         if tile is None:
             tile = TILE if max(size) > TILE else 0
-        gate = self.apply(source, size, sink, told, prompt=prompt, tile=tile, progress=progress)
-        return Restored(out, told, gate)
+        sentence, vector = restore_instruction.conditions(understood, told, known)
+        gate = self.apply(
+            source, size, sink, vector, sentence=sentence, tile=tile, progress=progress
+        )
+        return Restored(out, told, gate, understood)
 
 
 class Enlarged:

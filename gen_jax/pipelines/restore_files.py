@@ -16,6 +16,7 @@ from gen_jax.data import images
 from gen_jax.data.degradations import PARAMETERS
 from gen_jax.data.photographs import reading, writing
 from gen_jax.data.photographs.reading import Photograph
+from gen_jax.data.text.instruction_parser import Understood
 from gen_jax.pipelines import restore_outputs
 from gen_jax.pipelines.restoration import Enlarged, Restored, Restorer
 from gen_jax.pipelines.restore_inputs import Job
@@ -93,7 +94,7 @@ def restore(
         yield f"note: {job.shown}: {'; '.join(notes)}"
     yield (
         f"restored {job.shown} -> {names.printable(job.out or '-')}  {width}x{height}  "
-        f"{time.monotonic() - began:.1f} s{_told(result)}"
+        f"{time.monotonic() - began:.1f} s{_understood(result, how.prompt)}{_told(result)}"
     )
 
 
@@ -155,6 +156,20 @@ def _told(result: Restored) -> str:
     return f"  (estimated in the input: {', '.join(parts)})" if parts else ""
 
 
+def _understood(result: Restored, prompt: str) -> str:
+    return f"  (understood: {result.understood.summary})" if prompt else ""
+
+
+def _request(understood: Understood) -> dict:
+    return {
+        "summary": understood.summary,
+        "remove": list(understood.remove),
+        "keep": list(understood.keep),
+        "amount": understood.amount,
+        "notes": list(understood.notes),
+    }
+
+
 def _facts(restorer, job, how, photo, result, data, encoded) -> dict:
     told = {k: round(result.told[k], 4) for k in PARAMETERS if k in result.told}
     return {
@@ -168,6 +183,7 @@ def _facts(restorer, job, how, photo, result, data, encoded) -> dict:
         "checkpoint_step": restorer.model.step if restorer.model.step >= 0 else None,
         "weights_sha256": restorer.model.digest,
         "prompt": how.prompt,
+        "understood": _request(result.understood),
         "strength": how.strength,
         "scale": how.scale,
         "tile": {None: "auto", 0: "off"}.get(how.tile, how.tile),
