@@ -202,7 +202,7 @@ def test_bad_files_are_named_and_the_rest_is_done(door, tmp_path):
     ):
         assert any(f"{name}." in line and word in line for line in lines), (name, lines)
     written = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*")}
-    assert {"good.png", "sub/good.jpg", "print.jpg", "moves.gif.png"} <= written
+    assert {"good.png", "sub/good.jpg", "print.jpg", "moves.gif"} <= written
     assert not any(n.startswith(("empty", "text", "cut", "huge", ".")) for n in written)
     assert "was CMYK" in said and "2 frames" in said and "restored 4 of 8" in said
 
@@ -339,7 +339,9 @@ def test_standard_input_to_standard_output(run, monkeypatch, capfdbinary):
 @pytest.mark.parametrize(
     "values,word",
     [
-        ({"scale": 3}, "--scale=3"),
+        ({"size": "100"}, "--size=100: expected WIDTHxHEIGHT"),
+        ({"size": "100x100", "scale": 2}, "leave out --scale"),
+        ({"suffix": "a/b"}, "leave out out"),
         ({"tile": "100"}, "--tile=100"),
         ({"tile": "\u00b2"}, "--tile="),
         ({"tile": "-128"}, "--tile=-128"),
@@ -361,6 +363,10 @@ def test_mistakes_are_named(door, tmp_path, values, word):
         "strength=nan",
         "strength=inf",
         "scale=0",
+        "scale=5",
+        "noise=-1",
+        "blur=9",
+        "jpeg=0",
         "scale=x",
         "max_pixels=0",
         "quality=101",
