@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8, UInt16
 
 from gen_jax.data.degradations.bicubic import imresize, to_size
 from gen_jax.data.photographs.reading import Pixels
@@ -55,7 +55,9 @@ def scale_for(size: tuple[int, int], wanted: tuple[int, int]) -> int:
     return max(1, *(math.ceil(new / old) for new, old in zip(wanted, size)))
 
 
-def resized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+def resized(
+    pixels: Pixels, size: tuple[int, int]
+) -> UInt8[np.ndarray, "h2 w2 c"] | UInt16[np.ndarray, "h2 w2 c"]:
     """Resizes by antialiased bicubic to an exact size.
 
     Args:

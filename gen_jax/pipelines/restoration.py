@@ -225,6 +225,7 @@ class Restorer:
           strength: Share of the change that is applied, 0 (the image as it is) to 1.
           scale: Whole factor that the image is enlarged by first, 1 or more.
           given: Strengths that replace the estimates: name of `PARAMETERS` -> value in its unit.
+            What has a strength of 0 is not removed.
           estimate: What `estimate` returns for this image or for others of the same file; None
             estimates it here.
           tile: Side of the tiles, 0 for none; None for `TILE`. Smaller images are made up to one
@@ -244,11 +245,12 @@ class Restorer:
         out = np.empty((*picture.size, pixels.shape[-1]), pixels.dtype)
         source = self._source(picture)
         sink = self._sink(picture, out, strength * understood.amount)
-        if not understood.remove:
+        asked = restore_instruction.without_absent(understood, known)
+        if not asked.remove:
             out[:] = picture.whole()
             return Restored(out, {}, None, understood)
-        told = dict(estimate) if estimate else self.look(source, picture.size, known)
-        sentence, vector = restore_instruction.conditions(understood, told, known)
+        told = {**estimate, **known} if estimate else self.look(source, picture.size, known)
+        sentence, vector = restore_instruction.conditions(asked, told, known)
         tile = TILE if tile is None else tile
         gate = self.apply(
             source, picture.size, sink, vector, sentence=sentence, tile=tile, progress=progress

@@ -5,6 +5,7 @@ the sentence it follows best, and the estimates that are set to zero, so that th
 correct what is to be kept (measured in docs/results/restoration.md).
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 from gen_jax.data.text.instruction_parser import Understood
@@ -13,6 +14,7 @@ from gen_jax.data.text.instruction_words import BLUR, JPEG, NOISE
 _DENOISE = "remove the noise, keep the blur"
 _SHARPEN = "sharpen it, keep the grain"
 _DECOMPRESS = "remove the JPEG artifacts"
+_NAMES = {NOISE: "sigma", BLUR: "blur", JPEG: "jpeg"}
 _SOFTNESS = ("blur", "scale")
 
 # The noise is never set to zero: conditioned on none, the network takes grain for texture.
@@ -28,6 +30,20 @@ _REQUESTS: Mapping[frozenset[str], tuple[str, tuple[str, ...]]] = {
 
 SENTENCES = tuple(dict.fromkeys(sentence for sentence, _ in _REQUESTS.values() if sentence))
 """All sentences that are passed to a network."""
+
+
+def without_absent(understood: Understood, known: Mapping[str, float]) -> Understood:
+    """Returns a request without the degradations that are known to be absent.
+
+    Args:
+      understood: What was asked for.
+      known: Strengths that were given instead of estimated.
+    """
+    absent = {kind for kind, name in _NAMES.items() if known.get(name) == 0.0}
+    if known.get("scale", 0.0) > 0.0:
+        absent -= {BLUR}  # an enlarged image is soft
+    remove = tuple(kind for kind in understood.remove if kind not in absent)
+    return dataclasses.replace(understood, remove=remove)
 
 
 def conditions(

@@ -138,7 +138,11 @@ def _decoded(page: tifffile.TiffPage, data: bytes) -> np.ndarray:
         # A compression that tifffile leaves to another package and OpenCV's libtiff knows.
         pixels = None
         if page.photometric in (1, 2) and page.planarconfig == 1 and not page.extrasamples:
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            one = (page.index, page.index + 1)
+            _, decoded = cv2.imdecodemulti(
+                np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED, range=one
+            )
+            pixels = decoded[0] if decoded else None
         if pixels is None:
             name = getattr(page.compression, "name", page.compression)
             raise ImageError("unsupported", f"{name} compression; save it with ZIP") from None
@@ -188,7 +192,7 @@ def encode(pixels: Pixels, metadata: Metadata) -> bytes:
     return bytes(data)
 
 
-def encode_pages(pages: Sequence[Pixels], metadata: Metadata) -> bytes:
+def encode_pages(pages: Sequence[np.ndarray], metadata: Metadata) -> bytes:
     """Encodes several pages by ZIP.
 
     Args:
@@ -201,7 +205,7 @@ def encode_pages(pages: Sequence[Pixels], metadata: Metadata) -> bytes:
     return _written(pages, metadata, "<")
 
 
-def _written(pages: Sequence[Pixels], metadata: Metadata, order: str) -> bytes:
+def _written(pages: Sequence[np.ndarray], metadata: Metadata, order: str) -> bytes:
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer, byteorder=order) as file:
         for index, pixels in enumerate(pages):

@@ -228,7 +228,7 @@ def _by_pillow(
         icc = fitting_profile(icc, is_gray=False)
         if pixels.shape[-1] < 3:  # neither holds gray
             image = image.convert("RGB" if pixels.shape[-1] == 1 else "RGBA")
-        exif = photo_metadata.exif_with_resolution(metadata)
+        exif = photo_metadata.exif_with_resolution(metadata)  # neither has another place for it
     options |= {"icc_profile": icc, "exif": exif, "xmp": xmp}
     buffer = io.BytesIO()
     image.save(buffer, kind, **{k: v for k, v in options.items() if v is not None})
