@@ -117,9 +117,9 @@ def restore(
     Raises:
       Skipped: It cannot be read or written; nothing of it is left then.
     """
-    began = time.monotonic()
     read = _read(job, how)
     restorer = make()
+    began = time.monotonic()  # what loading the model takes is not the file's
     restored, results = _restored(restorer, read.frames, how, progress)
     first = restored.photos[0]
     try:

@@ -1,6 +1,8 @@
 """Strengths by hand, exact sizes, names beside the images, animations, and few programs."""
 
 import json
+import subprocess
+import sys
 
 import cv2
 import jax
@@ -198,3 +200,23 @@ def test_thirty_sizes_compile_at_most_four_programs(command, run, tmp_path):
     estimate = restorer.estimate(small)
     whole, padded = (restorer(small, tile=t, estimate=estimate).pixels for t in (0, None))
     assert np.abs(whole.astype(int) - padded).max() <= 1
+
+
+def test_heic_becomes_png_or_avif(command, tmp_path):
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    source = save(tmp_path / "a.heic", picture(64, 64), quality=95)
+    status, said, errors = command(source)
+    assert status == 0 and not errors and "a_restored.png" in said
+    status, said, _ = command(source, out=str(tmp_path / "b.avif"), strength=0.0)
+    assert status == 0 and Image.open(tmp_path / "b.avif").format == "AVIF"
+    assert np.abs(pixels(tmp_path / "b.avif") - pixels(source)).mean() < 3
+    # Where the extra is missing, one line says what to install.
+    code = (
+        "import sys; sys.modules['pillow_heif'] = None\n"
+        "from gen_jax import restore; from absl import flags\n"
+        "print(restore.main(flags.FLAGS(sys.argv)), 'jax' in sys.modules)"
+    )
+    call = [sys.executable, "-c", code, str(source), f"--out={tmp_path}/c.png"]
+    done = subprocess.run(call, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "False"] and len(done.stderr.splitlines()) == 1
+    assert "holds HEIC" in done.stderr and "pip install pillow-heif" in done.stderr

@@ -207,6 +207,7 @@ def _animated(photos: Sequence[Photograph], frames: Frames, kind: str, quality: 
         options |= {"quality": quality, "lossless": first.lossless, "exact": first.lossless}
     else:
         options |= {"quality": quality, "subsampling": "4:4:4"}
+        options["exif"] = photo_metadata.without_orientation(metadata.exif)
         options.pop("loop")
     buffer = io.BytesIO()
     options = {k: v for k, v in options.items() if v is not None}

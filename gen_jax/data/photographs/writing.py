@@ -229,6 +229,7 @@ def _by_pillow(
         if pixels.shape[-1] < 3:  # neither holds gray
             image = image.convert("RGB" if pixels.shape[-1] == 1 else "RGBA")
         exif = photo_metadata.exif_with_resolution(metadata)  # neither has another place for it
+        exif = photo_metadata.without_orientation(exif) if kind == "AVIF" else exif
     options |= {"icc_profile": icc, "exif": exif, "xmp": xmp}
     buffer = io.BytesIO()
     image.save(buffer, kind, **{k: v for k, v in options.items() if v is not None})
