@@ -2,7 +2,8 @@
 
 Written after the tables, from what users may type. Letters: n noise, b blur, j JPEG artifacts.
 On the first try 68 of the first 76 were right, and 27 of the 30 of `SECOND`, which were written
-after the rules had been mended. What was added then are rules for kinds of phrases.
+after the rules had been mended, and 27 of the 30 of `THIRD`. What was added in between are rules
+for kinds of phrases.
 """
 
 PLAIN = {
@@ -130,3 +131,40 @@ SECOND = {
 }
 """A second set, written after the rules were mended for the first."""
 HELD_OUT |= SECOND
+
+THIRD = {
+    "make the picture less grainy but keep it soft": "n",
+    "this JPEG looks horrible, fix the artifacts": "j",
+    "get that noise out of there": "n",
+    "I don't want any noise in this picture": "n",
+    "I want to keep the grain but lose the blur": "b",
+    "don't denoise!!": "",
+    "just remove the blockiness; sharpening is not wanted": "j",
+    "only enlarge it": "b",
+    "sharpen without making it noisy": "b",
+    "please leave the compression artifacts in, but reduce the noise": "n",
+    "remove all degradations except for blur": "nj",
+    "the blur is intentional": "",
+    "clean up the noise while preserving detail": "n",
+    "no sharpening, no denoising, only deblocking": "j",
+    "do not remove anything": "",
+    "stop removing the grain": "",
+    "make it look professional": "",
+    "remove lens flare": "",
+    "translate the text": "",
+    "bitte nur entrauschen, nicht schärfen": "",
+    "enlève le grain mais garde le flou": "",
+    "Reduce noise 40%": "n",
+    "denoise the photo lightly and deblock strongly": "nj",
+    "can you remove watermark and noise": "n",
+    "make her look younger": "",
+    "it is too soft": "b",
+    "is this photo noisy?": "n",
+    "remove noise but not the blur and not the jpeg": "n",
+    "restore colors": "",
+}
+"""A third set, of which 27 of 30 were right on the first try."""
+
+MISSED = {"unblur my dog please": "b"}
+"""The one of `THIRD` that stays without effect, which a note states."""
+HELD_OUT |= THIRD

@@ -26,7 +26,8 @@ def test_held_out_instructions_are_read_as_meant():
     assert len(held_out.NEGATED) + len(held_out.WITHOUT_EFFECT) >= 40
     wrong = {s: letters(s) for s, meant in held_out.HELD_OUT.items() if letters(s) != meant}
     assert not wrong
-    for instruction in held_out.WITHOUT_EFFECT:
+    assert all(letters(s) == "" for s in held_out.MISSED)
+    for instruction in (*held_out.WITHOUT_EFFECT, *held_out.MISSED):
         assert parse(instruction).notes, f"{instruction!r} has no effect, and no note states it"
 
 

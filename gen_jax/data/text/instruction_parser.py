@@ -195,7 +195,9 @@ class _Reading:
         if clause.unknown:
             return "", []
         if clause.has(("not",)):
-            return self._act or "remove", kinds
+            # The second "not" of "remove the noise, not the blur and not the grain" reverses the
+            # verb, and not the first "not".
+            return ("remove" if self._was_negated else self._act or "remove"), kinds
         if self._act and faults:
             return self._act, kinds
         if faults and len(faults) == len(named) and not clause.has(_DESCRIBING):
