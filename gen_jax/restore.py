@@ -5,18 +5,23 @@ r"""Restores photographs: noise, blur, JPEG, low resolution.
     python -m gen_jax.restore scans/ "more/*.tif" --out=restored/
     python -m gen_jax.restore photo.jpg --out=sharp.png --prompt="sharpen, keep the grain"
     python -m gen_jax.restore small.png --out=large.png --scale=2
+    python -m gen_jax.restore small.png --out=wide.png --size=1920x1080
+    python -m gen_jax.restore *.jpg --suffix=_clean --nocompare --nomanifest
+    python -m gen_jax.restore grainy.jpg --noise=20 --jpeg=60
     python -m gen_jax.restore - --out=- < photo.jpg > restored.png
 
-Takes files, folders (with their sub-folders) and patterns; PNG, JPEG, WebP, TIFF and other formats
-that Pillow reads. Depth (8 or 16 bits), gray, transparency, EXIF, XMP, resolution and profile are
-kept; a note says what the format of the output cannot keep (docs/restoration.md has a table).
-Beside each result are NAME.json with its settings and NAME.before_after.png. Each file is read back
-before it counts as restored. Files that cannot be restored are named and skipped, and then the exit
-status is 1. Existing files are replaced only with --overwrite.
+Takes files, folders (with their sub-folders) and patterns; PNG, JPEG, WebP, TIFF, AVIF and other
+formats that Pillow reads, HEIC with the extra `heif`. Depth (8 or 16 bits), gray, transparency,
+EXIF, XMP, resolution and profile are kept; a note says what the format of the output cannot keep
+(docs/restoration.md has a table). All frames of animations and pages of files are restored by one
+estimate. Beside each result are NAME.json with its settings and NAME.before_after.png. Each file is
+read back before it counts as restored. Files that cannot be restored are named and skipped, and
+then the exit status is 1. Existing files are replaced only with --overwrite.
 
 Without --run the packaged restorer is used.
 """
 
+import functools
 import re
 import sys
 
@@ -42,14 +47,29 @@ _STRENGTH = numbers.define_float(
     0,
     1,
 )
-_SCALE = numbers.define_int("scale", 1, "Enlarge by 1, 2 or 4.", 1, 4)
+_SCALE = numbers.define_int("scale", 1, "Enlarge by this whole factor.", 1, 4)
+_SIZE = flags.DEFINE_string(
+    "size", "", "WIDTHxHEIGHT of the results in pixels, instead of --scale; at most 4 times larger."
+)
+_NOISE = numbers.define_float(
+    "noise", None, "Noise of the input by hand, as a standard deviation of 255.", 0, 150
+)
+_BLUR = numbers.define_float(
+    "blur", None, "Blur of the input by hand, as a standard deviation in pixels.", 0, 8
+)
+_JPEG = numbers.define_float("jpeg", None, "JPEG quality of the input by hand.", 1, 100)
 _TILE = flags.DEFINE_string("tile", "auto", "Side of the tiles in pixels; auto; off for none.")
-_QUALITY = numbers.define_int("quality", 95, "Quality of JPEG and lossy WebP.", 1, 100)
+_QUALITY = numbers.define_int("quality", 95, "Quality of JPEG, AVIF and lossy WebP.", 1, 100)
 _COMPARE = flags.DEFINE_boolean("compare", True, "Whether to write NAME.before_after.png.")
+_MANIFEST = flags.DEFINE_boolean("manifest", True, "Whether to write NAME.json.")
+_SUFFIX = flags.DEFINE_string(
+    "suffix", "", "Write each result beside its image, with this text behind its name."
+)
 _OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Whether to replace files that exist.")
 _MAX_PIXELS = numbers.define_int("max_pixels", 200_000_000, "Larger files are skipped.", 1)
 
 _DIGITS = re.compile("[0-9]{1,9}")
+_WIDTH_HEIGHT = re.compile("([1-9][0-9]{0,5})[xX]([1-9][0-9]{0,5})")
 
 
 def _tile() -> int | None:
@@ -59,6 +79,29 @@ def _tile() -> int | None:
     if not _DIGITS.fullmatch(_TILE.value) or int(_TILE.value) < 128 or int(_TILE.value) % 32:
         raise UserError(f"--tile={_TILE.value}: expected auto, off, or a multiple of 32 from 128")
     return int(_TILE.value)
+
+
+def _size() -> tuple[int, int] | None:
+    """Width and height of the results; None for those of the scale."""
+    if not _SIZE.value:
+        return None
+    match = _WIDTH_HEIGHT.fullmatch(_SIZE.value)
+    if match is None:
+        raise UserError(f"--size={_SIZE.value}: expected WIDTHxHEIGHT, such as 1920x1080")
+    if _SCALE.value > 1:
+        raise UserError(f"--size={_SIZE.value}: leave out --scale, or this")
+    return int(match[1]), int(match[2])
+
+
+def _given() -> dict[str, float]:
+    """Strengths by hand, by their names and in their units in `data.degradations`."""
+    quality = _JPEG.value
+    given = {
+        "sigma": _NOISE.value,
+        "blur": _BLUR.value,
+        "jpeg": None if quality is None else 100.0 - quality,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 class _Bar:
@@ -81,53 +124,76 @@ class _Bar:
 
 def main(argv: list[str]) -> int:
     """Restores what is named, one after the other; 1 if any was skipped."""
-    if _SCALE.value == 3:
-        raise UserError("--scale=3: expected 1, 2 or 4")
-    tile = _tile()
-    from gen_jax.pipelines import restore_inputs, restore_outputs
+    from gen_jax.pipelines import restore_files, restore_inputs, restore_outputs, restore_run
 
-    plan = restore_inputs.plan(argv[1:], _OUT.value)
-    jobs = plan.jobs
-    restore_outputs.check(jobs, _OUT.value, compare=_COMPARE.value, overwrite=_OVERWRITE.value)
+    how = restore_files.How(
+        prompt=_PROMPT.value,
+        strength=_STRENGTH.value,
+        scale=_SCALE.value,
+        size=_size(),
+        given=_given(),
+        tile=_tile(),
+        quality=_QUALITY.value,
+        compare=_COMPARE.value,
+        manifest=_MANIFEST.value,
+        max_pixels=_MAX_PIXELS.value,
+    )
+    plan = restore_inputs.plan(argv[1:], _OUT.value, _SUFFIX.value)
+    restore_outputs.check(
+        plan.jobs,
+        _OUT.value,
+        compare=how.compare,
+        overwrite=_OVERWRITE.value,
+        manifest=how.manifest,
+    )
+    restore_run.check(_RUN.value, how.prompt, how.given)
     say = sys.stderr if _OUT.value == "-" else sys.stdout
-    for note in plan.notes:
-        print(note, file=say)
+    for note in (*plan.notes, *restore_run.notes(how.prompt)):
+        print(note, file=say, flush=True)
+    # What the beginnings of the files show is said before JAX is loaded, which takes seconds.
+    jobs = [
+        job for job in plan.jobs if _is_done(lambda job=job: restore_files.check(job, how), job)
+    ]
+    restorer = functools.cache(_restorer)
+    done = 0
+    for job in jobs:
+        bar = _Bar(f"tiles of {job.shown}", shown=_OUT.value != "-")
+
+        def restore(job=job, bar=bar):
+            for text in restore_files.restore(restorer, job, how, bar.show):
+                print(text, file=say, flush=True)
+
+        try:
+            done += _is_done(restore, job)
+        finally:
+            bar.close()
+    if len(plan.jobs) > 1:
+        print(f"restored {done} of {len(plan.jobs)}", file=say)
+    return 1 if done < len(plan.jobs) or plan.lost else 0
+
+
+def _restorer():
+    """Returns the restorer of the run, with JAX."""
     from gen_jax.parallel import compilation
-    from gen_jax.pipelines import restore_files
 
     compilation.set_up()
     from gen_jax.pipelines.restoration import Restorer
     from gen_jax.runs import reader
 
-    restorer = Restorer(reader.load(_RUN.value, _STEP.value))
-    if restorer.is_cut(_PROMPT.value):
-        print("note: the prompt is longer than the model reads; its end is ignored", file=say)
-    if note := restorer.note_on(_PROMPT.value):
-        print(f"note: {note}", file=say)
-    how = restore_files.How(
-        prompt=_PROMPT.value,
-        strength=_STRENGTH.value,
-        scale=_SCALE.value,
-        tile=tile,
-        quality=_QUALITY.value,
-        compare=_COMPARE.value,
-        max_pixels=_MAX_PIXELS.value,
-    )
-    skipped = 0
-    for job in jobs:
-        bar = _Bar(f"tiles of {job.shown}", shown=_OUT.value != "-")
-        try:
-            for text in restore_files.restore(restorer, job, how, bar.show):
-                print(text, file=say, flush=True)
-        except restore_files.Skipped as error:
-            skipped += 1
-            say.flush()
-            print(f"skipped {job.shown}: {error}", file=sys.stderr, flush=True)
-        finally:
-            bar.close()
-    if len(jobs) > 1:
-        print(f"restored {len(jobs) - skipped} of {len(jobs)}", file=say)
-    return 1 if skipped or plan.lost else 0
+    return Restorer(reader.load(_RUN.value, _STEP.value))
+
+
+def _is_done(act, job) -> bool:
+    """Calls a function; names the file and returns False if it is skipped."""
+    from gen_jax.pipelines import restore_files
+
+    try:
+        act()
+    except restore_files.Skipped as error:
+        sys.stdout.flush()
+        print(f"skipped {job.shown}: {error}", file=sys.stderr, flush=True)
+        return False
+    return True
 
 
 if __name__ == "__main__":

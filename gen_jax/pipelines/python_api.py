@@ -156,8 +156,9 @@ class Model:
 
         Returns:
           The restored image, upright. Its `info` has "degradation", the estimate that the network
-          is conditioned on (name -> value), and "gate", the share of the change that the model
-          let pass, or None.
+          is conditioned on (name -> value), "gate", the share of the change that the model
+          let pass, or None, and with a prompt "understood", what it was read as, and "notes",
+          what of it has no effect.
 
         Raises:
           UserError: The model restores nothing, or an argument is out of its range.
@@ -169,6 +170,9 @@ class Model:
         if alpha is not None:
             out.putalpha(alpha.resize(out.size, Image.Resampling.BICUBIC))
         out.info |= {"degradation": done.told, "gate": done.gate}
+        if prompt:
+            understood = done.understood
+            out.info |= {"understood": understood.summary, "notes": understood.notes}
         return out
 
     @functools.cached_property

@@ -14,34 +14,36 @@ from gen_jax.common.color import BT601_LUMA
 from gen_jax.common.errors import UserError
 from gen_jax.data.degradations import PARAMETERS, as_vector
 from gen_jax.data.degradations.base import SCALES
-from gen_jax.data.degradations.bicubic import imresize
 from gen_jax.data.photographs.reading import Pixels
-from gen_jax.pipelines import tiles
-from gen_jax.pipelines.prompts import unknown_words
+from gen_jax.data.text import instruction_parser
+from gen_jax.data.text.instruction_parser import Understood
+from gen_jax.pipelines import restore_estimate, restore_instruction, restore_run, tiles
+from gen_jax.pipelines.enlarged import Enlarged
 from gen_jax.runs.reader import TrainedModel
 
-# Parts of a picture that are looked at to tell what was done to it.
-_LOOK, _LOOKS = 192, 3
-# Low-resolution pixels around a tile that its enlargement reads: half of the cubic kernel and some.
-_MARGIN = 4
 TILE = 512
 """Side of the tiles of a picture that is larger, in pixels."""
+# Smaller images are made up to one of these squares, so that few programs are compiled.
+_SIDES = (256, 384, 512, 768, 1024, 1536, 2048)
 _LUMA = np.float32(BT601_LUMA)
 
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """What came of a picture.
+    """A restored image.
 
     Attributes:
-      pixels: of the depth and channels that went in.
-      told: what the network went by: name of `PARAMETERS` -> value in its unit.
-      gate: how much of its work came to bear, 0 to 1; None where there is no gate.
+      pixels: Of the depth and channels that went in.
+      told: Degradation of the input: name of `PARAMETERS` -> value in its unit; empty if nothing
+        was to be removed.
+      gate: Mean gate of the network, 0 to 1; None if it has none, or if nothing was to be removed.
+      understood: What the instruction was read as.
     """
 
     pixels: Pixels
     told: dict[str, float]
     gate: float | None
+    understood: Understood = instruction_parser.EVERYTHING
 
 
 class Restorer:
@@ -76,58 +78,46 @@ class Restorer:
         out = self._compiled[name](self.model.variables, batch, self._rngs, self.model.frozen)
         return {k: np.asarray(v) for k, v in out.items()}
 
-    def _tokens(self, prompt: str) -> tuple[dict[str, np.ndarray], bool]:
+    def _tokens(self, sentence: str) -> dict[str, np.ndarray]:
         if not self.reads:
-            if prompt:
-                raise UserError(
-                    f"prompt: {self.model.path} reads no text; leave it out, or name a run of "
-                    "configs/restore_text.py"
-                )
-            return {}, False
-        found = self._tokenizer.encode([prompt], self._task.text_encoder.max_length)
-        return {"tokens": found.ids, "token_mask": found.mask}, bool(found.truncated[0])
+            return {}
+        encoded = self._tokenizer.encode([sentence], self._task.text_encoder.max_length)
+        return {"tokens": encoded.ids, "token_mask": encoded.mask}
 
-    def is_cut(self, prompt: str) -> bool:
-        """Whether a prompt is longer than what the model reads.
+    def understand(self, prompt: str) -> Understood:
+        """Reads an instruction of any length.
+
+        Args:
+          prompt: The instruction; "" asks to remove everything.
 
         Raises:
-          UserError: it reads none.
+          UserError: The model reads no text.
         """
-        return self._tokens(prompt)[1]
-
-    def note_on(self, prompt: str) -> str:
-        """Returns a note on words of a prompt that the vocabulary lacks, "" if there are none."""
-        return unknown_words(self._tokenizer, prompt) if self._tokenizer else ""
+        if prompt and not self.reads:
+            raise restore_run.no_text(self.model.path)
+        return instruction_parser.parse(prompt)
 
     def look(
         self, source: tiles.Source, size: tuple[int, int], known: Mapping[str, float]
     ) -> dict[str, float]:
-        """What was done to a picture, from up to nine parts of it.
+        """Estimates the degradation of an image from up to nine parts of it.
 
         Args:
-          source: parts of it.
-          size: height and width.
-          known: name of `PARAMETERS` -> value, which is not estimated.
+          source: Parts of the image.
+          size: Height and width.
+          known: Name of `PARAMETERS` -> strength that replaces the estimate.
         """
         if not self.estimates:
-            found = dict(known)
-            if "sigma" in self._task.network.conditions and "sigma" not in found:
-                found["sigma"] = _noise_of(source(0, min(size[0], 1024), 0, min(size[1], 1024)))
-            return found
-        side = [min(_LOOK, s) for s in size]
-        places = [
-            sorted({round(k / (_LOOKS - 1) * (whole - part)) for k in range(_LOOKS)})
-            for whole, part in zip(size, side)
-        ]
-        parts = [
-            source(top, top + side[0], left, left + side[1])
-            for top in places[0]
-            for left in places[1]
-        ]
+            strengths = dict(known)
+            if "sigma" in self._task.network.conditions and "sigma" not in strengths:
+                part = source(0, min(size[0], 1024), 0, min(size[1], 1024))
+                strengths["sigma"] = _noise_of(part)
+            return strengths
+        parts = restore_estimate.parts(source, size)
         vectors = [self._run("estimate", {"degraded": p[None]})["estimate"][0] for p in parts]
         vector = np.mean(vectors, 0)
-        found = {k: float(v * SCALES[k]) for k, v in zip(PARAMETERS, vector)}
-        return found | dict(known)
+        estimate = {k: float(v * SCALES[k]) for k, v in zip(PARAMETERS, vector)}
+        return restore_estimate.with_given(estimate, known, parts)
 
     def apply(
         self,
@@ -136,7 +126,7 @@ class Restorer:
         sink: tiles.Sink,
         told: Mapping[str, float],
         *,
-        prompt: str = "",
+        sentence: str = "",
         tile: int = 0,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> float | None:
@@ -147,14 +137,16 @@ class Restorer:
           size: height and width.
           sink: takes the rows of the result.
           told: what `look` found.
-          prompt: an instruction; "" asks for everything.
-          tile: side of the tiles, 0 for the whole at once.
+          sentence: What the network is conditioned on, in the words it was trained on; ""
+            restores everything.
+          tile: Side of the tiles, 0 for the whole at once in its own shape. An image that is
+            smaller than a tile is made up to a square of one of few sizes.
           progress: called with the tiles done and their number.
 
         Returns:
           the mean gate, or None.
         """
-        tokens, _ = self._tokens(prompt)
+        tokens = self._tokens(sentence)
         vector, gates = as_vector(told)[None], []
 
         def forward(x):
@@ -168,18 +160,20 @@ class Restorer:
                 gates.append(float(out["gate"][0]))
             return out["restored"]
 
-        whole = max(size) if tile == 0 else tile
+        side = -(-(max(size) if tile == 0 else _square(max(size), tile)) // 32) * 32
         tiles.apply(
-            forward, source, size, sink, tile=-(-whole // 32) * 32, overlap=min(64, whole // 4),
-            progress=progress,
+            forward, source, size, sink, tile=side, overlap=min(64, side // 4),
+            is_padded=tile != 0, progress=progress,
         )  # fmt: skip
         return gates[0] if gates else None
 
     def array(
-        self, image: Float[np.ndarray, "h w c"], known: Mapping[str, float], prompt: str = ""
+        self, image: Float[np.ndarray, "h w c"], known: Mapping[str, float]
     ) -> Float[np.ndarray, "h w c"]:
-        """A float picture of the model's channels, whole if it is small; neither clipped nor
-        rounded. `known` as in `look`.
+        """Restores a float image of the model's channels, whole if it is small.
+
+        Returns:
+          The restored image, neither clipped nor rounded.
         """
         out = np.empty_like(image)
 
@@ -192,8 +186,21 @@ class Restorer:
         size = image.shape[:2]
         told = self.look(source, size, known)
         tile = 0 if max(size) <= 768 else TILE
-        self.apply(source, size, sink, told, prompt=prompt, tile=tile)
+        self.apply(source, size, sink, told, tile=tile)
         return out
+
+    def estimate(
+        self, pixels: Pixels, scale: int = 1, given: Mapping[str, float] | None = None
+    ) -> dict[str, float]:
+        """Estimates the degradation of an image: name of `PARAMETERS` -> strength in its unit.
+
+        Args:
+          pixels: [h, w, 1] or [h, w, 3] of 8 or 16 bits.
+          scale: Factor that it is enlarged by first.
+          given: Strengths by hand, see `__call__`.
+        """
+        picture = Enlarged(pixels, scale)
+        return self.look(self._source(picture), picture.size, self._known(scale, given or {}))
 
     def __call__(
         self,
@@ -202,42 +209,78 @@ class Restorer:
         prompt: str = "",
         strength: float | int = 1.0,
         scale: int = 1,
+        given: Mapping[str, float] | None = None,
+        estimate: Mapping[str, float] | None = None,
         tile: int | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Restored:
-        """Restores a picture of 8 or 16 bits.
+        """Restores an image of 8 or 16 bits.
 
-        Colour goes through a gray model as luma; its colours are kept. Gray goes through a colour
+        Color goes through a gray model as luma; its colors are kept. Gray goes through a color
         model as three equal channels.
 
         Args:
           pixels: [h, w, 1] or [h, w, 3].
-          prompt: an instruction.
+          prompt: An instruction, read by `data.text.instruction_parser`; "" restores everything.
           strength: Share of the change that is applied, 0 (the image as it is) to 1.
-          scale: enlarged by this first, 1 or more.
-          tile: side of the tiles, 0 for none; None for `TILE` where the picture is larger.
-          progress: called with the tiles done and their number.
+          scale: Whole factor that the image is enlarged by first, 1 or more.
+          given: Strengths that replace the estimates: name of `PARAMETERS` -> value in its unit.
+            What has a strength of 0 is not removed.
+          estimate: What `estimate` returns for this image or for others of the same file; None
+            estimates it here.
+          tile: Side of the tiles, 0 for none; None for `TILE`. Smaller images are made up to one
+            of few sizes, unless it is 0.
+          progress: Called with the tiles done and their number.
 
         Raises:
-          UserError: a prompt for a model that reads none, a strength out of range, or weights that
-            give no numbers.
+          UserError: A prompt for a model that reads none, a given strength that the model is not
+            conditioned on, a number out of range, or weights whose output is not finite.
         """
         numbers.parse(strength, "strength", float, 0, 1)  # beyond 1 noise comes back inverted
         numbers.parse(scale, "scale", int, 1)
         numbers.parse(tile or 0, "tile", int, 0)
+        understood = self.understand(prompt)
+        known = self._known(scale, given or {})
         picture = Enlarged(pixels, scale)
-        top = float(np.iinfo(pixels.dtype).max)
-        size, channels = picture.size, pixels.shape[-1]
-        out = np.empty((*size, channels), pixels.dtype)
+        out = np.empty((*picture.size, pixels.shape[-1]), pixels.dtype)
+        source = self._source(picture)
+        sink = self._sink(picture, out, strength * understood.amount)
+        asked = restore_instruction.without_absent(understood, known)
+        if not asked.remove:
+            out[:] = picture.whole()
+            return Restored(out, {}, None, understood)
+        told = {**estimate, **known} if estimate else self.look(source, picture.size, known)
+        sentence, vector = restore_instruction.conditions(asked, told, known)
+        tile = TILE if tile is None else tile
+        gate = self.apply(
+            source, picture.size, sink, vector, sentence=sentence, tile=tile, progress=progress
+        )
+        return Restored(out, told, gate, understood)
+
+    def _known(self, scale: int, given: Mapping[str, float]) -> dict[str, float]:
+        """Checks that the network is conditioned on what is given, and adds the scale."""
+        conditions = self._task.network.conditions
+        usable = PARAMETERS if "degradation" in conditions else set(conditions)
+        restore_run.refuse_given(self.model.path, given, usable)
+        return {**({"scale": math.log2(scale)} if scale > 1 else {}), **given}
+
+    def _source(self, picture: Enlarged) -> tiles.Source:
+        """Returns parts of an image in the model's channels."""
 
         def source(t, b, l, r):
             x = picture(t, b, l, r)
-            if channels == self.channels:
+            if x.shape[-1] == self.channels:
                 return x
-            return x.repeat(3, -1) if channels == 1 else x @ _LUMA[:, None]
+            return x.repeat(3, -1) if x.shape[-1] == 1 else x @ _LUMA[:, None]
+
+        return source
+
+    def _sink(self, picture: Enlarged, out: np.ndarray, strength: float) -> tiles.Sink:
+        """Returns a function that writes rows of the result in the channels of the image."""
+        top, channels = float(np.iinfo(out.dtype).max), out.shape[-1]
 
         def sink(first, rows):
-            x = picture(first, first + len(rows), 0, size[1])
+            x = picture(first, first + len(rows), 0, out.shape[1])
             if channels == self.channels:
                 y = rows
             elif channels == 1:
@@ -247,38 +290,12 @@ class Restorer:
             y = x + np.float32(strength) * (y - x)
             out[first : first + len(rows)] = np.round(np.clip(y, 0.0, 1.0) * top)
 
-        known = {"scale": math.log2(scale)} if scale > 1 else {}
-        told = self.look(source, size, known)
-        if tile is None:
-            tile = TILE if max(size) > TILE else 0
-        gate = self.apply(source, size, sink, told, prompt=prompt, tile=tile, progress=progress)
-        return Restored(out, told, gate)
+        return sink
 
 
-class Enlarged:
-    """Parts of a picture as float32 in [0, 1], enlarged by MATLAB's bicubic as they are asked for.
-
-    Attributes:
-      size: height and width, enlarged.
-    """
-
-    def __init__(self, pixels: Pixels, scale: int):
-        """`pixels` of 8 or 16 bits, `scale` a whole factor."""
-        self._pixels, self._scale = pixels, scale
-        self._top = np.float32(np.iinfo(pixels.dtype).max)
-        self.size = (pixels.shape[0] * scale, pixels.shape[1] * scale)
-
-    def __call__(self, top: int, bottom: int, left: int, right: int) -> Float[np.ndarray, "h w c"]:
-        """One part."""
-        s = self._scale
-        if s == 1:
-            return self._pixels[top:bottom, left:right] / self._top
-        (t, b), (l, r) = (
-            (max(0, low // s - _MARGIN), min(side, -(-high // s) + _MARGIN))
-            for low, high, side in zip((top, left), (bottom, right), self._pixels.shape)
-        )
-        large = imresize(self._pixels[t:b, l:r] / self._top, s)
-        return np.clip(large[top - t * s : bottom - t * s, left - l * s : right - l * s], 0.0, 1.0)
+def _square(longest: int, tile: int) -> int:
+    """Returns the side of the tiles of an image: `tile`, or less if the whole image fits."""
+    return min([side for side in _SIDES if longest <= side < tile], default=tile)
 
 
 def _noise_of(part: Float[np.ndarray, "h w c"]) -> float:

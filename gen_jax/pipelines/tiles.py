@@ -71,6 +71,7 @@ def apply(
     overlap: int = 64,
     multiple: int = 32,
     scale: int = 1,
+    is_padded: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
     """Runs `forward` on every tile and hands the blended rows over.
@@ -79,7 +80,7 @@ def apply(
 
     Args:
       forward: [1, tile, tile, c] to the same height and width times `scale`; a picture smaller
-        than a tile comes as it is, made up to multiples of `multiple`.
+        than a tile comes as it is, made up to multiples of `multiple`, unless `is_padded`.
       source: parts of the picture.
       size: its height and width.
       sink: takes rows of the result, in order; they count in pixels of the result.
@@ -87,10 +88,12 @@ def apply(
       overlap: pixels that neighbours share, at least.
       multiple: tiles begin at multiples of this, as windows of attention ask for.
       scale: Pixels of the result per pixel of the source.
+      is_padded: Whether a smaller picture is made up to a whole tile by repeating its last row
+        and column, so that `forward` is called with one shape only.
       progress: called with the tiles done and their number.
     """
     height, width = size
-    sides = [min(tile, -(-side // multiple) * multiple) for side in size]
+    sides = [tile if is_padded else min(tile, -(-side // multiple) * multiple) for side in size]
     rows = starts(height, sides[0], overlap, multiple)
     columns = starts(width, sides[1], overlap, multiple)
     # Sides of a tile of the result.

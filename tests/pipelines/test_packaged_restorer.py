@@ -1,8 +1,11 @@
 """The restorer that comes with the package, on real photographs."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from benchmarks import instructions, restore_kinds
 from gen_jax.common.errors import UserError
@@ -49,7 +52,12 @@ def test_from_python_any_mode_keeps_its_channels(restorer):
     image = Image.fromarray(pixels)
     done = model.restore(image, "remove the noise", strength=0.5)
     np.testing.assert_array_equal(done, want.pixels)
-    assert done.info == {"degradation": want.told, "gate": want.gate}
+    assert done.info == {
+        "degradation": want.told,
+        "gate": want.gate,
+        "understood": "remove noise",
+        "notes": (),
+    }
     opacity = Image.linear_gradient("L").resize(image.size)
     image.putalpha(opacity)
     clear = model.restore(image, "remove the noise", strength=0.5)
@@ -68,13 +76,37 @@ def test_from_python_any_mode_keeps_its_channels(restorer):
         model.generate("a cat")
 
 
-def test_it_does_what_it_is_told(restorer):
-    skimage = pytest.importorskip("skimage.data")
-    clean = skimage.astronaut()[0:128, 160:288]
+def test_only_what_an_instruction_names_is_removed(restorer):
+    clean = pytest.importorskip("skimage.data").astronaut()[0:128, 160:288]
     noise = np.random.default_rng(0).normal(0, 25, clean.shape)
     noisy = np.clip(clean + noise, 0, 255).round().astype(np.uint8)
-    kept = restorer(noisy, prompt="leave it as it is").pixels
-    assert psnr(kept, noisy) > psnr(restorer(noisy).pixels, noisy) + 5
+    soft = gaussian_filter(clean, (1.3, 1.3, 0))
+    buffer = io.BytesIO()
+    Image.fromarray(clean).save(buffer, "JPEG", quality=25)
+    blocky = np.asarray(Image.open(buffer))
+    for prompt in ("do not remove the noise", "leave it as it is", "colorize it", "weniger rot"):
+        kept = restorer(noisy, prompt=prompt)
+        np.testing.assert_array_equal(kept.pixels, noisy)
+        assert kept.gate is None and kept.understood.notes
+    # PSNR in dB to the input, which is kept, and to the clean image.
+    for image, prompt, least in (
+        (noisy, "sharpen it and remove the JPEG artifacts, but leave the grain", 40),
+        (noisy, "remove compression artefacts without denoising", 40),
+        (soft, "remove the noise and the blockiness; don't sharpen", 45),
+        (blocky, "denoise and unblur, keep the compression artifacts", 42),
+    ):
+        kept = psnr(restorer(image, prompt=prompt).pixels, image)
+        assert kept > least and kept > psnr(restorer(image).pixels, image) + 3, (prompt, kept)
+    for image, prompt, least in (
+        (noisy, "please get rid of the grain, and do not sharpen", 7),
+        (blocky, "deblock it", 0.25),
+    ):
+        result = restorer(image, prompt=prompt)
+        assert psnr(result.pixels, clean) > psnr(image, clean) + least, prompt
+    half = restorer(noisy, prompt="reduce the noise by half").pixels
+    full = restorer(noisy, prompt="reduce the noise").pixels
+    inside = (full > 0) & (full < 255)  # the others were clipped
+    assert np.abs(half - (noisy + full.astype(float)) / 2)[inside].max() <= 1
 
 
 @pytest.mark.slow

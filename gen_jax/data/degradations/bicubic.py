@@ -34,9 +34,25 @@ def imresize(
     """
     if not 0 < scale < math.inf:
         raise UserError(f"scale={scale}: expected a positive factor")
+    return _resized(image, (scale, scale))
+
+
+def to_size(
+    image: Float[np.ndarray, "h w c"], size: tuple[int, int]
+) -> Float[np.ndarray, "h2 w2 c"]:
+    """Resizes by `imresize`'s kernel to a size, which may have another aspect ratio.
+
+    Args:
+      image: Any number of channels.
+      size: Height and width.
+    """
+    return _resized(image, tuple(new / old for new, old in zip(size, image.shape)))
+
+
+def _resized(image: np.ndarray, scales: tuple[float | int, float | int]) -> np.ndarray:
     exact = image.dtype != np.uint8
     x = image
-    for axis in (0, 1):
+    for axis, scale in enumerate(scales):
         x = _along(x, axis, scale)
         if not exact:
             # Halves away from zero: MATLAB's uint8(), where NumPy rounds them to even.

@@ -153,6 +153,14 @@ def exif_with_resolution(metadata: Metadata) -> bytes | None:
     return exif_blocks.block_of(directory | exif_blocks.resolution_fields(dpi, order), order)
 
 
+def without_orientation(exif: bytes | None) -> bytes | None:
+    """Returns EXIF without its orientation: a writer that finds one would encode EXIF again."""
+    if exif is None:
+        return None
+    directory = {k: v for k, v in exif_blocks.parse(exif).items() if k != ORIENTATION}
+    return exif_blocks.block_of(directory, exif_blocks.order_of(exif)) if directory else None
+
+
 def lost(meant: Metadata, written: Metadata) -> list[str]:
     """Names what a file holds no more, by comparing it with what was to be written.
 
@@ -213,7 +221,8 @@ def _exif_values(exif: bytes | None) -> dict[tuple[int, int], Any]:
     if exif is None:
         return {}
     fields = exif_blocks.flat(exif_blocks.parse(exif)).items()
-    return {k: v.data for k, v in fields if k[1] not in STORAGE and k[1] not in _RESOLUTION}
+    ignored = {*STORAGE, *_RESOLUTION, ORIENTATION}  # images are upright
+    return {k: v.data for k, v in fields if k[1] not in ignored}
 
 
 def _dpi(directory: exif_blocks.Directory, order: str) -> tuple[float, float] | None:

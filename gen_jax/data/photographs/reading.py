@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import pathlib
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from jaxtyping import UInt8, UInt16
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from gen_jax.common import files
+from gen_jax.common.image_formats import register_plugins
 from gen_jax.data.images import ImageError, unknown_format
 from gen_jax.data.photographs import photo_metadata, png_chunks, tiff
 from gen_jax.data.photographs.photo_metadata import Metadata
@@ -22,6 +24,7 @@ Alpha = UInt8[np.ndarray, "h w 1"] | UInt16[np.ndarray, "h w 1"]
 MAX_PIXELS = 200_000_000
 """Files with more pixels are not opened, unless a caller sets another limit."""
 
+_HEAD = 4096  # bytes
 _GRAY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B")
 _RGB = ("RGB", "RGBA", "P", "PA", "RGBa", "RGBX", "YCbCr", "LAB", "HSV")
 _DEEP = ("I", "I;16", "I;16L", "I;16B")
@@ -37,6 +40,7 @@ class Photograph:
       metadata: What the file says beside the pixels.
       kind: Pillow's name of the file's format.
       lossless: Whether a WebP file was compressed without loss.
+      frames: Number of frames or pages in the file, of which this is the first.
       notes: What could not be read as it is, one phrase each.
     """
 
@@ -45,6 +49,7 @@ class Photograph:
     metadata: Metadata = dataclasses.field(default_factory=Metadata)
     kind: str = "PNG"
     lossless: bool = False
+    frames: int = 1
     notes: tuple[str, ...] = ()
 
     @property
@@ -67,6 +72,54 @@ class Photograph:
         return dataclasses.replace(self, **changes)
 
 
+def check(path: pathlib.Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Looks at the beginning of a file, without decoding it.
+
+    Args:
+      path: The file.
+      max_pixels: Files with more pixels are refused.
+
+    Returns:
+      Width and height as stored; (0, 0) if only `read` can tell.
+
+    Raises:
+      ImageError: The file is empty, no image or too large.
+      OSError: It cannot be read.
+    """
+    with open(path, "rb") as file:
+        head = file.read(_HEAD)
+    _check_head(head)
+    register_plugins()
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")
+            size = image.size
+    except UnidentifiedImageError:
+        if head[:4] in tiff.SIGNATURES:
+            return (0, 0)
+        raise ImageError("corrupt", unknown_format(head)) from None
+    except Exception as error:
+        raise ImageError("corrupt", " ".join(str(error).split())[:120]) from None
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+    _check_size(*size, max_pixels)
+    return size
+
+
+def _check_head(data: bytes) -> None:
+    if not data:
+        raise ImageError("empty", "the file has no bytes; take it from its source again")
+    if files.is_lfs_pointer(data):
+        raise ImageError("git-lfs pointer", "not the image: run `git lfs pull`")
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        detail = f"{width}x{height} pixels, at most {max_pixels} are read; cut it up"
+        raise ImageError("too large", detail)
+
+
 def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Photograph:
     """Decodes a file in full.
 
@@ -77,10 +130,8 @@ def read(data: bytes, max_pixels: int = MAX_PIXELS) -> Photograph:
     Raises:
       ImageError: The file is empty, damaged, no image, of values that have no white, or too large.
     """
-    if not data:
-        raise ImageError("empty", "the file has no bytes; take it from its source again")
-    if files.is_lfs_pointer(data):
-        raise ImageError("git-lfs pointer", "not the image: run `git lfs pull`")
+    _check_head(data)
+    register_plugins()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd EXIF, and sizes that we judge ourselves
@@ -99,15 +150,12 @@ def _read(data: bytes, max_pixels: int) -> Photograph:
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                detail = f"{width}x{height} pixels, at most {max_pixels} are read; cut it up"
-                raise ImageError("too large", detail)
+            _check_size(*image.size, max_pixels)
             if image.format == "TIFF" and tiff.is_needed(image.tag_v2):
                 return _read_tiff(data, max_pixels)
             image.load()
             metadata, turn, notes = photo_metadata.of_image(image, data)
-            notes = [*_frames(image), *notes, *_reduced(image, data)]
+            notes, frames = [*notes, *_reduced(image, data)], getattr(image, "n_frames", 1)
             if _is_deep_png(data, image):
                 pixels = _by_opencv(data)
             else:
@@ -122,7 +170,19 @@ def _read(data: bytes, max_pixels: int) -> Photograph:
     if pixels.shape[-1] % 2 == 0:
         colors, alpha = pixels[..., :-1], pixels[..., -1:]
     lossless = kind == "WEBP" and b"VP8L" in _webp_chunks(data)
-    return Photograph(colors, alpha, metadata, kind, lossless, tuple(notes))
+    return Photograph(colors, alpha, metadata, kind, lossless, frames, tuple(notes))
+
+
+def of_page(image: Image.Image) -> Photograph:
+    """Returns the page of a TIFF file that Pillow has loaded, without metadata."""
+    notes: list[str] = []
+    pixels, _ = _by_pillow(image, image.info.get("icc_profile"), notes)
+    pixels = np.ascontiguousarray(pixels)
+    has_alpha = pixels.shape[-1] % 2 == 0
+    alpha = pixels[..., -1:] if has_alpha else None
+    return Photograph(
+        pixels[..., :-1] if has_alpha else pixels, alpha, kind="TIFF", notes=tuple(notes)
+    )
 
 
 def _read_tiff(data: bytes, max_pixels: int) -> Photograph:
@@ -136,14 +196,9 @@ def _read_tiff(data: bytes, max_pixels: int) -> Photograph:
         alpha,
         metadata,
         kind="TIFF",
+        frames=page.pages,
         notes=(*page.notes, *notes),
     )
-
-
-def _frames(image: Image.Image) -> list[str]:
-    count = getattr(image, "n_frames", 1)
-    name = "pages" if image.format == "TIFF" else "frames"
-    return [f"has {count} {name}: only the first is restored"] if count > 1 else []
 
 
 def _reduced(image: Image.Image, data: bytes) -> list[str]:

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import logging
 import struct
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -51,28 +52,31 @@ class Page:
       pixels: One channel if it is gray, else RGB.
       alpha: Opacity, of the same depth, or None.
       is_converted: Whether the colors were converted to sRGB, which no stored profile describes.
+      pages: Number of pages in the file.
       notes: What is left out, one phrase each.
     """
 
     pixels: Pixels
     alpha: Alpha | None
     is_converted: bool
+    pages: int
     notes: tuple[str, ...]
 
 
-def read(data: bytes, max_pixels: int) -> Page:
-    """Decodes the first page of a file.
+def read(data: bytes, max_pixels: int, index: int = 0) -> Page:
+    """Decodes one page of a file.
 
     Args:
       data: The whole file.
       max_pixels: Pages with more pixels are refused before they are decoded.
+      index: Which page, from 0.
 
     Raises:
       ImageError: The file is damaged, too large, or of values that have no white.
     """
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
-            page, pages = file.pages[0], len(file.pages)
+            page, pages = file.pages[index], len(file.pages)
             if page.imagewidth * page.imagelength > max_pixels:
                 size = f"{page.imagewidth}x{page.imagelength}"
                 raise ImageError(
@@ -94,8 +98,6 @@ def read(data: bytes, max_pixels: int) -> Page:
     pixels, others = pixels[..., :colors], pixels[..., colors:]
     top = np.iinfo(pixels.dtype).max
     alpha, notes = None, []
-    if pages > 1:
-        notes.append(f"has {pages} pages: only the first is restored")
     if extra and extra[0] in (1, 2) and others.shape[-1]:  # associated or not
         alpha, others = others[..., :1], others[..., 1:]
         if extra[0] == 1:
@@ -109,7 +111,7 @@ def read(data: bytes, max_pixels: int) -> Page:
     if in_lab:
         notes.append("was CIELAB: the result is RGB")
         pixels = np.round(_srgb(_lab(pixels, kind)) * top).astype(pixels.dtype)
-    return Page(pixels, alpha, in_lab, tuple(notes))
+    return Page(pixels, alpha, in_lab, pages, tuple(notes))
 
 
 def _check_complete(page: tifffile.TiffPage, size: int) -> None:
@@ -136,7 +138,11 @@ def _decoded(page: tifffile.TiffPage, data: bytes) -> np.ndarray:
         # A compression that tifffile leaves to another package and OpenCV's libtiff knows.
         pixels = None
         if page.photometric in (1, 2) and page.planarconfig == 1 and not page.extrasamples:
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            one = (page.index, page.index + 1)
+            _, decoded = cv2.imdecodemulti(
+                np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED, range=one
+            )
+            pixels = decoded[0] if decoded else None
         if pixels is None:
             name = getattr(page.compression, "name", page.compression)
             raise ImageError("unsupported", f"{name} compression; save it with ZIP") from None
@@ -179,28 +185,48 @@ def encode(pixels: Pixels, metadata: Metadata) -> bytes:
     Returns:
       The file.
     """
-    channels, buffer = pixels.shape[-1], io.BytesIO()
-    blocks = ((700, metadata.xmp), (33723, metadata.iptc))
-    tifffile.imwrite(
-        buffer,
-        pixels[..., 0] if channels == 1 else pixels,
-        byteorder="<" if metadata.exif is None else exif_blocks.order_of(metadata.exif),
-        photometric="rgb" if channels > 2 else "minisblack",
-        planarconfig=None if channels == 1 else "contig",
-        extrasamples=None if channels % 2 else ["unassalpha"],
-        compression="zlib",
-        predictor=True,
-        iccprofile=metadata.icc,
-        resolution=metadata.dpi,
-        resolutionunit="INCH" if metadata.dpi else None,
-        metadata=None,
-        software=False,
-        extratags=[(tag, 7, len(value), value, True) for tag, value in blocks if value],
-    )
-    data = bytearray(buffer.getvalue())
+    order = "<" if metadata.exif is None else exif_blocks.order_of(metadata.exif)
+    data = bytearray(_written([pixels], metadata, order))
     if metadata.exif is not None:
         _add_exif(data, metadata.exif)
     return bytes(data)
+
+
+def encode_pages(pages: Sequence[np.ndarray], metadata: Metadata) -> bytes:
+    """Encodes several pages by ZIP.
+
+    Args:
+      pages: Pixels of each page, as `encode` takes them.
+      metadata: What to write beside the first page. EXIF is left out.
+
+    Returns:
+      The file.
+    """
+    return _written(pages, metadata, "<")
+
+
+def _written(pages: Sequence[np.ndarray], metadata: Metadata, order: str) -> bytes:
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer, byteorder=order) as file:
+        for index, pixels in enumerate(pages):
+            channels = pixels.shape[-1]
+            blocks = ((700, metadata.xmp), (33723, metadata.iptc)) if index == 0 else ()
+            file.write(
+                pixels[..., 0] if channels == 1 else pixels,
+                photometric="rgb" if channels > 2 else "minisblack",
+                planarconfig=None if channels == 1 else "contig",
+                extrasamples=None if channels % 2 else ["unassalpha"],
+                compression="zlib",
+                predictor=True,
+                iccprofile=metadata.icc,
+                resolution=metadata.dpi,
+                resolutionunit="INCH" if metadata.dpi else None,
+                metadata=None,
+                software=False,
+                contiguous=False,
+                extratags=[(tag, 7, len(value), value, True) for tag, value in blocks if value],
+            )
+    return buffer.getvalue()
 
 
 def _add_exif(data: bytearray, exif: bytes) -> None:

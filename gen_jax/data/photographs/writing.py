@@ -5,7 +5,7 @@ import pathlib
 import struct
 
 import numpy as np
-from PIL import Image
+from PIL import Image, features
 
 from gen_jax.common.errors import UserError
 from gen_jax.data.images import ImageError
@@ -20,11 +20,13 @@ FORMATS = {
     ".webp": "WEBP",
     ".tif": "TIFF",
     ".tiff": "TIFF",
+    ".avif": "AVIF",
 }
 """Extension -> format that is written."""
 
+_ANIMATED = {".gif": "GIF"}  # of animations only: a still image keeps its colors in PNG
 _DEEP = ("PNG", "TIFF")
-_LONGEST = {"JPEG": 65_500, "WEBP": 16_383}  # sides, in pixels
+_LONGEST = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 65_535, "GIF": 65_535}  # sides, in pixels
 _SEGMENT = 65_533 - 35  # bytes that fit into one segment of a JPEG file, with its name
 # How far lossy compression may take the mean of all values: false or inverted colors go further.
 _MEAN_ERROR = 48.0 / 255.0
@@ -34,17 +36,22 @@ class NotWritten(ValueError):
     """A file does not hold what it was to hold."""
 
 
-def format_of(path: pathlib.Path) -> str:
+def format_of(path: pathlib.Path, is_animated: bool = False) -> str:
     """Returns the format that a file name asks for.
+
+    Args:
+      path: File to write.
+      is_animated: Whether it is to hold an animation, which may be written as GIF.
 
     Raises:
       UserError: It is none that is written.
     """
-    kind = FORMATS.get(path.suffix.lower())
+    formats = {**FORMATS, **_ANIMATED} if is_animated else FORMATS
+    kind = formats.get(path.suffix.lower())
     if kind is None:
         raise UserError(f"{path}: expected a name that ends in {', '.join(FORMATS)}")
     Image.init()
-    if kind not in Image.SAVE:
+    if kind not in Image.SAVE or (kind == "AVIF" and not features.check("avif")):
         raise UserError(f"{path}: this Pillow writes no {kind}; name another format")
     return kind
 
@@ -69,8 +76,8 @@ def encode(photo: Photograph, kind: str, quality: int = 95) -> tuple[bytes, tupl
     Args:
       photo: The photograph to write.
       kind: A value of `FORMATS`.
-      quality: Quality of JPEG (4:4:4) and lossy WebP, 1 to 100; WebP that was read without loss is
-        written without loss.
+      quality: Quality of JPEG and AVIF (4:4:4) and of lossy WebP, 1 to 100; WebP that was read
+        without loss is written without loss.
 
     Returns:
       The file's bytes, and what they do not hold of `photo`, one phrase each.
@@ -79,7 +86,7 @@ def encode(photo: Photograph, kind: str, quality: int = 95) -> tuple[bytes, tupl
       NotWritten: What was decoded again is not what was encoded.
     """
     metadata = photo_metadata.resized(photo.metadata, photo.size)
-    photo, notes = _reduced(photo.replace(metadata=metadata), kind)
+    photo, notes = reduced(photo.replace(metadata=metadata), kind)
     pixels = photo.pixels
     if photo.alpha is not None:
         pixels = np.concatenate([pixels, photo.alpha], axis=-1)
@@ -113,14 +120,37 @@ def check(data: bytes, photo: Photograph, kind: str) -> list[str]:
         again = reading.read(data, max_pixels=photo.pixels.size)
     except ImageError as error:
         raise NotWritten(f"the {kind} file cannot be read back: {error}") from None
-    is_lossless = kind in _DEEP or (kind == "WEBP" and photo.lossless)
-    pairs = {"pixels": (photo.pixels, again.pixels)}
-    if photo.alpha is not None or again.alpha is not None:
-        pairs["transparency"] = (photo.alpha, again.alpha)
-    for name, (meant, written) in pairs.items():
-        if again.kind != kind or not _same(meant, written, is_lossless):
-            raise NotWritten(f"the {kind} file has other {name} than were written")
+    compare(photo, again, kind, kind in _DEEP or (kind == "WEBP" and photo.lossless))
     return photo_metadata.lost(photo.metadata, again.metadata)
+
+
+def compare(meant: Photograph, written: Photograph, kind: str, is_lossless: bool) -> None:
+    """Compares the format, pixels and transparency of a written image with what was meant.
+
+    Raises:
+      NotWritten: They differ, beyond what lossy compression changes.
+    """
+    pairs = {"pixels": (meant.pixels, written.pixels)}
+    if meant.alpha is not None or written.alpha is not None:
+        pairs["transparency"] = (meant.alpha, written.alpha)
+    for name, (first, second) in pairs.items():
+        if written.kind != kind or not _same(first, second, is_lossless):
+            raise NotWritten(f"the {kind} file has other {name} than were written")
+
+
+def with_alpha(photo: Photograph, in_color: bool = False) -> np.ndarray:
+    """Returns the pixels with the transparency as the last channel, if there is any.
+
+    Args:
+      photo: The photograph.
+      in_color: Whether gray becomes RGB.
+    """
+    pixels = (
+        photo.pixels.repeat(3, -1) if in_color and photo.pixels.shape[-1] == 1 else photo.pixels
+    )
+    if photo.alpha is not None:
+        return np.concatenate([pixels, photo.alpha], axis=-1)
+    return pixels
 
 
 def _same(meant: np.ndarray | None, written: np.ndarray | None, is_lossless: bool) -> bool:
@@ -136,15 +166,18 @@ def _same(meant: np.ndarray | None, written: np.ndarray | None, is_lossless: boo
     return bool(error <= _MEAN_ERROR * np.iinfo(meant.dtype).max)
 
 
-def _reduced(photo: Photograph, kind: str) -> tuple[Photograph, list[str]]:
+def reduced(
+    photo: Photograph, kind: str, is_animated: bool = False
+) -> tuple[Photograph, list[str]]:
     """Returns what a format can hold of the pixels, and notes on what it cannot."""
     notes = []
-    if photo.depth == 16 and kind not in _DEEP:
+    if photo.depth == 16 and (kind not in _DEEP or is_animated):
         notes.append(f"{kind} holds 8 bits per channel: rounded from 16")
         alpha = None if photo.alpha is None else _to_8_bits(photo.alpha)
         photo = photo.replace(pixels=_to_8_bits(photo.pixels), alpha=alpha)
-    if kind == "WEBP" and photo.alpha is not None and photo.alpha.min() == photo.top:
-        photo = photo.replace(alpha=None)  # libwebp leaves out alpha that is opaque everywhere
+    is_opaque = photo.alpha is not None and photo.alpha.min() == photo.top
+    if kind in ("WEBP", "AVIF") and is_opaque and not is_animated:
+        photo = photo.replace(alpha=None)  # their encoders leave out alpha that is opaque
     if photo.alpha is not None and kind == "JPEG":
         notes.append("JPEG holds no transparency: laid on white")
         opacity = photo.alpha / np.float32(photo.top)
@@ -157,14 +190,14 @@ def _to_8_bits(pixels: np.ndarray) -> np.ndarray:
     return np.round(pixels / np.float32(257.0)).astype(np.uint8)
 
 
-def _fitting(icc: bytes | None, is_gray: bool) -> bytes | None:
+def fitting_profile(icc: bytes | None, is_gray: bool) -> bytes | None:
     """Returns a profile that is of gray or of color as the image is, as PNG and WebP ask for."""
     return icc if icc and (icc[16:20] == b"GRAY") == is_gray else None
 
 
 def _png_chunks(metadata: Metadata, channels: int) -> list[png_chunks.Chunk]:
     chunks = list(metadata.chunks)
-    if icc := _fitting(metadata.icc, channels < 3):
+    if icc := fitting_profile(metadata.icc, channels < 3):
         chunks.append(png_chunks.profile(icc))
     if metadata.dpi and not any(kind == b"pHYs" for kind, _ in chunks):
         chunks.append(png_chunks.resolution(metadata.dpi))
@@ -180,7 +213,7 @@ def _png_chunks(metadata: Metadata, channels: int) -> list[png_chunks.Chunk]:
 def _by_pillow(
     pixels: np.ndarray, metadata: Metadata, kind: str, quality: int, lossless: bool
 ) -> bytes:
-    """Encodes JPEG or WebP."""
+    """Encodes JPEG, WebP or AVIF."""
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     exif, xmp, icc = metadata.exif, metadata.xmp, metadata.icc
     if kind == "JPEG":
@@ -189,11 +222,14 @@ def _by_pillow(
         exif = b"Exif\0\0" + exif if exif and len(exif) < _SEGMENT else None
         xmp = xmp if xmp and len(xmp) < _SEGMENT else None
     else:
-        options = {"quality": quality, "method": 4, "lossless": lossless, "exact": lossless}
-        icc = _fitting(icc, is_gray=False)
-        if pixels.shape[-1] < 3:  # WebP holds no gray
+        options = {"quality": quality, "subsampling": "4:4:4"}
+        if kind == "WEBP":
+            options = {"quality": quality, "method": 4, "lossless": lossless, "exact": lossless}
+        icc = fitting_profile(icc, is_gray=False)
+        if pixels.shape[-1] < 3:  # neither holds gray
             image = image.convert("RGB" if pixels.shape[-1] == 1 else "RGBA")
-        exif = photo_metadata.exif_with_resolution(metadata)
+        exif = photo_metadata.exif_with_resolution(metadata)  # neither has another place for it
+        exif = photo_metadata.without_orientation(exif) if kind == "AVIF" else exif
     options |= {"icc_profile": icc, "exif": exif, "xmp": xmp}
     buffer = io.BytesIO()
     image.save(buffer, kind, **{k: v for k, v in options.items() if v is not None})
