@@ -59,6 +59,7 @@ def get_config(arg=None):
             path=dict(form=arg.form, source_noise=0.1, kappa=1.0, schedule="squaredcos_cap_v2"),
             reads_text=arg.text,
             condition_dropout_prob=0.1,
+            color_correction=True,
             l1_weight=0.0,
             num_inference_steps=4,
             guidance_scale=1.0,

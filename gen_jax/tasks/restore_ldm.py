@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from gen_jax.common import pixels, ranges
 from gen_jax.common.build import build
@@ -52,6 +53,8 @@ class RestoreLDMTask(Task):
       reads_text: Whether the UNet attends to the states of the restorer's text encoder.
       condition_dropout_prob: Probability that degradation vector and instruction are left out, for
         guidance (arXiv:2207.12598).
+      color_correction: Whether the lowest frequencies of the generated detail are left out, so that
+        colors stay the restorer's (as the wavelet correction of arXiv:2305.07015).
       l1_weight: Weight of the mean absolute error of the decoded prediction, 0 for none.
       num_inference_steps: Calls of the UNet per image.
       guidance_scale: Scale of the guidance by vector and instruction, 1 for none.
@@ -65,6 +68,7 @@ class RestoreLDMTask(Task):
     path: RestorationPath = DEFAULT
     reads_text: bool = False
     condition_dropout_prob: float = 0.1
+    color_correction: bool = True
     l1_weight: float = 0.0
     num_inference_steps: int = 4
     guidance_scale: float = 1.0
@@ -136,6 +140,11 @@ class RestoreLDMTask(Task):
                 "image; leave it at 0, or choose flow or resshift"
             )
         return task
+
+    @property
+    def network(self):
+        """Network of the restorer, whose conditions are those of the images."""
+        return self.restorer.network
 
     @property
     def channels(self) -> int:
@@ -236,7 +245,8 @@ class RestoreLDMTask(Task):
     def _detail(self, z, source, frozen):
         """Returns what decoding z adds to decoding the source, in [0, 1] units."""
         decoded = (first_stage.decode(self.autoencoder, frozen["vae"], v) for v in (z, source))
-        return (next(decoded) - next(decoded)) / 2.0
+        detail = (next(decoded) - next(decoded)) / 2.0
+        return detail - low_frequencies(detail) if self.color_correction else detail
 
     def _loss(self, params, everything, extra, batch, rngs, frozen):
         first = self._first(batch, frozen)
@@ -294,6 +304,25 @@ class RestoreLDMTask(Task):
         """Returns the restorer's "estimate" [b, p] of "degraded"."""
         params = {"params": {"model": frozen["first_stage"]["params"]}, "extra": {}}
         return self.restorer.predict_fns()["estimate"](params, batch, {}, frozen)
+
+
+def low_frequencies(x: Float[Array, "b h w c"], levels: int = 5) -> Float[Array, "b h w c"]:
+    """Returns the coarsest level of an undecimated wavelet transform (a trous, linear B-spline).
+
+    Args:
+      x: Images.
+      levels: Number of levels; each doubles the distance of the kernel's three taps.
+    """
+    for level in range(levels):
+        far = 2**level
+        for axis in (1, 2):
+            width = [(far, far) if a == axis else (0, 0) for a in range(4)]
+            padded, size = jnp.pad(x, width, mode="edge"), x.shape[axis]
+            before, here, after = (
+                jax.lax.slice_in_dim(padded, k * far, k * far + size, axis=axis) for k in range(3)
+            )
+            x = 0.25 * before + 0.5 * here + 0.25 * after
+    return x
 
 
 def _without_text(spec):
