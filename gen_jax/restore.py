@@ -8,6 +8,7 @@ r"""Restores photographs: noise, blur, JPEG, low resolution.
     python -m gen_jax.restore small.png --out=wide.png --size=1920x1080
     python -m gen_jax.restore *.jpg --suffix=_clean --nocompare --nomanifest
     python -m gen_jax.restore grainy.jpg --noise=20 --jpeg=60
+    python -m gen_jax.restore photo.jpg --run=runs/restore_ldm --generative=0.7 --seed=1
     python -m gen_jax.restore - --out=- < photo.jpg > restored.png
 
 Takes files, folders (with their sub-folders) and patterns; PNG, JPEG, WebP, TIFF, AVIF and other
@@ -58,6 +59,23 @@ _BLUR = numbers.define_float(
     "blur", None, "Blur of the input by hand, as a standard deviation in pixels.", 0, 8
 )
 _JPEG = numbers.define_float("jpeg", None, "JPEG quality of the input by hand.", 1, 100)
+_GENERATIVE = numbers.define_float(
+    "generative",
+    None,
+    "Share of generated detail, of a run of configs/restore_ldm.py: 0 is the restorer's image, 1 "
+    "(default) adds all.",
+    0,
+    1,
+)
+_SEED = numbers.define_seed("seed", 0, "Seed of the generated detail.")
+_STEPS = numbers.define_int("steps", None, "Steps of the generation; the run's own by default.", 1)
+_GUIDANCE = numbers.define_float(
+    "guidance",
+    None,
+    "Guidance scale of the generation, 1 for none; the run's own by default.",
+    0,
+    50,
+)
 _TILE = flags.DEFINE_string("tile", "auto", "Side of the tiles in pixels; auto; off for none.")
 _QUALITY = numbers.define_int("quality", 95, "Quality of JPEG, AVIF and lossy WebP.", 1, 100)
 _COMPARE = flags.DEFINE_boolean("compare", True, "Whether to write NAME.before_after.png.")
@@ -104,6 +122,21 @@ def _given() -> dict[str, float]:
     return {name: value for name, value in given.items() if value is not None}
 
 
+def _generative():
+    """Returns what is to be generated; None for the run's default."""
+    from gen_jax.pipelines.restore_generative import Generative
+
+    if _GENERATIVE.value is None and not _SEED.present:
+        return None
+    return Generative(1.0 if _GENERATIVE.value is None else _GENERATIVE.value, _SEED.value)
+
+
+def _settings() -> dict[str, float]:
+    """Returns settings of the generation that replace the run's."""
+    values = {"num_inference_steps": _STEPS.value, "guidance_scale": _GUIDANCE.value}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 class _Bar:
     """Progress over the tiles of one picture, once there is more than one."""
 
@@ -133,6 +166,7 @@ def main(argv: list[str]) -> int:
         size=_size(),
         given=_given(),
         tile=_tile(),
+        generative=_generative(),
         quality=_QUALITY.value,
         compare=_COMPARE.value,
         manifest=_MANIFEST.value,
@@ -146,7 +180,8 @@ def main(argv: list[str]) -> int:
         overwrite=_OVERWRITE.value,
         manifest=how.manifest,
     )
-    restore_run.check(_RUN.value, how.prompt, how.given)
+    generates = how.generative is not None or bool(_settings())
+    restore_run.check(_RUN.value, how.prompt, how.given, generates=generates)
     say = sys.stderr if _OUT.value == "-" else sys.stdout
     for note in (*plan.notes, *restore_run.notes(how.prompt)):
         print(note, file=say, flush=True)
@@ -178,9 +213,10 @@ def _restorer():
 
     compilation.set_up()
     from gen_jax.pipelines.restoration import Restorer
+    from gen_jax.pipelines.restore_generative import with_settings
     from gen_jax.runs import reader
 
-    return Restorer(reader.load(_RUN.value, _STEP.value))
+    return Restorer(with_settings(reader.load(_RUN.value, _STEP.value), _settings()))
 
 
 def _is_done(act, job) -> bool:

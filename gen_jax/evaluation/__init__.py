@@ -34,6 +34,7 @@ EVALUATORS = {
     "memorisation": "gen_jax.evaluation.memorisation:MemorisationAudit",
     "image_quality": "gen_jax.evaluation.image_quality:ImageQuality",
     "error_by_time": "gen_jax.evaluation.latent_diffusion:ErrorByTime",
+    "generative_restoration": ("gen_jax.evaluation.generative_restoration:GenerativeRestoration"),
     "instructed": "gen_jax.evaluation.instructed:Instructed",
     "restored_crops": "gen_jax.evaluation.restored_crops:RestoredCrops",
     "pictogram_accuracy": "gen_jax.evaluation.pictograms:PictogramAccuracy",

@@ -199,6 +199,16 @@ _MEANINGS: dict[str, dict[str, Meaning]] = {
         ),
         "psnr_degraded": Meaning("PSNR of the untouched input, in dB."),
     },
+    "generative_restoration": {
+        **_PAIRS,
+        "kid": _SETS["kid"],
+        "kid_(low|high)": Meaning("End of the 95% interval of `kid`."),
+        "consistency": Meaning(
+            "PSNR in dB of means over 4x4 pixels against those of the degraded image.", HIGHER
+        ),
+        "seed_std": Meaning("Standard deviation over seeds, in 8-bit units."),
+        "(.*)_first_stage": Meaning(r"The same as \1, of the restorer's images."),
+    },
     "restored_crops": {
         **_PAIRS,
         "psnr_degraded": Meaning("PSNR of the degraded input, in dB."),

@@ -63,8 +63,8 @@ class RestoredCrops(Evaluator):
             metrics["gate_severity"] = float(stats.spearmanr(found["gate"], severity).statistic)
         clean, degraded = batch["image"], to_bytes(batch["degraded"])
         restored = to_bytes(found["restored"])
-        metrics |= _compare(clean, restored)
-        metrics |= {f"{k}_degraded": v for k, v in _compare(clean, degraded).items()}
+        metrics |= compare(clean, restored)
+        metrics |= {f"{k}_degraded": v for k, v in compare(clean, degraded).items()}
         rows = np.stack([degraded, restored, clean], 1)[: self.shown]
         rows = np.broadcast_to(rows, (*rows.shape[:-1], 3)).reshape(-1, *clean.shape[1:3], 3)
         return Result(metrics, {"restored": pictures.grid(rows, columns=6)})
@@ -75,6 +75,7 @@ def crops_psnr(target: np.ndarray, found: np.ndarray) -> np.ndarray:
     return np.minimum(np.asarray(psnr(np.float32(target), np.float32(found), 255.0)), EQUAL)
 
 
-def _compare(clean: np.ndarray, found: np.ndarray) -> dict[str, float]:
-    structure = ssim(np.float32(clean), np.float32(found), data_range=255.0)
-    return {"psnr": float(crops_psnr(clean, found).mean()), "ssim": float(np.mean(structure))}
+def compare(clean: np.ndarray, restored: np.ndarray) -> dict[str, float]:
+    """Returns mean `psnr` in dB, of each crop at most `EQUAL`, and mean `ssim` of uint8 crops."""
+    structure = ssim(np.float32(clean), np.float32(restored), data_range=255.0)
+    return {"psnr": float(crops_psnr(clean, restored).mean()), "ssim": float(np.mean(structure))}

@@ -19,6 +19,7 @@ from gen_jax.data.text import instruction_parser
 from gen_jax.data.text.instruction_parser import Understood
 from gen_jax.pipelines import restore_estimate, restore_instruction, restore_run, tiles
 from gen_jax.pipelines.enlarged import Enlarged
+from gen_jax.pipelines.restore_generative import Generative, Noise, is_broken
 from gen_jax.runs.reader import TrainedModel
 
 TILE = 512
@@ -38,16 +39,19 @@ class Restored:
         was to be removed.
       gate: Mean gate of the network, 0 to 1; None if it has none, or if nothing was to be removed.
       understood: What the instruction was read as.
+      num_broken: Number of tiles whose generated image was broken, so that the restorer's image
+        took its place.
     """
 
     pixels: Pixels
     told: dict[str, float]
     gate: float | None
     understood: Understood = instruction_parser.EVERYTHING
+    num_broken: int = 0
 
 
 class Restorer:
-    """Calls a trained model of the stage `restore`.
+    """Calls a trained model of the stage `restore` or `restore_ldm`.
 
     Attributes:
       model: as `runs.reader.load` gives it.
@@ -70,6 +74,7 @@ class Restorer:
         self.channels: int = self._task.channels
         self.reads = self._task.text_encoder is not None
         self.estimates = "estimate" in known
+        self.generates = "strength" in self._task.predict_spec()["restore"]
         self._rngs = {n: jax.random.key(0) for n in self._task.rng_streams}
         self._compiled = {k: jax.jit(f) for k, f in known.items()}
         self._tokenizer = model.tokenizer() if self.reads else None
@@ -128,8 +133,9 @@ class Restorer:
         *,
         sentence: str = "",
         tile: int = 0,
+        generative: Generative | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> float | None:
+    ) -> tuple[float | None, int]:
         """Restores a picture that comes and goes in parts.
 
         Args:
@@ -141,16 +147,30 @@ class Restorer:
             restores everything.
           tile: Side of the tiles, 0 for the whole at once in its own shape. An image that is
             smaller than a tile is made up to a square of one of few sizes.
+          generative: What is generated, of a model that generates; None for the default.
           progress: called with the tiles done and their number.
 
         Returns:
-          the mean gate, or None.
+          the mean gate, or None, and the number of tiles whose generated image was broken.
         """
         tokens = self._tokens(sentence)
-        vector, gates = as_vector(told)[None], []
+        vector, gates, broken = as_vector(told)[None], [], []
+        noise, corner = self._noise(generative), (0, 0)
+
+        def located(top, bottom, left, right):
+            nonlocal corner
+            corner = top, left  # of the tile that is restored next
+            return source(top, bottom, left, right)
 
         def forward(x):
-            out = self._run("restore", {"degraded": x, "degradation": vector, **tokens})
+            given = {"degraded": x, "degradation": vector, **tokens}
+            if noise is not None:
+                given["noise"] = noise(*corner, x.shape[1:3])
+                given["strength"] = np.full(1, (generative or Generative()).amount, np.float32)
+            out = self._run("restore", given)
+            if noise is not None and is_broken(out["restored"][0], out["first_stage"][0]):
+                broken.append(corner)
+                out["restored"] = out["first_stage"]
             if not np.isfinite(out["restored"]).all():
                 raise UserError(
                     f"{self._name}={self.model.path}: output is not finite (NaN or Inf); the "
@@ -162,10 +182,20 @@ class Restorer:
 
         side = -(-(max(size) if tile == 0 else _square(max(size), tile)) // 32) * 32
         tiles.apply(
-            forward, source, size, sink, tile=side, overlap=min(64, side // 4),
+            forward, located, size, sink, tile=side, overlap=min(64, side // 4),
             is_padded=tile != 0, progress=progress,
         )  # fmt: skip
-        return gates[0] if gates else None
+        return (gates[0] if gates else None), len(broken)
+
+    def _noise(self, generative: Generative | None) -> Noise | None:
+        """Returns the noise field of an image; None of a model that generates nothing."""
+        if not self.generates:
+            if generative is not None:
+                raise restore_run.no_generation(self.model.path)
+            return None
+        height, _, channels = self._task.latent_shape
+        seed = (generative or Generative()).seed
+        return Noise(seed, self._task.image_size // height, channels)
 
     def array(
         self, image: Float[np.ndarray, "h w c"], known: Mapping[str, float]
@@ -212,6 +242,7 @@ class Restorer:
         given: Mapping[str, float] | None = None,
         estimate: Mapping[str, float] | None = None,
         tile: int | None = None,
+        generative: Generative | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Restored:
         """Restores an image of 8 or 16 bits.
@@ -230,10 +261,12 @@ class Restorer:
             estimates it here.
           tile: Side of the tiles, 0 for none; None for `TILE`. Smaller images are made up to one
             of few sizes, unless it is 0.
+          generative: What is generated, of a model that generates; None for the default.
           progress: Called with the tiles done and their number.
 
         Raises:
-          UserError: A prompt for a model that reads none, a given strength that the model is not
+          UserError: A prompt for a model that reads none, a generative part of one that generates
+            nothing, a given strength that the model is not
             conditioned on, a number out of range, or weights whose output is not finite.
         """
         numbers.parse(strength, "strength", float, 0, 1)  # beyond 1 noise comes back inverted
@@ -241,6 +274,7 @@ class Restorer:
         numbers.parse(tile or 0, "tile", int, 0)
         understood = self.understand(prompt)
         known = self._known(scale, given or {})
+        self._noise(generative)  # refuses before any work
         picture = Enlarged(pixels, scale)
         out = np.empty((*picture.size, pixels.shape[-1]), pixels.dtype)
         source = self._source(picture)
@@ -252,10 +286,11 @@ class Restorer:
         told = {**estimate, **known} if estimate else self.look(source, picture.size, known)
         sentence, vector = restore_instruction.conditions(asked, told, known)
         tile = TILE if tile is None else tile
-        gate = self.apply(
-            source, picture.size, sink, vector, sentence=sentence, tile=tile, progress=progress
-        )
-        return Restored(out, told, gate, understood)
+        gate, num_broken = self.apply(
+            source, picture.size, sink, vector, sentence=sentence, tile=tile,
+            generative=generative, progress=progress,
+        )  # fmt: skip
+        return Restored(out, told, gate, understood, num_broken)
 
     def _known(self, scale: int, given: Mapping[str, float]) -> dict[str, float]:
         """Checks that the network is conditioned on what is given, and adds the scale."""

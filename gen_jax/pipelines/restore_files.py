@@ -23,6 +23,7 @@ from gen_jax.data.photographs.reading import Photograph
 from gen_jax.data.photographs.sequences import Frames
 from gen_jax.data.text.instruction_parser import Understood
 from gen_jax.pipelines import enlarged, restore_estimate, restore_outputs
+from gen_jax.pipelines.restore_generative import Generative
 from gen_jax.pipelines.restore_inputs import Job
 from gen_jax.pipelines.restore_run import GIVEN
 from gen_jax.runs import manifest
@@ -49,6 +50,7 @@ class How:
       size: Width and height of the result, instead of a scale; None for those of the scale.
       given: Strengths by hand: name of `PARAMETERS` -> value in its unit.
       tile: Side of the tiles; 0 for none, None for the default.
+      generative: What a generative stage adds; None for its default.
       quality: Quality of lossy formats, 1 to 100.
       compare: Whether comparisons are written.
       manifest: Whether manifests are written.
@@ -61,6 +63,7 @@ class How:
     size: tuple[int, int] | None = None
     given: Mapping[str, float] = dataclasses.field(default_factory=dict)
     tile: int | None = None
+    generative: Generative | None = None
     quality: int = 95
     compare: bool = True
     manifest: bool = True
@@ -141,6 +144,7 @@ def restore(
         raise Skipped(_words(error)) from None
     photos = read.frames.photos
     notes = (*read.notes, *_stretched(photos[0].size, how), *photos[0].notes, *lost)
+    notes = (*notes, *_broken(results))
     if notes:
         yield f"note: {job.shown}: {'; '.join(notes)}"
     size = f"{first.size[0]}x{first.size[1]}"
@@ -203,6 +207,14 @@ def _stretched(size: tuple[int, int], how: How) -> Iterator[str]:
         yield f"size={new_width}x{new_height} changes its proportions from {width}x{height}"
 
 
+def _broken(results: list["Restored"]) -> Iterator[str]:
+    if count := sum(result.num_broken for result in results):
+        yield (
+            f"the generated image of {count} tile{'s' * (count > 1)} was not finite, constant or "
+            "far from the restored one, which took its place"
+        )
+
+
 def _restored(
     restorer: "Restorer", frames: Frames, how: How, progress: Callable[[int, int], None]
 ) -> tuple[Frames, list["Restored"]]:
@@ -227,6 +239,7 @@ def _restored(
             given=how.given,
             estimate=estimate,
             tile=how.tile,
+            generative=how.generative,
             progress=lambda done, total, index=index: progress(
                 index * total + done, len(photos) * total
             ),
@@ -306,6 +319,18 @@ def _request(understood: Understood) -> dict:
     }
 
 
+def _generated(restorer, how, result) -> dict:
+    if not restorer.generates:
+        return {}
+    generative = how.generative or Generative()
+    return {
+        "generative": generative.amount,
+        "seed": generative.seed,
+        **restorer.model.task.sampling_settings(),
+        "broken_tiles": result.num_broken,
+    }
+
+
 def _facts(restorer, job, how, read, restored, result, encoded) -> dict:
     from gen_jax.runs import reader
 
@@ -325,6 +350,7 @@ def _facts(restorer, job, how, read, restored, result, encoded) -> dict:
         "prompt": how.prompt,
         "understood": _request(result.understood),
         "strength": how.strength,
+        **_generated(restorer, how, result),
         "scale": _scale(photo.size, how),
         "given": given,
         "tile": {None: "auto", 0: "off"}.get(how.tile, how.tile),

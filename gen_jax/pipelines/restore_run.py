@@ -11,17 +11,21 @@ GIVEN = {"sigma": "noise", "blur": "blur", "jpeg": "jpeg"}
 """Name of `data.degradations.PARAMETERS` -> name of the option that gives it by hand."""
 
 
-def check(source: str, prompt: str, given: Mapping[str, float]) -> None:
+_STAGES = ("restore", "restore_ldm")
+
+
+def check(source: str, prompt: str, given: Mapping[str, float], *, generates: bool = False) -> None:
     """Checks that a run restores images, and as it is asked to.
 
     Args:
       source: A run directory or `package:NAME`.
       prompt: The instruction; "" for none.
       given: Strengths by hand: name of `PARAMETERS` -> value.
+      generates: Whether a setting of a generative stage is given.
 
     Raises:
-      UserError: It is no run, of another stage, reads no text, or is not conditioned on what is
-        given.
+      UserError: It is no run, of another stage, reads no text, generates nothing, or is not
+        conditioned on what is given.
     """
     if source.startswith(sources.HUB):
         return  # named when it is read
@@ -32,9 +36,14 @@ def check(source: str, prompt: str, given: Mapping[str, float]) -> None:
     if "_class_name" in config or "model_type" in config:
         return
     task = renamed.current(config).get("task", {})
-    refuse_other(path, task.get("name", "another"), task.get("name") == "restore")
-    if prompt and "text_encoder" not in task:
+    refuse_other(path, task.get("name", "another"), task.get("name") in _STAGES)
+    is_generative = task["name"] == "restore_ldm"
+    if prompt and "text_encoder" not in task and not task.get("reads_text"):
         raise no_text(path)
+    if generates and not is_generative:
+        raise no_generation(path)
+    if is_generative:
+        return  # the restorer that it works on decides, once it is read
     name = task.get("network", {}).get("name", "")
     usable = tuple(GIVEN) if "estimator" in task else ("sigma",) if name == "ffdnet" else ()
     refuse_given(path, given, usable)
@@ -58,6 +67,14 @@ def no_text(path: pathlib.Path) -> UserError:
     """Returns the error of a prompt for a run that reads none."""
     return UserError(
         f"prompt: {path} reads no text; leave it out, or name a run of configs/restore_text.py"
+    )
+
+
+def no_generation(path: pathlib.Path) -> UserError:
+    """Returns the error of generative settings for a run that generates nothing."""
+    return UserError(
+        f"generative: {path} generates nothing; leave out generative, seed, steps and guidance, or "
+        "name a run of configs/restore_ldm.py"
     )
 
 

@@ -214,7 +214,9 @@ def load_all_frozen(config: ml_collections.ConfigDict, base: pathlib.Path) -> Fr
     """
     models = load_frozen(config.frozen.to_dict(), base)
     if not text_tower.is_frozen(config.task):
-        return FrozenModels(models)
+        # A stage that works on a model with a text encoder reads the words of that model.
+        reading = [model for model in models.values() if model.has_tokenizer]
+        return FrozenModels(models, reading[0].tokenizer() if reading else None)
     task, params, tokenizer = text_tower.load(config.task.to_dict(), base)
     return FrozenModels({**models, "text": _trained(base, task, params)}, tokenizer)
 

@@ -166,6 +166,25 @@ _REAL_X4 = {
     ),
 }
 
+# What a restorer can only smooth: strong noise, four times fewer pixels, JPEG at 10, mixtures.
+_SEVERE = {
+    "name": "one_of",
+    "weights": (2, 2, 2, 2),
+    "steps": (
+        {"name": "gaussian", "sigma": (35, 55)},
+        {"name": "downscale", "factor": (3, 4.2), "down": ("matlab",), "up": ("matlab",)},
+        {"name": "chain", "steps": ({"name": "jpeg", "quality": (8, 18)},)},
+        {
+            "name": "chain",
+            "steps": (
+                {"name": "downscale", "factor": (1.5, 3), "down": ("area",), "up": ("bicubic",)},
+                _noise((10, 30)),
+                {"name": "jpeg", "quality": (15, 50)},
+            ),
+        },
+    ),
+}
+
 PRESETS: dict[str, Mapping[str, Any]] = {
     "denoise15": {"name": "gaussian", "sigma": (15, 15)},
     "denoise25": {"name": "gaussian", "sigma": (25, 25)},
@@ -182,6 +201,7 @@ PRESETS: dict[str, Mapping[str, Any]] = {
     "real": _ORDER,
     "real_second_order": {"name": "chain", "steps": (_ORDER, _ORDER)},
     "real_x4": _REAL_X4,
+    "severe": _SEVERE,
 }
 
 
