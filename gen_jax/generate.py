@@ -238,7 +238,8 @@ def main(_) -> None:
     from gen_jax import pipelines
     from gen_jax.parallel import compilation
     from gen_jax.pipelines import generated, parsing
-    from gen_jax.runs import lora, manifest, reader
+    from gen_jax.provenance import environment
+    from gen_jax.runs import lora, reader
 
     interval, ends = _parsed(parsing.interval, _INTERVAL), _parsed(parsing.seeds, _INTERPOLATE)
     size = _parsed(parsing.size, _SIZE)
@@ -261,7 +262,9 @@ def main(_) -> None:
         request, rows, facts = _request(pipe, ends, size)
         samples = pipe.sample(request, _BATCH.value)
     facts = {**generated.model_facts(model), **pipe.settings, **additions, **facts}
-    facts["environment"] = manifest.environment()
+    facts["batch"] = min(_BATCH.value, len(samples.images))  # the shape that was compiled
+    facts |= {"dtype": _DTYPE.value} if _DTYPE.value else {}
+    facts["environment"] = environment.describe()
     is_table = len(_PROMPT.value) > 1 or (_NUM.present and len(_IMAGES.value) > 1)
     columns = _FRAMES.value if ends else (_NUM.value if is_table else None)
     columns = len(_COLUMNS.value) or columns

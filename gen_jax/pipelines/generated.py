@@ -12,6 +12,7 @@ import numpy as np
 from gen_jax.common import checksum, files, outputs, pictures, results, strict_json
 from gen_jax.common.errors import UserError
 from gen_jax.pipelines.sampling import Samples
+from gen_jax.provenance import manifest
 from gen_jax.runs import reader
 
 GRID, ANIMATION = results.GRID, results.FRAMES
@@ -75,12 +76,13 @@ def write(
         if animated:
             pictures.save_gif(temporary / ANIMATION, images)
         sheets = {p.name: checksum.of_file(p) for p in sorted(temporary.iterdir())}
-        for index, (image, manifest) in enumerate(zip(images, manifests, strict=True)):
+        for index, (image, row) in enumerate(zip(images, manifests, strict=True)):
             path = temporary / f"{index:05d}.png"
-            pictures.save(path, image, manifest.get("caption", ""))
-            own = {"index": index, "sha256": checksum.of_file(path), "sheets": sheets}
-            text = strict_json.dumps({**manifest, **own}, indent=2)
-            path.with_suffix(".json").write_text(text, encoding="utf-8")
+            pictures.save(path, image, row.get("caption", ""))
+            own = {"output": path.name, "index": index, "sheets": sheets}
+            facts = manifest.new("generate", {**row, **own})
+            text = manifest.dumps(manifest.finished(facts, path.read_bytes()))
+            path.with_suffix(results.MANIFEST).write_bytes(text)
 
 
 def write_samples(
@@ -125,9 +127,9 @@ def _earlier(folder: pathlib.Path, names: Sequence[str]) -> set[str]:
     digests: dict[str, set[str]] = {}
     known = set()
     for name in names:
-        if name.endswith(".json") and (manifest := _manifest(folder / name)):
+        if name.endswith(".json") and (described := _manifest(folder / name)):
             known.add(name)
-            for file, digest in manifest.items():
+            for file, digest in described.items():
                 digests.setdefault(file, set()).add(digest)
     return known | {n for n in names if n in digests and checksum.of_file(folder / n) in digests[n]}
 
@@ -135,7 +137,7 @@ def _earlier(folder: pathlib.Path, names: Sequence[str]) -> set[str]:
 def _manifest(path: pathlib.Path) -> dict[str, str] | None:
     """Returns the digest of each file that a manifest describes; None for any other JSON file."""
     try:
-        manifest = strict_json.loads(files.read_text(path))
-        return {path.with_suffix(".png").name: manifest["sha256"], **manifest["sheets"]}
+        facts = strict_json.loads(files.read_text(path))
+        return {path.with_suffix(".png").name: facts["sha256"], **facts["sheets"]}
     except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError):
         return None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image
 
-from gen_jax.common import app, files, names, strict_json
+from gen_jax.common import app, files, names
 from gen_jax.data import images
 from gen_jax.data.degradations import PARAMETERS
 from gen_jax.data.photographs import reading, writing
@@ -19,7 +19,8 @@ from gen_jax.data.photographs.reading import Photograph
 from gen_jax.pipelines import restore_outputs
 from gen_jax.pipelines.restoration import Enlarged, Restored, Restorer
 from gen_jax.pipelines.restore_inputs import Job
-from gen_jax.runs import manifest, reader
+from gen_jax.provenance import environment, manifest
+from gen_jax.runs import reader
 
 _WIDEST = 1600  # of a comparison, in pixels
 
@@ -65,23 +66,14 @@ def restore(
         raise Skipped(f"cannot be read ({error.strerror})") from None
     if width * height > how.max_pixels:
         raise Skipped(f"scale={how.scale} makes it larger than max_pixels={how.max_pixels}")
-    result = restorer(
-        photo.pixels,
-        prompt=how.prompt,
-        strength=how.strength,
-        scale=how.scale,
-        tile=how.tile,
-        progress=progress,
-    )
-    alpha = None if photo.alpha is None else _enlarged(photo.alpha, how.scale)
-    restored = photo.replace(pixels=result.pixels, alpha=alpha)
+    restored, result = enhance(restorer, photo, how, progress)
     try:
         encoded, lost = writing.encode(restored, kind, how.quality)
         if job.out is None:
             sys.stdout.buffer.write(encoded)
             sys.stdout.buffer.flush()
         else:
-            facts = _facts(restorer, job, how, photo, result, data, encoded)
+            facts = manifest.new("restore", _facts(restorer, job, how, photo, result, data))
             facts["seconds"] = round(time.monotonic() - began, 2)
             shown = comparison(photo, restored) if how.compare else None
             _write(job.out, encoded, facts, shown)
@@ -97,6 +89,22 @@ def restore(
     )
 
 
+def enhance(
+    restorer: Restorer, photo: Photograph, how: How, progress: Callable[[int, int], None]
+) -> tuple[Photograph, Restored]:
+    """Returns a restored photograph, before it is encoded, and what the model estimated."""
+    result = restorer(
+        photo.pixels,
+        prompt=how.prompt,
+        strength=how.strength,
+        scale=how.scale,
+        tile=how.tile,
+        progress=progress,
+    )
+    alpha = None if photo.alpha is None else _enlarged(photo.alpha, how.scale)
+    return photo.replace(pixels=result.pixels, alpha=alpha), result
+
+
 def _write(out: pathlib.Path, encoded: bytes, facts: dict, shown: np.ndarray | None) -> None:
     """Writes a result with its manifest and comparison: all of them, or none.
 
@@ -107,9 +115,7 @@ def _write(out: pathlib.Path, encoded: bytes, facts: dict, shown: np.ndarray | N
     out.parent.mkdir(parents=True, exist_ok=True)
     contents = {
         out: encoded,
-        restore_outputs.manifest_of(out): (strict_json.dumps(facts, indent=2) + "\n").encode(
-            "utf-8"
-        ),
+        restore_outputs.manifest_of(out): manifest.dumps(manifest.finished(facts, encoded)),
     }
     if shown is not None:
         contents[restore_outputs.comparison_of(out)] = images.encode(shown, "png")
@@ -155,25 +161,26 @@ def _told(result: Restored) -> str:
     return f"  (estimated in the input: {', '.join(parts)})" if parts else ""
 
 
-def _facts(restorer, job, how, photo, result, data, encoded) -> dict:
+def _facts(restorer, job, how, photo, result, data) -> dict:
     told = {k: round(result.told[k], 4) for k in PARAMETERS if k in result.told}
     return {
         "input": names.key(str(job.source)) if job.source else None,
         "input_sha256": hashlib.sha256(data).hexdigest(),
         "output": names.key(job.out.name),
-        "sha256": hashlib.sha256(encoded).hexdigest(),
         "size": list(result.pixels.shape[1::-1]),
         "depth": photo.depth,
+        "quality": how.quality,
         "run": reader.name_of(restorer.model),
         "checkpoint_step": restorer.model.step if restorer.model.step >= 0 else None,
         "weights_sha256": restorer.model.digest,
+        "frozen_weights_sha256": dict(restorer.model.frozen_digests),
         "prompt": how.prompt,
         "strength": how.strength,
         "scale": how.scale,
         "tile": {None: "auto", 0: "off"}.get(how.tile, how.tile),
         "estimates": told,
         "gate": result.gate,
-        "environment": manifest.environment(),
+        "environment": environment.describe(),
     }
 
 

@@ -1,0 +1,76 @@
+r"""Verifies images that were restored or generated: unchanged, and computed as their manifests say.
+
+    python -m gen_jax.verify photo_restored.jpg
+    python -m gen_jax.verify out/ more/restored.png --json
+    python -m gen_jax.verify photo_restored.jpg --replay
+
+Takes images, manifests and folders. Each image gets one line: valid, INVALID or unchecked, with the
+outcome of every check. The exit status is 0 if all images are valid, 1 if one is not, and 2 if one
+could not be checked, such as an image without a manifest.
+
+--replay computes each image again, which takes the model and, for a restored image, its original.
+The outcome is bit-exact, within tolerance (with the largest difference and the reason: another
+device, jaxlib, number of threads) or different. docs/provenance.md says what each check proves.
+"""
+
+import json
+import pathlib
+
+from absl import flags
+
+from gen_jax.common import app, paths
+from gen_jax.common.errors import UserError
+
+_REPLAY = flags.DEFINE_boolean("replay", False, "Whether to compute each image again and compare.")
+_ORIGINALS = paths.DEFINE_path(
+    "originals", None, "Folder to look for the originals of restored images in (--replay)."
+)
+_JSON = flags.DEFINE_boolean("json", False, "Whether to print one JSON object per image.")
+
+
+def main(argv: list[str]) -> int:
+    """Verifies what is named; see the module for the exit status."""
+    if _ORIGINALS.value and not _REPLAY.value:
+        raise UserError("--originals goes with --replay: name both, or leave it out")
+    if not argv[1:]:
+        raise UserError("name images, manifests or folders to verify; see --help")
+    from gen_jax.provenance import audit, selection, verdict
+
+    replay = _replayer() if _REPLAY.value else None
+    verdicts = []
+    for path in selection.images(argv[1:]):
+        audited = audit.audit(path)
+        result = audited.verdict
+        if replay and audited.facts:
+            result = result.with_check(replay(path, audited.facts))
+        verdicts.append(result)
+        print(json.dumps(result.as_dict()) if _JSON.value else result.line(), flush=True)
+    if len(verdicts) > 1 and not _JSON.value:
+        valid = sum(v.outcome is verdict.Outcome.OK for v in verdicts)
+        print(f"{valid} of {len(verdicts)} are valid")
+    return verdict.exit_status(verdicts)
+
+
+def _replayer():
+    """Returns a function that computes an image again and gives the check."""
+    from gen_jax.parallel import compilation
+    from gen_jax.pipelines import replay
+    from gen_jax.provenance.verdict import Check, Outcome
+
+    compilation.set_up()
+    originals = pathlib.Path(_ORIGINALS.value) if _ORIGINALS.value else None
+    replayer = replay.Replayer(originals)
+
+    def check(path, facts):
+        try:
+            done = replayer(path, facts)
+        except replay.NotReplayed as error:
+            return Check("replay", Outcome.UNCHECKED, str(error))
+        same = Outcome.OK if done.is_within_tolerance else Outcome.FAILED
+        return Check("replay", same, done.phrase())
+
+    return check
+
+
+if __name__ == "__main__":
+    app.run(main, positional=True)
