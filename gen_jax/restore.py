@@ -46,6 +46,11 @@ _SCALE = numbers.define_int("scale", 1, "Enlarge by 1, 2 or 4.", 1, 4)
 _TILE = flags.DEFINE_string("tile", "auto", "Side of the tiles in pixels; auto; off for none.")
 _QUALITY = numbers.define_int("quality", 95, "Quality of JPEG and lossy WebP.", 1, 100)
 _COMPARE = flags.DEFINE_boolean("compare", True, "Whether to write NAME.before_after.png.")
+_SIGN = paths.DEFINE_path(
+    "sign",
+    None,
+    "Private key with its certificates (PEM, or env:NAME): puts a C2PA signature into the result.",
+)
 _OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Whether to replace files that exist.")
 _MAX_PIXELS = numbers.define_int("max_pixels", 200_000_000, "Larger files are skipped.", 1)
 
@@ -59,6 +64,13 @@ def _tile() -> int | None:
     if not _DIGITS.fullmatch(_TILE.value) or int(_TILE.value) < 128 or int(_TILE.value) % 32:
         raise UserError(f"--tile={_TILE.value}: expected auto, off, or a multiple of 32 from 128")
     return int(_TILE.value)
+
+
+def _recorder():
+    """Returns what signs results, before anything is computed."""
+    from gen_jax.provenance import recorder
+
+    return recorder.open_recorder(_SIGN.value)
 
 
 class _Bar:
@@ -89,6 +101,7 @@ def main(argv: list[str]) -> int:
     plan = restore_inputs.plan(argv[1:], _OUT.value)
     jobs = plan.jobs
     restore_outputs.check(jobs, _OUT.value, compare=_COMPARE.value, overwrite=_OVERWRITE.value)
+    recorder = _recorder()
     say = sys.stderr if _OUT.value == "-" else sys.stdout
     for note in plan.notes:
         print(note, file=say)
@@ -117,7 +130,7 @@ def main(argv: list[str]) -> int:
     for job in jobs:
         bar = _Bar(f"tiles of {job.shown}", shown=_OUT.value != "-")
         try:
-            for text in restore_files.restore(restorer, job, how, bar.show):
+            for text in restore_files.restore(restorer, job, how, bar.show, recorder):
                 print(text, file=say, flush=True)
         except restore_files.Skipped as error:
             skipped += 1

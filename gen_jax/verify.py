@@ -4,9 +4,17 @@ r"""Verifies images that were restored or generated: unchanged, and computed as 
     python -m gen_jax.verify out/ more/restored.png --json
     python -m gen_jax.verify photo_restored.jpg --replay
 
+    python -m gen_jax.verify --make_key=KEY.pem
+    python -m gen_jax.restore photo.jpg --sign=KEY.pem
+    python -m gen_jax.verify photo_restored.jpg --trust=KEY.trust.pem
+
 Takes images, manifests and folders. Each image gets one line: valid, INVALID or unchecked, with the
 outcome of every check. The exit status is 0 if all images are valid, 1 if one is not, and 2 if one
 could not be checked, such as an image without a manifest.
+
+--make_key makes a private key for development, with the certificate that verifiers trust beside it.
+With --trust every image must have a signature of a key whose certificate is trusted. Signatures
+need the optional packages of the extra provenance.
 
 --replay computes each image again, which takes the model and, for a restored image, its original.
 The outcome is bit-exact, within tolerance (with the largest difference and the reason: another
@@ -18,13 +26,20 @@ import pathlib
 
 from absl import flags
 
-from gen_jax.common import app, paths
+from gen_jax.common import app, outputs, paths
 from gen_jax.common.errors import UserError
 
 _REPLAY = flags.DEFINE_boolean("replay", False, "Whether to compute each image again and compare.")
 _ORIGINALS = paths.DEFINE_path(
     "originals", None, "Folder to look for the originals of restored images in (--replay)."
 )
+_TRUST = paths.DEFINE_path(
+    "trust", None, "Trusted root certificates (PEM): images must be signed by one of their keys."
+)
+_MAKE_KEY = paths.DEFINE_path(
+    "make_key", None, "File to write a development key to, and nothing else is done."
+)
+flags.DEFINE_alias("make-key", "make_key")
 _JSON = flags.DEFINE_boolean("json", False, "Whether to print one JSON object per image.")
 
 
@@ -32,14 +47,17 @@ def main(argv: list[str]) -> int:
     """Verifies what is named; see the module for the exit status."""
     if _ORIGINALS.value and not _REPLAY.value:
         raise UserError("--originals goes with --replay: name both, or leave it out")
+    if _MAKE_KEY.value:
+        return _make_key(argv[1:])
     if not argv[1:]:
         raise UserError("name images, manifests or folders to verify; see --help")
-    from gen_jax.provenance import audit, selection, verdict
+    from gen_jax.provenance import audit, keys, selection, verdict
 
+    trusted = keys.read_certificates(_TRUST.value) if _TRUST.value else ""
     replay = _replayer() if _REPLAY.value else None
     verdicts = []
     for path in selection.images(argv[1:]):
-        audited = audit.audit(path)
+        audited = audit.audit(path, trusted)
         result = audited.verdict
         if replay and audited.facts:
             result = result.with_check(replay(path, audited.facts))
@@ -49,6 +67,18 @@ def main(argv: list[str]) -> int:
         valid = sum(v.outcome is verdict.Outcome.OK for v in verdicts)
         print(f"{valid} of {len(verdicts)} are valid")
     return verdict.exit_status(verdicts)
+
+
+def _make_key(arguments: list[str]) -> int:
+    if arguments:
+        raise UserError(f"--make_key: verifies nothing; leave out {arguments[0]}")
+    from gen_jax.provenance import keys
+
+    path = outputs.check_file(_MAKE_KEY.value, "--make_key")
+    trust = keys.make(path)
+    print(f"wrote {path}, a private key for development: keep it to yourself")
+    print(f"wrote {trust}, the certificate for --trust: publish it")
+    return 0
 
 
 def _replayer():

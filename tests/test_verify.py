@@ -127,6 +127,29 @@ def test_a_replay_tells_other_settings_from_other_bits(folder, command):
     assert status == 0 and "within tolerance, by at most 1 of 255 levels (threads 99" in lines[0]
 
 
+def test_a_signed_image_is_trusted_by_its_certificate_alone(folder, command, capsys):
+    pytest.importorskip("c2pa", reason="needs the extra provenance")
+    key, source = folder.parent / "key.pem", folder / "photo.png"
+    assert command(make_key=str(key))[1][0].startswith(f"wrote {key}")
+    facts = json.loads((folder / "a.png.json").read_text())
+    for name in ("s.png", "s.jpg"):
+        values = {"run": facts["run"], "out": str(folder / name), "sign": str(key)}
+        with flagsaver.flagsaver(compare=False, **values):
+            assert restore.main(["restore", str(source)]) == 0
+    said = capsys.readouterr().out.encode()
+    secret = key.read_bytes().splitlines()[1]
+    written = [path.read_bytes() for path in folder.iterdir()]
+    assert not any(secret in text for text in (said, *written))
+    trust = str(folder.parent / "key.trust.pem")
+    status, lines = command(folder / "s.png", folder / "s.jpg", trust=trust, replay=True)
+    assert status == 0 and all("trusted; signed manifest: the one" in line for line in lines[:2])
+    assert all("bit-exact" in line for line in lines[:2])
+    status, lines = command(folder, trust=trust)
+    assert status == 1 and lines[-1] == "2 of 4 are valid"  # the others are not signed
+    with pytest.raises(UserError, match="exists already"):
+        command(make_key=str(key))
+
+
 def test_it_starts_quickly_and_without_jax(folder):
     done = call("verify", str(folder))
     assert done.returncode == 0 and done.stdout.endswith("2 of 2 are valid\n"), done.stderr

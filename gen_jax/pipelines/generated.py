@@ -13,6 +13,7 @@ from gen_jax.common import checksum, files, outputs, pictures, results, strict_j
 from gen_jax.common.errors import UserError
 from gen_jax.pipelines.sampling import Samples
 from gen_jax.provenance import manifest
+from gen_jax.provenance.recorder import Recorder
 from gen_jax.runs import reader
 
 GRID, ANIMATION = results.GRID, results.FRAMES
@@ -59,6 +60,7 @@ def write(
     manifests: Sequence[Mapping[str, Any]],
     grid: np.ndarray,
     animated: bool,
+    recorder: Recorder | None = None,
 ) -> None:
     """Writes all results, or nothing if it fails.
 
@@ -70,7 +72,9 @@ def write(
         description in the PNG as well.
       grid: uint8 `[H, W, 3]`.
       animated: Whether the images are the frames of an animation as well.
+      recorder: Signs the images and makes what lies beside them; by default the manifests alone.
     """
+    recorder = recorder or Recorder()
     with outputs.writing(folder, [folder / name for name in earlier]) as temporary:
         pictures.save(temporary / GRID, grid)
         if animated:
@@ -81,8 +85,9 @@ def write(
             pictures.save(path, image, row.get("caption", ""))
             own = {"output": path.name, "index": index, "sheets": sheets}
             facts = manifest.new("generate", {**row, **own})
-            text = manifest.dumps(manifest.finished(facts, path.read_bytes()))
-            path.with_suffix(results.MANIFEST).write_bytes(text)
+            finished, facts = recorder.sign(path.read_bytes(), "PNG", facts)
+            for file, content in recorder.files(path, finished, facts, results.MANIFEST).items():
+                file.write_bytes(content)
 
 
 def write_samples(
@@ -92,6 +97,7 @@ def write_samples(
     facts: Mapping[str, Any],
     columns: int | None,
     animated: bool,
+    recorder: Recorder | None = None,
 ) -> None:
     """Writes samples with a grid, as `write` does.
 
@@ -102,6 +108,7 @@ def write_samples(
       facts: What is true of all.
       columns: Columns of the grid; None for as square as possible.
       animated: As of `write`.
+      recorder: As of `write`.
     """
     captions = samples.captions or [None] * len(rows)
     written = [{"caption": text} if text is not None else {} for text in captions]
@@ -109,7 +116,7 @@ def write_samples(
     texts = samples.captions or [row["prompt"] for row in rows]
     below = [text or f"seed {row['seed']}" for text, row in zip(texts, rows)]
     grid = pictures.grid(samples.images, below, columns=columns)
-    write(*place, samples.images, manifests, grid, animated)
+    write(*place, samples.images, manifests, grid, animated, recorder)
 
 
 def model_facts(model: reader.TrainedModel) -> dict[str, Any]:

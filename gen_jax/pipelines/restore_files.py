@@ -6,7 +6,7 @@ import hashlib
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from PIL import Image
@@ -20,6 +20,8 @@ from gen_jax.pipelines import restore_outputs
 from gen_jax.pipelines.restoration import Enlarged, Restored, Restorer
 from gen_jax.pipelines.restore_inputs import Job
 from gen_jax.provenance import environment, manifest
+from gen_jax.provenance.credentials import NotSigned
+from gen_jax.provenance.recorder import Recorder
 from gen_jax.runs import reader
 
 _WIDEST = 1600  # of a comparison, in pixels
@@ -43,9 +45,20 @@ class How:
 
 
 def restore(
-    restorer: Restorer, job: Job, how: How, progress: Callable[[int, int], None]
+    restorer: Restorer,
+    job: Job,
+    how: How,
+    progress: Callable[[int, int], None],
+    recorder: Recorder | None = None,
 ) -> Iterator[str]:
     """Restores one picture and writes it with its manifest and comparison.
+
+    Args:
+      restorer: The model.
+      job: The file to read and the file to write.
+      how: Settings.
+      progress: Called with the number of tiles that are done and of all.
+      recorder: Signs the result and makes what lies beside it; by default the manifest alone.
 
     Yields:
       Lines to print.
@@ -54,6 +67,7 @@ def restore(
       Skipped: It cannot be read or written; nothing of it is left then.
     """
     began = time.monotonic()
+    recorder = recorder or Recorder()
     kind = writing.format_of(job.out) if job.out else "PNG"
     try:
         data = sys.stdin.buffer.read() if job.source is None else job.source.read_bytes()
@@ -69,15 +83,19 @@ def restore(
     restored, result = enhance(restorer, photo, how, progress)
     try:
         encoded, lost = writing.encode(restored, kind, how.quality)
+        facts = manifest.new("restore", _facts(restorer, job, how, photo, result, data))
+        facts["seconds"] = round(time.monotonic() - began, 2)
+        encoded, facts = recorder.sign(encoded, kind, facts, data)
         if job.out is None:
             sys.stdout.buffer.write(encoded)
             sys.stdout.buffer.flush()
         else:
-            facts = manifest.new("restore", _facts(restorer, job, how, photo, result, data))
-            facts["seconds"] = round(time.monotonic() - began, 2)
-            shown = comparison(photo, restored) if how.compare else None
-            _write(job.out, encoded, facts, shown)
-    except writing.NotWritten as error:
+            contents = recorder.files(job.out, encoded, facts)
+            if how.compare:
+                shown = images.encode(comparison(photo, restored), "png")
+                contents[restore_outputs.comparison_of(job.out)] = shown
+            _write(contents)
+    except (writing.NotWritten, NotSigned) as error:
         raise Skipped(f"nothing written: {error}") from None
     except OSError as error:
         raise Skipped(_words(error)) from None
@@ -105,20 +123,15 @@ def enhance(
     return photo.replace(pixels=result.pixels, alpha=alpha), result
 
 
-def _write(out: pathlib.Path, encoded: bytes, facts: dict, shown: np.ndarray | None) -> None:
-    """Writes a result with its manifest and comparison: all of them, or none.
+def _write(contents: Mapping[pathlib.Path, bytes]) -> None:
+    """Writes a result and what lies beside it: all files, or none.
 
     Raises:
       NotWritten: What lies on the disk is not what was written.
       OSError: It cannot be written.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    contents = {
-        out: encoded,
-        restore_outputs.manifest_of(out): manifest.dumps(manifest.finished(facts, encoded)),
-    }
-    if shown is not None:
-        contents[restore_outputs.comparison_of(out)] = images.encode(shown, "png")
+    for path in contents:
+        path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         # Names are taken when all files are there.
         for path, content in contents.items():
@@ -166,7 +179,7 @@ def _facts(restorer, job, how, photo, result, data) -> dict:
     return {
         "input": names.key(str(job.source)) if job.source else None,
         "input_sha256": hashlib.sha256(data).hexdigest(),
-        "output": names.key(job.out.name),
+        "output": names.key(job.out.name) if job.out else "-",
         "size": list(result.pixels.shape[1::-1]),
         "depth": photo.depth,
         "quality": how.quality,

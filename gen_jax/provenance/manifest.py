@@ -79,17 +79,25 @@ def loads(data: bytes) -> dict[str, Any]:
         raise ManifestError("is no manifest of gen_jax.restore or gen_jax.generate")
     if "schema" not in manifest:
         return {"version": 0, **manifest}
-    version = manifest.get("version")
-    if manifest["schema"] != NAME or version != VERSION:
-        raise ManifestError(
-            f"has the schema {manifest['schema']!r}, version {version!r}; expected {NAME!r}, "
-            f"version {VERSION}"
-        )
-    if error := next(_validator().iter_errors(manifest), None):
-        raise ManifestError(f"{error.json_path}: {_short(error.message)}")
+    check(manifest)
     if dumps(manifest) != data:
         raise ManifestError("was written or edited by another program")
     return manifest
+
+
+def check(manifest: Mapping[str, Any]) -> None:
+    """Checks a manifest against the schema.
+
+    Raises:
+      ManifestError: It is of another version, or a value is not as the schema has it.
+    """
+    name, version = manifest.get("schema"), manifest.get("version")
+    if name != NAME or version != VERSION:
+        raise ManifestError(
+            f"has the schema {name!r}, version {version!r}; expected {NAME!r}, version {VERSION}"
+        )
+    if error := next(_validator().iter_errors(manifest), None):
+        raise ManifestError(f"{error.json_path}: {_short(error.message)}")
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
