@@ -156,6 +156,9 @@ _SIGN = paths.DEFINE_path(
     None,
     "Private key with its certificates (PEM, or env:NAME): puts a C2PA signature into each image.",
 )
+_LEDGER = paths.DEFINE_path(
+    "ledger", None, "Folder of a ledger to enter images into, with --sign; made if it is new."
+)
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number of steps.")
 
 # A flag and the option of a pipeline that it sets; a flag that is not here suits every run.
@@ -209,6 +212,7 @@ def _check() -> None:
         (_MASKS, _IMAGES),
         (_STRENGTH, _IMAGES),
         (_COMPOSITE, _MASKS),
+        (_LEDGER, _SIGN),
     ):
         if flag.present and not other.value:
             raise UserError(f"--{flag.name} goes with --{other.name}: name both, or leave it out")
@@ -252,7 +256,7 @@ def main(_) -> None:
         raise UserError(f"--frames={_FRAMES.value}: expected at least the {len(ends)} seeds")
     loras = [lora.parse(text, "--lora") for text in _LORA.value]
     place = generated.check(_OUT.value, _OVERWRITE.value, "--out")
-    recording = recorder.open_recorder(_SIGN.value)
+    recording = recorder.open_recorder(_SIGN.value, _LEDGER.value)
     compilation.set_up()
     model = reader.load(_RUN.value, _STEP.value, _DTYPE.value)
     kind = pipelines.kind_of(model)

@@ -51,6 +51,9 @@ _SIGN = paths.DEFINE_path(
     None,
     "Private key with its certificates (PEM, or env:NAME): puts a C2PA signature into the result.",
 )
+_LEDGER = paths.DEFINE_path(
+    "ledger", None, "Folder of a ledger to enter results into, with --sign; made if it is new."
+)
 _OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Whether to replace files that exist.")
 _MAX_PIXELS = numbers.define_int("max_pixels", 200_000_000, "Larger files are skipped.", 1)
 
@@ -70,7 +73,11 @@ def _recorder():
     """Returns what signs results, before anything is computed."""
     from gen_jax.provenance import recorder
 
-    return recorder.open_recorder(_SIGN.value)
+    if _LEDGER.value and not _SIGN.value:
+        raise UserError("--ledger goes with --sign: name both, or leave it out")
+    if _LEDGER.value and _OUT.value == "-":
+        raise UserError("--ledger: a proof lies beside its image; name a file, not standard output")
+    return recorder.open_recorder(_SIGN.value, _LEDGER.value)
 
 
 class _Bar:
@@ -100,8 +107,14 @@ def main(argv: list[str]) -> int:
 
     plan = restore_inputs.plan(argv[1:], _OUT.value)
     jobs = plan.jobs
-    restore_outputs.check(jobs, _OUT.value, compare=_COMPARE.value, overwrite=_OVERWRITE.value)
     recorder = _recorder()
+    restore_outputs.check(
+        jobs,
+        _OUT.value,
+        compare=_COMPARE.value,
+        overwrite=_OVERWRITE.value,
+        endings=recorder.endings,
+    )
     say = sys.stderr if _OUT.value == "-" else sys.stdout
     for note in plan.notes:
         print(note, file=say)

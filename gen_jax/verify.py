@@ -7,14 +7,17 @@ r"""Verifies images that were restored or generated: unchanged, and computed as 
     python -m gen_jax.verify --make_key=KEY.pem
     python -m gen_jax.restore photo.jpg --sign=KEY.pem
     python -m gen_jax.verify photo_restored.jpg --trust=KEY.trust.pem
+    python -m gen_jax.restore photo.jpg --sign=KEY.pem --ledger=LEDGER
+    python -m gen_jax.verify photo_restored.jpg --ledger=LEDGER --trust=KEY.trust.pem
 
 Takes images, manifests and folders. Each image gets one line: valid, INVALID or unchecked, with the
 outcome of every check. The exit status is 0 if all images are valid, 1 if one is not, and 2 if one
 could not be checked, such as an image without a manifest.
 
 --make_key makes a private key for development, with the certificate that verifiers trust beside it.
-With --trust every image must have a signature of a key whose certificate is trusted. Signatures
-need the optional packages of the extra provenance.
+With --trust every image must have a signature of a key whose certificate is trusted. With --ledger
+the ledger is verified whole, and every image must be in it; without it the proof beside an image is
+checked. Signatures and ledgers need the optional packages of the extra provenance.
 
 --replay computes each image again, which takes the model and, for a restored image, its original.
 The outcome is bit-exact, within tolerance (with the largest difference and the reason: another
@@ -26,7 +29,7 @@ import pathlib
 
 from absl import flags
 
-from gen_jax.common import app, outputs, paths
+from gen_jax.common import app, files, outputs, paths
 from gen_jax.common.errors import UserError
 
 _REPLAY = flags.DEFINE_boolean("replay", False, "Whether to compute each image again and compare.")
@@ -35,6 +38,19 @@ _ORIGINALS = paths.DEFINE_path(
 )
 _TRUST = paths.DEFINE_path(
     "trust", None, "Trusted root certificates (PEM): images must be signed by one of their keys."
+)
+_LEDGER = paths.DEFINE_path(
+    "ledger", None, "Folder of a ledger: it is verified whole, and images must be in it."
+)
+_CHECKPOINT = paths.DEFINE_path(
+    "checkpoint",
+    None,
+    "File with an earlier checkpoint of --ledger, whose state it must hold.",
+)
+_EXPORT = paths.DEFINE_path(
+    "export_checkpoint",
+    None,
+    "File to write the newest checkpoint of --ledger to, to be published.",
 )
 _MAKE_KEY = paths.DEFINE_path(
     "make_key", None, "File to write a development key to, and nothing else is done."
@@ -49,24 +65,52 @@ def main(argv: list[str]) -> int:
         raise UserError("--originals goes with --replay: name both, or leave it out")
     if _MAKE_KEY.value:
         return _make_key(argv[1:])
-    if not argv[1:]:
+    if not argv[1:] and not _LEDGER.value:
         raise UserError("name images, manifests or folders to verify; see --help")
-    from gen_jax.provenance import audit, keys, selection, verdict
+    from gen_jax.provenance import keys, verification
 
     trusted = keys.read_certificates(_TRUST.value) if _TRUST.value else ""
-    replay = _replayer() if _REPLAY.value else None
-    verdicts = []
-    for path in selection.images(argv[1:]):
-        audited = audit.audit(path, trusted)
-        result = audited.verdict
-        if replay and audited.facts:
-            result = result.with_check(replay(path, audited.facts))
+    verdicts, entered = _ledger(trusted)
+    for result in verdicts:
+        _show(result)
+    replay = _replay() if _REPLAY.value else None
+    for result in verification.verify(argv[1:], trusted=trusted, entered=entered, replay=replay):
         verdicts.append(result)
-        print(json.dumps(result.as_dict()) if _JSON.value else result.line(), flush=True)
+        _show(result)
+    return _end(verdicts)
+
+
+def _show(result) -> None:
+    print(json.dumps(result.as_dict()) if _JSON.value else result.line(), flush=True)
+
+
+def _end(verdicts) -> int:
+    """Prints how many are valid, and returns the exit status."""
+    from gen_jax.provenance import verdict
+
     if len(verdicts) > 1 and not _JSON.value:
         valid = sum(v.outcome is verdict.Outcome.OK for v in verdicts)
         print(f"{valid} of {len(verdicts)} are valid")
     return verdict.exit_status(verdicts)
+
+
+def _ledger(trusted: str):
+    """Returns the verdicts on the ledger, none or one, and the ledger if it is valid."""
+    for flag in (_CHECKPOINT, _EXPORT):
+        if flag.value and not _LEDGER.value:
+            raise UserError(f"--{flag.name} goes with --ledger: name both, or leave it out")
+    if not _LEDGER.value:
+        return [], None
+    from gen_jax.provenance import ledger_audit
+
+    try:
+        earlier = files.read_text(_CHECKPOINT.value) if _CHECKPOINT.value else ""
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"--checkpoint={_CHECKPOINT.value}: cannot be read as text") from None
+    result, entered = ledger_audit.verified(_LEDGER.value, trusted, earlier)
+    if _EXPORT.value and entered:
+        files.write_text(outputs.check_file(_EXPORT.value, "--export_checkpoint"), entered.note)
+    return [result], entered
 
 
 def _make_key(arguments: list[str]) -> int:
@@ -81,25 +125,13 @@ def _make_key(arguments: list[str]) -> int:
     return 0
 
 
-def _replayer():
+def _replay():
     """Returns a function that computes an image again and gives the check."""
     from gen_jax.parallel import compilation
     from gen_jax.pipelines import replay
-    from gen_jax.provenance.verdict import Check, Outcome
 
     compilation.set_up()
-    originals = pathlib.Path(_ORIGINALS.value) if _ORIGINALS.value else None
-    replayer = replay.Replayer(originals)
-
-    def check(path, facts):
-        try:
-            done = replayer(path, facts)
-        except replay.NotReplayed as error:
-            return Check("replay", Outcome.UNCHECKED, str(error))
-        same = Outcome.OK if done.is_within_tolerance else Outcome.FAILED
-        return Check("replay", same, done.phrase())
-
-    return check
+    return replay.Replayer(pathlib.Path(_ORIGINALS.value) if _ORIGINALS.value else None).check
 
 
 if __name__ == "__main__":

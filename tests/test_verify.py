@@ -11,11 +11,12 @@ from absl import flags
 from absl.testing import flagsaver
 from PIL import Image
 
-from gen_jax import restore, verify
+from gen_jax import restore
 from gen_jax.common.errors import UserError
-from gen_jax.provenance import manifest
+from gen_jax.pipelines.replay import Replayer
+from gen_jax.provenance import keys, manifest, verdict, verification
 from tests import tiny_restorer
-from tests.processes import call
+from tests.processes import call, one_line_error
 
 if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()
@@ -43,78 +44,70 @@ def folder(restored, tmp_path):
     return shutil.copytree(restored, tmp_path / "images")
 
 
-@pytest.fixture
-def command(capsys):
-    """Calls the command; gives its status and the lines that it printed."""
-
-    def go(*paths, **values):
-        capsys.readouterr()
-        with flagsaver.flagsaver(**values):
-            status = verify.main(["verify", *map(str, paths)])
-        return status, capsys.readouterr().out.splitlines()
-
-    return go
+def verified(*paths, trust="", replay=False, originals=None):
+    """The exit status of a verification, and its lines."""
+    check = Replayer(originals).check if replay else None
+    found = verification.verify([str(path) for path in paths], trusted=trust, replay=check)
+    verdicts = list(found)
+    return verdict.exit_status(verdicts), [one.line() for one in verdicts]
 
 
-def test_unchanged_images_are_valid_and_repeat_bit_for_bit(folder, command):
-    status, lines = command(folder, replay=True)
-    assert status == 0 and lines[-1] == "2 of 2 are valid"  # neither original nor comparison
-    assert all("file: unchanged" in line and "replay: bit-exact" in line for line in lines[:2])
-    status, lines = command(folder / "b.jpg", json=True)
-    (verdict,) = map(json.loads, lines)
-    assert status == 0 and verdict["checks"]["file"] == {"outcome": "ok", "detail": "unchanged"}
+def test_unchanged_images_are_valid_and_repeat_bit_for_bit(folder):
+    status, lines = verified(folder, replay=True)
+    assert status == 0 and len(lines) == 2  # neither original nor comparison
+    assert all("file: unchanged" in line and "replay: bit-exact" in line for line in lines)
 
 
-def test_each_change_is_noticed_with_its_reason(folder, command):
+def test_each_change_is_noticed_with_its_reason(folder):
     image, facts = folder / "a.png", folder / "a.png.json"
     data, text = image.read_bytes(), facts.read_bytes()
     image.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    status, lines = command(folder)
+    status, lines = verified(folder)
     assert status == 1 and "INVALID" in lines[0] and "file: changed" in lines[0]
     assert lines[1].startswith("valid")
     image.write_bytes(data)
     facts.write_bytes(text.replace(b'"strength": 1.0', b'"strength":1.0'))
-    assert "manifest: a.png.json was written or edited" in command(image)[1][0]
+    assert "manifest: a.png.json was written or edited" in verified(image)[1][0]
     facts.write_bytes(text)
     image.rename(folder / "c.png")
     facts.rename(folder / "c.png.json")
-    assert "manifest: describes a.png" in command(folder / "c.png")[1][0]
+    assert "manifest: describes a.png" in verified(folder / "c.png")[1][0]
     (folder / "b.jpg").unlink()
-    status, lines = command(folder / "b.jpg.json")
+    status, lines = verified(folder / "b.jpg.json")
     assert status == 1 and "file: is missing" in lines[0]
 
 
-def test_what_cannot_be_checked_says_why(folder, command):
+def test_what_cannot_be_checked_says_why(folder):
     (folder / "mine.png").write_bytes((folder / "photo.png").read_bytes())
-    status, lines = command(folder)
+    status, lines = verified(folder)
     assert status == 2 and "mine.png  manifest: there is none" in lines[2]
     facts = json.loads((folder / "a.png.json").read_text())
     old = {k: v for k, v in facts.items() if k not in ("schema", "version", "kind")}
     (folder / "a.png.json").write_text(json.dumps(old))
-    status, lines = command(folder / "a.png")
+    status, lines = verified(folder / "a.png")
     assert status == 0 and "of an earlier release" in lines[0]
-    status, lines = command(folder / "a.png", replay=True)
+    status, lines = verified(folder / "a.png", replay=True)
     assert status == 2 and "an earlier release, which lacks settings" in lines[0]
     (folder / "photo.png").write_bytes((folder / "mine.png").read_bytes() + b" ")
     facts = json.loads((folder / "b.jpg.json").read_text())
     facts["input"] = "photo.png"
     (folder / "b.jpg.json").write_bytes(manifest.dumps(facts))
-    assert "is not the file that was restored" in command(folder / "b.jpg", replay=True)[1][0]
+    assert "is not the file that was restored" in verified(folder / "b.jpg", replay=True)[1][0]
     (folder / "photo.png").unlink()
-    assert "photo.png is not here" in command(folder / "b.jpg", replay=True)[1][0]
+    assert "photo.png is not here" in verified(folder / "b.jpg", replay=True)[1][0]
     (folder / "originals").mkdir()
     shutil.copy(folder / "mine.png", folder / "originals" / "photo.png")
-    values = {"replay": True, "originals": str(folder / "originals")}
-    assert command(folder / "b.jpg", **values)[0] == 0
+    values = {"replay": True, "originals": folder / "originals"}
+    assert verified(folder / "b.jpg", **values)[0] == 0
     with pytest.raises(UserError, match="no such file"):
-        command(folder / "nothing.png")
+        verified(folder / "nothing.png")
 
 
-def test_a_replay_tells_other_settings_from_other_bits(folder, command):
+def test_a_replay_tells_other_settings_from_other_bits(folder):
     facts = json.loads((folder / "a.png.json").read_text())
     facts["strength"] = 0.5
     (folder / "a.png.json").write_bytes(manifest.dumps(facts))
-    status, lines = command(folder / "a.png", replay=True)
+    status, lines = verified(folder / "a.png", replay=True)
     assert status == 1 and "replay: different, by at most" in lines[0]
     with Image.open(folder / "a.png") as image:
         near = np.asarray(image).copy()
@@ -123,31 +116,46 @@ def test_a_replay_tells_other_settings_from_other_bits(folder, command):
     facts["strength"], facts["environment"]["threads"] = 1.0, 99
     made = manifest.finished(facts, (folder / "a.png").read_bytes())
     (folder / "a.png.json").write_bytes(manifest.dumps(made))
-    status, lines = command(folder / "a.png", replay=True)
+    status, lines = verified(folder / "a.png", replay=True)
     assert status == 0 and "within tolerance, by at most 1 of 255 levels (threads 99" in lines[0]
 
 
-def test_a_signed_image_is_trusted_by_its_certificate_alone(folder, command, capsys):
+def test_a_signed_image_is_trusted_by_its_certificate_alone(folder, capsys):
     pytest.importorskip("c2pa", reason="needs the extra provenance")
-    key, source = folder.parent / "key.pem", folder / "photo.png"
-    assert command(make_key=str(key))[1][0].startswith(f"wrote {key}")
+    key, source, log = folder.parent / "key.pem", folder / "photo.png", folder.parent / "log"
+    trust = keys.make(key)
     facts = json.loads((folder / "a.png.json").read_text())
     for name in ("s.png", "s.jpg"):
-        values = {"run": facts["run"], "out": str(folder / name), "sign": str(key)}
-        with flagsaver.flagsaver(compare=False, **values):
+        values = {"run": facts["run"], "out": str(folder / name), "ledger": str(log)}
+        with flagsaver.flagsaver(compare=False, sign=str(key), **values):
             assert restore.main(["restore", str(source)]) == 0
+            with pytest.raises(UserError, match=f"{name}.* exists already"):
+                restore.main(["restore", str(source)])
     said = capsys.readouterr().out.encode()
     secret = key.read_bytes().splitlines()[1]
-    written = [path.read_bytes() for path in folder.iterdir()]
+    written = [path.read_bytes() for path in (*folder.iterdir(), log / "ledger.sqlite")]
     assert not any(secret in text for text in (said, *written))
-    trust = str(folder.parent / "key.trust.pem")
-    status, lines = command(folder / "s.png", folder / "s.jpg", trust=trust, replay=True)
-    assert status == 0 and all("trusted; signed manifest: the one" in line for line in lines[:2])
-    assert all("bit-exact" in line for line in lines[:2])
-    status, lines = command(folder, trust=trust)
-    assert status == 1 and lines[-1] == "2 of 4 are valid"  # the others are not signed
-    with pytest.raises(UserError, match="exists already"):
-        command(make_key=str(key))
+    images = (folder / "s.png", folder / "s.jpg")
+    status, lines = verified(*images, trust=trust.read_text(), replay=True)
+    assert status == 0 and all("ledger: proved by the bundle" in line for line in lines)
+    assert all("trusted; signed manifest: the one" in line for line in lines)
+    assert all("bit-exact" in line for line in lines)
+    done = call("verify", str(folder), f"--ledger={log}", f"--trust={trust}", "--json")
+    verdicts = [json.loads(line) for line in done.stdout.splitlines()]
+    # The images that were not signed are noticed; the ledger comes first.
+    assert done.returncode == 1 and [v["outcome"] for v in verdicts] == [
+        *("ok", "failed", "failed", "ok", "ok")
+    ]
+    assert verdicts[3]["checks"]["ledger"]["detail"].startswith("in the ledger, entry 1 of 2 at")
+    assert verdicts[2]["checks"]["ledger"]["detail"].startswith("not in the ledger")
+    for flags_, words in (
+        (("--make-key", str(key)), "exists already"),
+        (("--trust=nothing.pem", "x.png"), "--trust=nothing.pem: No such file"),
+        (("x.png",), "x.png: no such file"),
+        ((), "name images, manifests or folders"),
+        (("x.png", "--checkpoint=c"), "--checkpoint goes with --ledger"),
+    ):
+        assert words in one_line_error(call("verify", *flags_))
 
 
 def test_it_starts_quickly_and_without_jax(folder):

@@ -14,6 +14,7 @@ GRID = "grid.png"
 FRAMES = "frames.gif"
 COMPARISON = ".before_after.png"
 MANIFEST = ".json"
+BUNDLE = ".ledger.json"
 
 _FIRST_GENERATED = re.compile(r"0+\.png")
 _SHORTENED = re.compile(rf"~[0-9a-f]{{8}}{re.escape(COMPARISON)}$")

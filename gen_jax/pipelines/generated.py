@@ -12,12 +12,15 @@ import numpy as np
 from gen_jax.common import checksum, files, outputs, pictures, results, strict_json
 from gen_jax.common.errors import UserError
 from gen_jax.pipelines.sampling import Samples
-from gen_jax.provenance import manifest
-from gen_jax.provenance.recorder import Recorder
+from gen_jax.provenance import bundles, manifest
+from gen_jax.provenance.recorder import Output, Recorder
 from gen_jax.runs import reader
 
 GRID, ANIMATION = results.GRID, results.FRAMES
-_NAMES = re.compile(rf"\d{{5}}\.(png|json)|{re.escape(GRID)}|{re.escape(ANIMATION)}")
+_NAMES = re.compile(
+    rf"\d{{5}}\.(png|json|png{re.escape(results.BUNDLE)})|{re.escape(GRID)}|{re.escape(ANIMATION)}"
+)
+_AT_ONCE = 256  # images that go into a ledger under one checkpoint
 
 
 def check(path: str, overwrite: bool, name: str = "out") -> tuple[pathlib.Path, list[str]]:
@@ -80,14 +83,18 @@ def write(
         if animated:
             pictures.save_gif(temporary / ANIMATION, images)
         sheets = {p.name: checksum.of_file(p) for p in sorted(temporary.iterdir())}
+        part: list[Output] = []
         for index, (image, row) in enumerate(zip(images, manifests, strict=True)):
             path = temporary / f"{index:05d}.png"
             pictures.save(path, image, row.get("caption", ""))
             own = {"output": path.name, "index": index, "sheets": sheets}
             facts = manifest.new("generate", {**row, **own})
-            finished, facts = recorder.sign(path.read_bytes(), "PNG", facts)
-            for file, content in recorder.files(path, finished, facts, results.MANIFEST).items():
-                file.write_bytes(content)
+            encoded = path.read_bytes()
+            part.append(recorder.finish(path, encoded, "PNG", facts, ending=results.MANIFEST))
+            if len(part) == _AT_ONCE or index == len(images) - 1:
+                for file, content in recorder.contents(part).items():
+                    file.write_bytes(content)
+                part = []
 
 
 def write_samples(
@@ -138,7 +145,19 @@ def _earlier(folder: pathlib.Path, names: Sequence[str]) -> set[str]:
             known.add(name)
             for file, digest in described.items():
                 digests.setdefault(file, set()).add(digest)
+    for name in names:
+        image = name.removesuffix(results.BUNDLE)
+        if name != image and _entered(folder / name) in digests.get(image, ()):
+            known.add(name)
     return known | {n for n in names if n in digests and checksum.of_file(folder / n) in digests[n]}
+
+
+def _entered(path: pathlib.Path) -> str | None:
+    """Returns the digest of the image that a bundle of a ledger is for; None for other files."""
+    try:
+        return bundles.loads(path.read_bytes()).entry["sha256"]
+    except (bundles.BundleError, KeyError):
+        return None
 
 
 def _manifest(path: pathlib.Path) -> dict[str, str] | None:

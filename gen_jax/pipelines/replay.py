@@ -21,6 +21,7 @@ from gen_jax.data.photographs.reading import Photograph
 from gen_jax.pipelines import generated_again, restore_files
 from gen_jax.pipelines.restoration import Restorer
 from gen_jax.provenance import environment
+from gen_jax.provenance.verdict import Check, Outcome
 from gen_jax.runs import reader
 from gen_jax.runs.reader import TrainedModel
 
@@ -82,6 +83,15 @@ class Replayer:
         self._originals = originals
         self._restorer = functools.lru_cache(_KEPT_MODELS)(self._read_restorer)
         self._model = functools.lru_cache(_KEPT_MODELS)(generated_again.read_model)
+
+    def check(self, path: pathlib.Path, facts: Mapping[str, Any]) -> Check:
+        """Returns the outcome of a replay as a check; arguments as of a call."""
+        try:
+            done = self(path, facts)
+        except NotReplayed as error:
+            return Check("replay", Outcome.UNCHECKED, str(error))
+        outcome = Outcome.OK if done.is_within_tolerance else Outcome.FAILED
+        return Check("replay", outcome, done.phrase())
 
     def __call__(self, path: pathlib.Path, facts: Mapping[str, Any]) -> Replayed:
         """Computes an image again and compares it with the file.

@@ -85,12 +85,12 @@ def restore(
         encoded, lost = writing.encode(restored, kind, how.quality)
         facts = manifest.new("restore", _facts(restorer, job, how, photo, result, data))
         facts["seconds"] = round(time.monotonic() - began, 2)
-        encoded, facts = recorder.sign(encoded, kind, facts, data)
+        output = recorder.finish(job.out or pathlib.Path("-"), encoded, kind, facts, data)
         if job.out is None:
-            sys.stdout.buffer.write(encoded)
+            sys.stdout.buffer.write(output.image)
             sys.stdout.buffer.flush()
         else:
-            contents = recorder.files(job.out, encoded, facts)
+            contents = recorder.contents([output])
             if how.compare:
                 shown = images.encode(comparison(photo, restored), "png")
                 contents[restore_outputs.comparison_of(job.out)] = shown

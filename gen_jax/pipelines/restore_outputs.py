@@ -20,7 +20,14 @@ def comparison_of(out: pathlib.Path) -> pathlib.Path:
     return files.with_ending(out, results.COMPARISON)
 
 
-def check(jobs: Sequence[Job], out: str, *, compare: bool, overwrite: bool) -> None:
+def check(
+    jobs: Sequence[Job],
+    out: str,
+    *,
+    compare: bool,
+    overwrite: bool,
+    endings: Sequence[str] = (),
+) -> None:
     """Checks that every file can be written and that none is overwritten by mistake.
 
     Args:
@@ -28,6 +35,7 @@ def check(jobs: Sequence[Job], out: str, *, compare: bool, overwrite: bool) -> N
       out: The file or folder that was asked for; "" for the default.
       compare: Whether comparisons are written.
       overwrite: Whether files that exist may be replaced. Inputs never are.
+      endings: Endings of further files that are written beside each result.
 
     Raises:
       UserError: Two results share a file, one would replace an input or an existing file, or a
@@ -40,7 +48,7 @@ def check(jobs: Sequence[Job], out: str, *, compare: bool, overwrite: bool) -> N
     owners: dict[pathlib.Path, Job] = {}
     existing = []
     for job in jobs:
-        for path in _files(job.out, compare):
+        for path in _files(job.out, compare, endings):
             owner = owners.setdefault(path, job)
             if owner is not job:
                 raise UserError(
@@ -66,11 +74,13 @@ def check(jobs: Sequence[Job], out: str, *, compare: bool, overwrite: bool) -> N
         outputs.check_folder(folder, "out")
 
 
-def _files(out: pathlib.Path, compare: bool) -> Iterator[pathlib.Path]:
+def _files(out: pathlib.Path, compare: bool, endings: Sequence[str]) -> Iterator[pathlib.Path]:
     yield out
     yield manifest_of(out)
     if compare:
         yield comparison_of(out)
+    for ending in endings:
+        yield files.with_ending(out, ending)
 
 
 def _check_folder(jobs: Sequence[Job], out: str) -> None:

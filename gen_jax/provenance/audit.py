@@ -8,8 +8,9 @@ from typing import Any
 
 from gen_jax.common import names
 from gen_jax.common.errors import UserError
-from gen_jax.provenance import credentials, manifest
+from gen_jax.provenance import credentials, ledger_check, manifest
 from gen_jax.provenance.credentials import Credentials
+from gen_jax.provenance.ledger_audit import AuditedLedger
 from gen_jax.provenance.verdict import Check, Outcome, Verdict
 
 MOST_BYTES = 4 << 30
@@ -29,13 +30,14 @@ class Audited:
     facts: dict[str, Any] | None
 
 
-def audit(path: pathlib.Path, trusted: str = "") -> Audited:
+def audit(path: pathlib.Path, trusted: str = "", entered: AuditedLedger | None = None) -> Audited:
     """Verifies one image: its manifest, the digests in it, and its signature.
 
     Args:
       path: The image.
       trusted: PEM of trusted root certificates. With it every image must have a signature that
         leads to one of them; "" checks signatures without asking who signed.
+      entered: Ledger that every image must be in; None checks the proof beside an image alone.
     """
     data, fault = _image(path)
     beside = manifest.beside(path)
@@ -44,6 +46,7 @@ def audit(path: pathlib.Path, trusted: str = "") -> Audited:
         missing = Outcome.FAILED if beside else Outcome.UNCHECKED
         return Audited(Verdict(path, (*checks, Check("file", missing, fault))), facts)
     signed, check = _signature(data, facts, trusted)
+    is_named = bool(facts and facts.get("ledger"))
     if facts:
         checks += [_file(data, facts), *_beside(path, facts), check]
         if signed is not None and not signed.faults:
@@ -52,8 +55,13 @@ def audit(path: pathlib.Path, trusted: str = "") -> Audited:
         checks.append(check)
         facts = None if signed.faults or beside else signed.facts
     elif beside is None:
-        checks.append(Check("manifest", Outcome.UNCHECKED, "there is none beside the file"))
+        if entered is None:
+            checks.append(Check("manifest", Outcome.UNCHECKED, "there is none beside the file"))
         checks += [check] if trusted else []
+    if is_named and beside:
+        checks.append(ledger_check.proof(path, data, beside, facts, trusted, entered))
+    elif entered is not None:
+        checks.append(ledger_check.look_up(data, entered))
     return Audited(Verdict(path, tuple(checks)), facts)
 
 
@@ -98,7 +106,7 @@ def _file(data: bytes, facts: Mapping[str, Any]) -> Check:
         from gen_jax.provenance import pixels
 
         try:
-            is_same = pixels.digest(data) == signature["pixels_sha256"]
+            is_same = pixels.digest(pixels.read(data)) == signature["pixels_sha256"]
         except (ImageError, OSError, ValueError):
             return Check("file", Outcome.FAILED, f"{detail}, and it cannot be decoded")
         detail += "; the pixels are the same" if is_same else "; the pixels differ"

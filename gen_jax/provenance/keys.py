@@ -21,7 +21,7 @@ ENVIRONMENT = "env:"
 """What a key begins with that an environment variable holds."""
 
 _YEARS = 10  # of a development certificate
-_CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
+CURVES = {"secp256r1": "es256", "secp384r1": "es384", "secp521r1": "es512"}
 _BOUNDARY = "-----END CERTIFICATE-----"
 
 
@@ -201,8 +201,8 @@ def _signing(key: Any, where: str) -> tuple[str, Callable[[bytes], bytes]]:
     hashes = extra.load(f"{primitives}.hashes", "sign")
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return "ed25519", key.sign
-    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in _CURVES:
-        algorithm = _CURVES[key.curve.name]
+    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in CURVES:
+        algorithm = CURVES[key.curve.name]
         digest = {"es256": hashes.SHA256, "es384": hashes.SHA384, "es512": hashes.SHA512}
         return algorithm, lambda data: key.sign(data, ec.ECDSA(digest[algorithm]()))
     if isinstance(key, rsa.RSAPrivateKey):

@@ -1,27 +1,53 @@
-"""Finishes outputs: signs them if there is a key, and makes their manifests."""
+"""Finishes outputs: signs them, makes their manifests and enters them into a ledger, as asked."""
 
+import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gen_jax.common import files, results
+from gen_jax.common.errors import UserError
 from gen_jax.provenance import extra, keys, manifest
 from gen_jax.provenance.keys import Signer
+from gen_jax.provenance.ledger import Ledger
 
 
-def open_recorder(sign: str | None = None) -> "Recorder":
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """A finished image and what is known of it.
+
+    Attributes:
+      path: Where it is to lie.
+      image: The whole file.
+      facts: Its manifest, without the digest of the file.
+      phash: Perceptual hash of the pixels; "" if it goes into no ledger.
+      beside: Path of the manifest.
+    """
+
+    path: pathlib.Path
+    image: bytes
+    facts: Mapping[str, Any]
+    phash: str
+    beside: pathlib.Path
+
+
+def open_recorder(sign: str | None = None, ledger: str | None = None) -> "Recorder":
     """Returns a recorder by the options of a command.
 
     Args:
       sign: Private key and certificates, see `keys.load`; None to leave images unsigned.
+      ledger: Folder of the ledger; None for no ledger.
 
     Raises:
-      UserError: The key cannot be used, or an optional package is missing.
+      UserError: The key or the ledger cannot be used, or an optional package is missing.
     """
     if sign is None:
+        if ledger is not None:
+            raise UserError(f"ledger={ledger}: its checkpoints must be signed; set sign as well")
         return Recorder()
     extra.load("c2pa", "sign")
-    return Recorder(keys.load(sign))
+    signer = keys.load(sign)
+    return Recorder(signer, Ledger(ledger, signer) if ledger is not None else None)
 
 
 class Recorder:
@@ -31,61 +57,87 @@ class Recorder:
 
     Args:
       signer: Certificates and key; None to leave images unsigned.
+      ledger: Ledger to enter signed images into; None for no ledger.
     """
 
-    def __init__(self, signer: Signer | None = None):
-        self._signer = signer
+    def __init__(self, signer: Signer | None = None, ledger: Ledger | None = None):
+        self._signer, self._ledger = signer, ledger
 
-    def sign(
-        self, image: bytes, kind: str, facts: Mapping[str, Any], parent: bytes | None = None
-    ) -> tuple[bytes, dict[str, Any]]:
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """Endings of the files that are written beside an image and its manifest."""
+        return () if self._ledger is None else (results.BUNDLE,)
+
+    def finish(
+        self,
+        path: pathlib.Path,
+        image: bytes,
+        kind: str,
+        facts: Mapping[str, Any],
+        parent: bytes | None = None,
+        ending: str = "",
+    ) -> Output:
         """Signs an image if there is a key.
 
         Args:
+          path: Where the image is to lie.
           image: The whole file.
           kind: Pillow's name of its format.
           facts: The manifest, without the digest of the finished file.
           parent: The file that was restored; None for a generated image.
-
-        Returns:
-          The file and the manifest, both as they are if there is no key.
+          ending: Ending that the manifest's name has in place of that of the image; by default
+            .json is added to the name of the image.
 
         Raises:
           NotSigned: The image cannot be signed without a change of its pixels or metadata.
         """
+        beside = path.with_suffix(ending) if ending else files.with_ending(path, results.MANIFEST)
         if self._signer is None:
-            return image, dict(facts)
+            return Output(path, image, facts, "", beside)
         from gen_jax.provenance import credentials, pixels
 
-        digest = pixels.digest(image)
+        before = pixels.read(image)
         signature = {
             "format": "c2pa",
             "embedded": True,
             "algorithm": self._signer.algorithm,
             "certificates_sha256": self._signer.certificates_sha256,
-            "pixels_sha256": digest,
+            "pixels_sha256": pixels.digest(before),
         }
         facts = {**facts, "signature": signature}
+        if self._ledger is not None:
+            bundle = files.with_ending(path, results.BUNDLE).name
+            facts["ledger"] = {"origin": self._ledger.origin, "bundle": bundle}
         signed = credentials.sign(image, kind, self._signer, facts, parent)
-        if pixels.digest(signed) != digest:
+        after = pixels.read(signed)
+        if pixels.digest(after) != signature["pixels_sha256"]:
             raise credentials.NotSigned(f"signing changes the pixels of this {kind} file")
-        if lost := pixels.lost_metadata(image, signed):
+        if lost := pixels.lost_metadata(before, after):
             raise credentials.NotSigned(f"signing this {kind} file loses {', '.join(lost)}")
         if faults := credentials.read(signed).faults:
             raise credentials.NotSigned(f"the signature is not valid ({', '.join(faults)})")
-        return signed, facts
+        phash = "" if self._ledger is None else pixels.perceptual_hash(after)
+        return Output(path, signed, facts, phash, beside)
 
-    def files(
-        self, out: pathlib.Path, image: bytes, facts: Mapping[str, Any], ending: str = ""
-    ) -> dict[pathlib.Path, bytes]:
-        """Returns the content of the output and of every file that is recorded beside it.
+    def contents(self, finished: Sequence[Output]) -> dict[pathlib.Path, bytes]:
+        """Returns the content of images and of all that is recorded beside them.
+
+        Enters the images into the ledger if there is one: all of them under one checkpoint. An
+        entry whose files are then not written does no harm, while the reverse would.
 
         Args:
-          out: Path of the image.
-          image: The finished file.
-          facts: Its manifest, without the digest of the finished file.
-          ending: Ending that the manifest's name has in place of that of the image; by default
-            .json is added to the name of the image.
+          finished: What `finish` returned.
         """
-        beside = out.with_suffix(ending) if ending else files.with_ending(out, results.MANIFEST)
-        return {out: image, beside: manifest.dumps(manifest.finished(facts, image))}
+        made: dict[pathlib.Path, bytes] = {}
+        entries = []
+        for output in finished:
+            text = manifest.dumps(manifest.finished(output.facts, output.image))
+            made |= {output.path: output.image, output.beside: text}
+            if self._ledger is not None:
+                from gen_jax.provenance import bundles
+
+                entries.append(bundles.entry(output.image, text, output.facts, output.phash))
+        if self._ledger is not None:
+            for output, bundle in zip(finished, self._ledger.append(entries), strict=True):
+                made[output.path.with_name(output.facts["ledger"]["bundle"])] = bundle
+        return made

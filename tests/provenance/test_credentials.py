@@ -2,6 +2,7 @@
 
 import io
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -21,9 +22,16 @@ def key(tmp_path_factory):
 
 
 def write(folder, image, facts):
-    for path, content in Recorder().files(folder / "a.png", image, facts).items():
+    output = Recorder().finish(folder / "a.png", image, "PNG", facts)
+    for path, content in Recorder().contents([output]).items():
         path.write_bytes(content)
     return folder / "a.png"
+
+
+def sign(signer, image, facts, parent=None, kind="PNG"):
+    """The signed file and its manifest."""
+    output = Recorder(signer).finish(pathlib.Path("a"), image, kind, facts, parent)
+    return output.image, output.facts
 
 
 def outcomes(path, trusted=""):
@@ -35,7 +43,7 @@ def outcomes(path, trusted=""):
 def test_the_library_alone_reads_what_was_signed(key, kind):
     signer, trust = key
     image, parent = signed.image(kind), signed.image("JPEG", seed=1)
-    done, facts = Recorder(signer).sign(image, kind, signed.facts(input="b.jpg"), parent)
+    done, facts = sign(signer, image, signed.facts(input="b.jpg"), parent, kind)
     assert 0 < len(done) - len(image) < 20_000
     with Image.open(io.BytesIO(done)) as new, Image.open(io.BytesIO(image)) as old:
         np.testing.assert_array_equal(np.asarray(new), np.asarray(old))
@@ -57,8 +65,8 @@ def test_the_library_alone_reads_what_was_signed(key, kind):
 
 def test_a_chain_of_restorations_keeps_the_credentials_of_the_original(key):
     signer, trust = key
-    first, _ = Recorder(signer).sign(signed.image(), "PNG", signed.facts("generate"))
-    second, _ = Recorder(signer).sign(signed.image(seed=1), "PNG", signed.facts(), first)
+    first, _ = sign(signer, signed.image(), signed.facts("generate"))
+    second, _ = sign(signer, signed.image(seed=1), signed.facts(), first)
     reader = c2pa.Reader("image/png", io.BytesIO(second))
     manifests = json.loads(reader.json())["manifests"].values()
     kinds = {a["action"] for m in manifests for a in m["assertions"][0]["data"]["actions"]}
@@ -67,14 +75,14 @@ def test_a_chain_of_restorations_keeps_the_credentials_of_the_original(key):
     # An original whose own signature is broken is recorded as such, and can be restored.
     broken = first[:-20] + bytes([first[-20] ^ 1]) + first[-19:]
     assert credentials.read(broken).faults
-    third, _ = Recorder(signer).sign(signed.image(seed=1), "PNG", signed.facts(), broken)
+    third, _ = sign(signer, signed.image(seed=1), signed.facts(), broken)
     assert credentials.read(third, trust).is_trusted
 
 
 def test_each_kind_of_tampering_has_its_reason(key, tmp_path):
     signer, trust = key
     plain = signed.image()
-    done, facts = Recorder(signer).sign(plain, "PNG", signed.facts(prompt="a"), plain)
+    done, facts = sign(signer, plain, signed.facts(prompt="a"), plain)
     path = write(tmp_path, done, facts)
     assert outcomes(path, trust)["signature"][0] is Outcome.OK
     assert audit.audit(path, trust).verdict.outcome is Outcome.OK
@@ -94,7 +102,7 @@ def test_each_kind_of_tampering_has_its_reason(key, tmp_path):
     (tmp_path / "other").mkdir()
     other, other_trust = signed.key(tmp_path / "other")
     assert "who is not trusted" in (
-        write(tmp_path, *Recorder(other).sign(plain, "PNG", signed.facts(), plain))
+        write(tmp_path, *sign(other, plain, signed.facts(), plain))
         and outcomes(path, trust)["signature"][1]
     )
     assert outcomes(path, other_trust)["signature"][0] is Outcome.OK
@@ -135,7 +143,7 @@ def test_an_embedded_manifest_that_is_no_manifest_is_not_taken(key):
     assert credentials.read(credentials.sign(signed.image(), "PNG", signer, wrong)).facts is None
     assert manifest.VERSION != 7
     with pytest.raises(credentials.NotSigned, match="ingredientId not found"):
-        Recorder(signer).sign(signed.image(), "PNG", signed.facts())
+        sign(signer, signed.image(), signed.facts())
     with pytest.raises(credentials.NotSigned, match="cannot be signed"):
         credentials.sign(b"no image", "PNG", signer, signed.facts())
     other = keys.Signer(signer.certificates, "ed25519", lambda data: b"")
