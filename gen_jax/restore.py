@@ -46,6 +46,11 @@ _SCALE = numbers.define_int("scale", 1, "Enlarge by 1, 2 or 4.", 1, 4)
 _TILE = flags.DEFINE_string("tile", "auto", "Side of the tiles in pixels; auto; off for none.")
 _QUALITY = numbers.define_int("quality", 95, "Quality of JPEG and lossy WebP.", 1, 100)
 _COMPARE = flags.DEFINE_boolean("compare", True, "Whether to write NAME.before_after.png.")
+_MAPS = flags.DEFINE_boolean(
+    "maps",
+    False,
+    "Whether to write NAME.edit.png, where and how much values changed, and a preview.",
+)
 _SIGN = paths.DEFINE_path(
     "sign",
     None,
@@ -75,8 +80,9 @@ def _recorder():
 
     if _LEDGER.value and not _SIGN.value:
         raise UserError("--ledger goes with --sign: name both, or leave it out")
-    if _LEDGER.value and _OUT.value == "-":
-        raise UserError("--ledger: a proof lies beside its image; name a file, not standard output")
+    for flag in (_LEDGER, _MAPS):
+        if flag.value and _OUT.value == "-":
+            raise UserError(f"--{flag.name}: writes files beside the image; name a file as --out")
     return recorder.open_recorder(_SIGN.value, _LEDGER.value)
 
 
@@ -104,6 +110,7 @@ def main(argv: list[str]) -> int:
         raise UserError("--scale=3: expected 1, 2 or 4")
     tile = _tile()
     from gen_jax.pipelines import restore_inputs, restore_outputs
+    from gen_jax.provenance import maps
 
     plan = restore_inputs.plan(argv[1:], _OUT.value)
     jobs = plan.jobs
@@ -113,7 +120,7 @@ def main(argv: list[str]) -> int:
         _OUT.value,
         compare=_COMPARE.value,
         overwrite=_OVERWRITE.value,
-        endings=recorder.endings,
+        endings=(*recorder.endings, *(maps.ENDINGS if _MAPS.value else ())),
     )
     say = sys.stderr if _OUT.value == "-" else sys.stdout
     for note in plan.notes:
@@ -137,6 +144,7 @@ def main(argv: list[str]) -> int:
         tile=tile,
         quality=_QUALITY.value,
         compare=_COMPARE.value,
+        maps=_MAPS.value,
         max_pixels=_MAX_PIXELS.value,
     )
     skipped = 0

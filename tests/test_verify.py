@@ -34,7 +34,8 @@ def restored(tmp_path_factory):
     Image.fromarray(image.round().astype(np.uint8)).save(source)
     for name, values in (("a.png", {}), ("b.jpg", {"scale": 2, "prompt": "sharpen it"})):
         out = str(folder / "images" / name)
-        with flagsaver.flagsaver(run=run, out=out, compare=name == "a.png", **values):
+        beside = name == "a.png"  # a comparison and maps
+        with flagsaver.flagsaver(run=run, out=out, compare=beside, maps=beside, **values):
             assert restore.main(["restore", str(source)]) == 0
     return folder / "images"
 
@@ -54,7 +55,7 @@ def verified(*paths, trust="", replay=False, originals=None):
 
 def test_unchanged_images_are_valid_and_repeat_bit_for_bit(folder):
     status, lines = verified(folder, replay=True)
-    assert status == 0 and len(lines) == 2  # neither original nor comparison
+    assert status == 0 and len(lines) == 2  # no original, comparison or map
     assert all("file: unchanged" in line and "replay: bit-exact" in line for line in lines)
 
 
@@ -69,6 +70,8 @@ def test_each_change_is_noticed_with_its_reason(folder):
     facts.write_bytes(text.replace(b'"strength": 1.0', b'"strength":1.0'))
     assert "manifest: a.png.json was written or edited" in verified(image)[1][0]
     facts.write_bytes(text)
+    (folder / "a.png.edit.png").unlink()
+    assert "maps: a.png.edit.png is missing" in verified(image)[1][0]
     image.rename(folder / "c.png")
     facts.rename(folder / "c.png.json")
     assert "manifest: describes a.png" in verified(folder / "c.png")[1][0]

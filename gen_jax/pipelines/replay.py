@@ -29,6 +29,7 @@ LARGEST, MEAN = 4.0, 0.25
 """Differences in 8-bit levels up to which an output counts as the same."""
 
 _KEPT_MODELS = 2
+_BESIDE = {"compare", "maps", "max_pixels"}  # settings that change no pixel
 # Keys of `environment` that change the bits of a computation.
 _SETTINGS = ("platform", "device_kind", "cpu", "threads", "xla_flags")
 _PACKAGES = ("jax", "jaxlib", "numpy")
@@ -120,7 +121,7 @@ class Replayer:
         restorer = self._restorer(facts["run"], _step(facts["checkpoint_step"]))
         _check_model(restorer.model, facts)
         photo = reading.read(self._original(path, facts).read_bytes())
-        fields = {f.name for f in dataclasses.fields(restore_files.How)} & set(facts)
+        fields = {f.name for f in dataclasses.fields(restore_files.How)} & set(facts) - _BESIDE
         values = {name: facts[name] for name in fields}
         values["tile"] = {"auto": None, "off": 0}.get(facts["tile"], facts["tile"])
         how = restore_files.How(**values)

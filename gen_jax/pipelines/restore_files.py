@@ -19,7 +19,7 @@ from gen_jax.data.photographs.reading import Photograph
 from gen_jax.pipelines import restore_outputs
 from gen_jax.pipelines.restoration import Enlarged, Restored, Restorer
 from gen_jax.pipelines.restore_inputs import Job
-from gen_jax.provenance import environment, manifest
+from gen_jax.provenance import environment, manifest, maps
 from gen_jax.provenance.credentials import NotSigned
 from gen_jax.provenance.recorder import Recorder
 from gen_jax.runs import reader
@@ -41,6 +41,7 @@ class How:
     tile: int | None = None
     quality: int = 95
     compare: bool = True
+    maps: bool = False
     max_pixels: int = reading.MAX_PIXELS
 
 
@@ -85,7 +86,9 @@ def restore(
         encoded, lost = writing.encode(restored, kind, how.quality)
         facts = manifest.new("restore", _facts(restorer, job, how, photo, result, data))
         facts["seconds"] = round(time.monotonic() - began, 2)
-        output = recorder.finish(job.out or pathlib.Path("-"), encoded, kind, facts, data)
+        drawn = _maps(photo, how, encoded) if how.maps else ()
+        place = job.out or pathlib.Path("-")
+        output = recorder.finish(place, encoded, kind, facts, data, maps=drawn)
         if job.out is None:
             sys.stdout.buffer.write(output.image)
             sys.stdout.buffer.flush()
@@ -139,6 +142,15 @@ def _write(contents: Mapping[pathlib.Path, bytes]) -> None:
             temporary.write_bytes(content)
             if temporary.read_bytes() != content:
                 raise writing.NotWritten(f"{path} differs from what was written to it")
+
+
+def _maps(photo: Photograph, how: How, encoded: bytes) -> list[maps.Map]:
+    """Returns the edit map of a finished file and its preview."""
+    # Enlarged as the input of the model is: what interpolation adds is no edit of the model.
+    original = Enlarged(photo.pixels, how.scale)
+    width = original.size[1]
+    after = reading.read(encoded)
+    return maps.edit_maps(lambda top, bottom: original(top, bottom, 0, width), after)
 
 
 def _enlarged(alpha: np.ndarray, scale: int) -> np.ndarray:

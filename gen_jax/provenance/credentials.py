@@ -140,6 +140,8 @@ def read(image: bytes, trusted: str = "") -> Credentials | None:
         return None
     except c2pa.C2paError as error:
         return Credentials((_words(error),))
+    except (KeyError, TypeError, ValueError):  # from the library's own reading of its JSON
+        return Credentials(("the manifest store is damaged",))
     by = (active.get("signature_info") or {}).get("common_name") or "an unnamed signer"
     if state not in ("Valid", "Trusted"):
         failures = (results.get("activeManifest") or {}).get("failure") or []

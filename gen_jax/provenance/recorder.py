@@ -1,15 +1,19 @@
 """Finishes outputs: signs them, makes their manifests and enters them into a ledger, as asked."""
 
 import dataclasses
+import hashlib
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gen_jax.common import files, results
+from gen_jax.common import files, names, results
 from gen_jax.common.errors import UserError
 from gen_jax.provenance import extra, keys, manifest
 from gen_jax.provenance.keys import Signer
 from gen_jax.provenance.ledger import Ledger
+
+if TYPE_CHECKING:
+    from gen_jax.provenance.maps import Map
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +26,7 @@ class Output:
       facts: Its manifest, without the digest of the file.
       phash: Perceptual hash of the pixels; "" if it goes into no ledger.
       beside: Path of the manifest.
+      maps: Path -> file of each map.
     """
 
     path: pathlib.Path
@@ -29,6 +34,7 @@ class Output:
     facts: Mapping[str, Any]
     phash: str
     beside: pathlib.Path
+    maps: Mapping[pathlib.Path, bytes] = dataclasses.field(default_factory=dict)
 
 
 def open_recorder(sign: str | None = None, ledger: str | None = None) -> "Recorder":
@@ -76,6 +82,7 @@ class Recorder:
         facts: Mapping[str, Any],
         parent: bytes | None = None,
         ending: str = "",
+        maps: Sequence["Map"] = (),
     ) -> Output:
         """Signs an image if there is a key.
 
@@ -87,13 +94,17 @@ class Recorder:
           parent: The file that was restored; None for a generated image.
           ending: Ending that the manifest's name has in place of that of the image; by default
             .json is added to the name of the image.
+          maps: Maps that lie beside the image.
 
         Raises:
           NotSigned: The image cannot be signed without a change of its pixels or metadata.
         """
         beside = path.with_suffix(ending) if ending else files.with_ending(path, results.MANIFEST)
+        drawn = {files.with_ending(path, one.ending): one for one in maps}
+        facts = {**facts, "maps": {one.name: _map_facts(p, one) for p, one in drawn.items()}}
+        contents = {place: one.content for place, one in drawn.items()}
         if self._signer is None:
-            return Output(path, image, facts, "", beside)
+            return Output(path, image, facts, "", beside, contents)
         from gen_jax.provenance import credentials, pixels
 
         before = pixels.read(image)
@@ -117,7 +128,7 @@ class Recorder:
         if faults := credentials.read(signed).faults:
             raise credentials.NotSigned(f"the signature is not valid ({', '.join(faults)})")
         phash = "" if self._ledger is None else pixels.perceptual_hash(after)
-        return Output(path, signed, facts, phash, beside)
+        return Output(path, signed, facts, phash, beside, contents)
 
     def contents(self, finished: Sequence[Output]) -> dict[pathlib.Path, bytes]:
         """Returns the content of images and of all that is recorded beside them.
@@ -132,7 +143,7 @@ class Recorder:
         entries = []
         for output in finished:
             text = manifest.dumps(manifest.finished(output.facts, output.image))
-            made |= {output.path: output.image, output.beside: text}
+            made |= {output.path: output.image, output.beside: text, **output.maps}
             if self._ledger is not None:
                 from gen_jax.provenance import bundles
 
@@ -141,3 +152,8 @@ class Recorder:
             for output, bundle in zip(finished, self._ledger.append(entries), strict=True):
                 made[output.path.with_name(output.facts["ledger"]["bundle"])] = bundle
         return made
+
+
+def _map_facts(path: pathlib.Path, drawn: "Map") -> dict[str, Any]:
+    digest = hashlib.sha256(drawn.content).hexdigest()
+    return {"file": names.key(path.name), "sha256": digest, **drawn.facts}
