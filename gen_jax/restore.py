@@ -5,14 +5,16 @@ r"""Restores photographs: noise, blur, JPEG, low resolution.
     python -m gen_jax.restore scans/ "more/*.tif" --out=restored/
     python -m gen_jax.restore photo.jpg --out=sharp.png --prompt="sharpen, keep the grain"
     python -m gen_jax.restore small.png --out=large.png --scale=2
+    python -m gen_jax.restore photo.jpg --sign=KEY.pem --ledger=LEDGER --maps
     python -m gen_jax.restore - --out=- < photo.jpg > restored.png
 
 Takes files, folders (with their sub-folders) and patterns; PNG, JPEG, WebP, TIFF and other formats
 that Pillow reads. Depth (8 or 16 bits), gray, transparency, EXIF, XMP, resolution and profile are
 kept; a note says what the format of the output cannot keep (docs/restoration.md has a table).
-Beside each result are NAME.json with its settings and NAME.before_after.png. Each file is read back
-before it counts as restored. Files that cannot be restored are named and skipped, and then the exit
-status is 1. Existing files are replaced only with --overwrite.
+Beside each result are NAME.json, its manifest, and NAME.before_after.png; gen_jax.verify checks
+results by their manifests (docs/provenance.md). Each file is read back before it counts as
+restored. Files that cannot be restored are named and skipped, and then the exit status is 1.
+Existing files are replaced only with --overwrite.
 
 Without --run the packaged restorer is used.
 """

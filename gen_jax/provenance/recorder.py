@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from gen_jax.provenance.maps import Map
 
 
+# Formats whose readers skip a block that they do not know, without offsets that would move.
+_INSERTED = ("PNG", "JPEG")
+
+
 @dataclasses.dataclass(frozen=True)
 class Output:
     """A finished image and what is known of it.
@@ -120,14 +124,16 @@ class Recorder:
             bundle = files.with_ending(path, results.BUNDLE).name
             facts["ledger"] = {"origin": self._ledger.origin, "bundle": bundle}
         signed = credentials.sign(image, kind, self._signer, facts, parent)
-        after = pixels.read(signed)
-        if pixels.digest(after) != signature["pixels_sha256"]:
-            raise credentials.NotSigned(f"signing changes the pixels of this {kind} file")
-        if lost := pixels.lost_metadata(before, after):
-            raise credentials.NotSigned(f"signing this {kind} file loses {', '.join(lost)}")
+        # A file with one block more decodes as before; where more changed, the pixels must tell.
+        if kind not in _INSERTED or not _is_insertion(image, signed):
+            after = pixels.read(signed)
+            if pixels.digest(after) != signature["pixels_sha256"]:
+                raise credentials.NotSigned(f"signing changes the pixels of this {kind} file")
+            if lost := pixels.lost_metadata(before, after):
+                raise credentials.NotSigned(f"signing this {kind} file loses {', '.join(lost)}")
         if faults := credentials.read(signed).faults:
             raise credentials.NotSigned(f"the signature is not valid ({', '.join(faults)})")
-        phash = "" if self._ledger is None else pixels.perceptual_hash(after)
+        phash = "" if self._ledger is None else pixels.perceptual_hash(before)
         return Output(path, signed, facts, phash, beside, contents)
 
     def contents(self, finished: Sequence[Output]) -> dict[pathlib.Path, bytes]:
@@ -152,6 +158,19 @@ class Recorder:
             for output, bundle in zip(finished, self._ledger.append(entries), strict=True):
                 made[output.path.with_name(output.facts["ledger"]["bundle"])] = bundle
         return made
+
+
+def _is_insertion(before: bytes, after: bytes) -> bool:
+    """Returns whether a file is another one with a single block of bytes put in."""
+    added = len(after) - len(before)
+    same, differs = 0, len(before) + 1  # lengths of beginnings that agree, and that do not
+    while differs - same > 1:
+        middle = (same + differs) // 2
+        if before.startswith(after[:middle]):
+            same = middle
+        else:
+            differs = middle
+    return added > 0 and after[same + added :] == before[same:]
 
 
 def _map_facts(path: pathlib.Path, drawn: "Map") -> dict[str, Any]:
