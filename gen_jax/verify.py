@@ -58,6 +58,8 @@ _MAKE_KEY = paths.DEFINE_path(
 flags.DEFINE_alias("make-key", "make_key")
 _JSON = flags.DEFINE_boolean("json", False, "Whether to print one JSON object per image.")
 
+_REPORT = paths.DEFINE_path("report", None, "File to write all verdicts to: .csv or .html.")
+
 
 def main(argv: list[str]) -> int:
     """Verifies what is named; see the module for the exit status."""
@@ -67,8 +69,11 @@ def main(argv: list[str]) -> int:
         return _make_key(argv[1:])
     if not argv[1:] and not _LEDGER.value:
         raise UserError("name images, manifests or folders to verify; see --help")
-    from gen_jax.provenance import keys, verification
+    from gen_jax.provenance import keys, report, verification
 
+    if _REPORT.value:
+        report.check_name(_REPORT.value, "--report")
+        outputs.check_file(_REPORT.value, "--report")
     trusted = keys.read_certificates(_TRUST.value) if _TRUST.value else ""
     verdicts, entered = _ledger(trusted)
     for result in verdicts:
@@ -77,6 +82,8 @@ def main(argv: list[str]) -> int:
     for result in verification.verify(argv[1:], trusted=trusted, entered=entered, replay=replay):
         verdicts.append(result)
         _show(result)
+    if _REPORT.value:
+        files.write_text(_REPORT.value, report.text(verdicts, _REPORT.value))
     return _end(verdicts)
 
 

@@ -1,6 +1,7 @@
 """The command `verify` on images that were really restored."""
 
 import json
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -143,8 +144,16 @@ def test_a_signed_image_is_trusted_by_its_certificate_alone(folder, capsys):
     assert status == 0 and all("ledger: proved by the bundle" in line for line in lines)
     assert all("trusted; signed manifest: the one" in line for line in lines)
     assert all("bit-exact" in line for line in lines)
-    done = call("verify", str(folder), f"--ledger={log}", f"--trust={trust}", "--json")
+    done = call(
+        "verify",
+        str(folder),
+        f"--ledger={log}",
+        f"--trust={trust}",
+        "--json",
+        f"--report={log}.csv",
+    )
     verdicts = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(pathlib.Path(f"{log}.csv").read_text().splitlines()) == 6
     # The images that were not signed are noticed; the ledger comes first.
     assert done.returncode == 1 and [v["outcome"] for v in verdicts] == [
         *("ok", "failed", "failed", "ok", "ok")

@@ -7,6 +7,7 @@ import pathlib
 import random
 import signal
 import sqlite3
+import string
 import subprocess
 import sys
 import time
@@ -24,11 +25,14 @@ pymerkle = pytest.importorskip("pymerkle", reason="needs the extra provenance")
 
 WRITER = """
 import sys
-from gen_jax.provenance import keys, ledger
+from gen_jax.provenance import bundles, keys, ledger
 from tests.provenance.test_ledger import entry
 log = ledger.Ledger(sys.argv[1], keys.load(sys.argv[2]))
+print("ready", flush=True)
+sys.stdin.readline()
 for i in range(int(sys.argv[4])):
-    log.append([entry(f"{sys.argv[3]} {i}")])
+    (bundle,) = log.append([entry(f"{sys.argv[3]} {i}")])
+    bundles.loads(bundle)
     print(i, flush=True)
 """
 
@@ -56,7 +60,10 @@ def log(key, tmp_path):
 def start(tmp_path, key, name, count):
     command = [sys.executable, "-c", WRITER, str(tmp_path / "log"), str(key[2]), name, str(count)]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    writer = subprocess.Popen(command, cwd=ROOT, env=env, stdin=pipe, stdout=pipe, text=True)
+    assert writer.stdout.readline() == "ready\n"
+    return writer
 
 
 def test_proofs_are_those_of_rfc_6962():
@@ -99,6 +106,11 @@ def test_each_entry_has_a_proof_and_a_ledger_grows_by_its_end(key, log, tmp_path
         assert words in verdict.checks[1].detail
     proof = pymerkle.ConsistencyProof.deserialize(log.consistency(1))
     proof.verify(entered.roots[1], entered.roots[2001], prior_size=1, later_size=2001)
+    # Bits that base64 ignores are noticed, too.
+    letters = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
+    other = letters[letters.index(old[-3]) ^ 1]
+    with pytest.raises(CheckpointError, match="a signature of the checkpoint is damaged"):
+        checkpoints.verify(f"{old[:-3]}{other}=\n", key[0].certificates)
     # A witness may sign as well.
     assert checkpoints.verify(old + "\u2014 witness AAAAAAAA\n", key[0].certificates).size == 1
 
@@ -175,6 +187,9 @@ def changed(value, rng):
 
 def test_two_processes_append_and_one_is_killed(key, tmp_path):
     writers = [start(tmp_path, key, name, 20) for name in "ab"]
+    for writer in writers:  # at the same time
+        writer.stdin.write("\n")
+        writer.stdin.flush()
     for writer in writers:
         writer.communicate(timeout=120)
     assert [writer.returncode for writer in writers] == [0, 0]
@@ -196,7 +211,9 @@ def test_no_finished_entry_is_lost_in_50_sudden_ends(key, tmp_path):
 def kill_in_an_append(tmp_path, key, name, rng):
     """Kills a process while it appends; returns how many appends it had finished."""
     writer = start(tmp_path, key, name, 100_000)
-    writer.stdout.readline()
+    writer.stdin.write("\n")
+    writer.stdin.flush()
+    assert writer.stdout.readline() == "0\n"
     time.sleep(rng.uniform(0.0, 0.2))
     writer.send_signal(signal.SIGKILL)
     lines = writer.stdout.read().splitlines()

@@ -112,6 +112,11 @@ def test_files_that_are_swapped_copied_or_made_again_are_noticed(outputs, tmp_pa
         shutil.copy(folder / f"b.jpg{ending}", folder / f"a.png{ending}")
         assert any(due in detail for detail in failed(outputs, folder, "a.png").values())
         shutil.copy(place / "images" / f"a.png{ending}", folder)
+    text = (folder / "d.tif.json").read_bytes()
+    (folder / "d.tif.json").write_bytes(text.replace(b'"sharpen"', b'"denoise"'))
+    details = failed(outputs, folder, "d.tif")
+    assert details["ledger"] == "the manifest was changed"
+    assert details["signed manifest"].endswith("differs in prompt")
     (folder / "a.png.ledger.json").unlink()
     assert "is missing" in failed(outputs, folder, "a.png")["ledger"]
     (folder / "a.png.edit.png").unlink()
