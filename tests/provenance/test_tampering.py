@@ -117,7 +117,10 @@ def test_files_that_are_swapped_copied_or_made_again_are_noticed(outputs, tmp_pa
     details = failed(outputs, folder, "d.tif")
     assert details["ledger"] == "the manifest was changed"
     assert details["signed manifest"].endswith("differs in prompt")
-    (folder / "a.png.ledger.json").unlink()
+    bundle = folder / "a.png.ledger.json"
+    bundle.write_bytes(bundle.read_bytes().replace(b"\n  ", b"\n   ", 1))
+    assert failed(outputs, folder, "a.png")["ledger"].endswith("is damaged")
+    bundle.unlink()
     assert "is missing" in failed(outputs, folder, "a.png")["ledger"]
     (folder / "a.png.edit.png").unlink()
     assert "is missing" in failed(outputs, folder, "a.png")["maps"]
