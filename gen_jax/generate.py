@@ -154,6 +154,14 @@ _DISTANCE = numbers.define_float(
 _ROWS = flags.DEFINE_list("rows", [], "Adjectives of a grid's rows, with --columns (art).")
 _COLUMNS = flags.DEFINE_list("columns", [], "Adjectives of a grid's columns (art).")
 _LORA = paths.DEFINE_multi_path("lora", [], "FILE[:SCALE] of low-rank factors (docs/lora.md).")
+_SIGN = paths.DEFINE_path(
+    "sign",
+    None,
+    "Private key with its certificates (PEM, or env:NAME): puts a C2PA signature into each image.",
+)
+_LEDGER = paths.DEFINE_path(
+    "ledger", None, "Folder of a ledger to enter images into, with --sign; made if it is new."
+)
 _STEP = flags.DEFINE_string("step", "best", "Checkpoint: best, last or a number of steps.")
 
 # A flag and the option of a pipeline that it sets; a flag that is not here suits every run.
@@ -207,6 +215,7 @@ def _check() -> None:
         (_MASKS, _IMAGES),
         (_STRENGTH, _IMAGES),
         (_COMPOSITE, _MASKS),
+        (_LEDGER, _SIGN),
     ):
         if flag.present and not other.value:
             raise UserError(f"--{flag.name} goes with --{other.name}: name both, or leave it out")
@@ -241,7 +250,8 @@ def main(_) -> None:
     from gen_jax import pipelines
     from gen_jax.parallel import compilation
     from gen_jax.pipelines import generated, parsing
-    from gen_jax.runs import lora, manifest, reader
+    from gen_jax.provenance import environment, recorder
+    from gen_jax.runs import lora, reader
 
     interval, ends = _parsed(parsing.interval, _INTERVAL), _parsed(parsing.seeds, _INTERPOLATE)
     size = _parsed(parsing.size, _SIZE)
@@ -249,6 +259,7 @@ def main(_) -> None:
         raise UserError(f"--frames={_FRAMES.value}: expected at least the {len(ends)} seeds")
     loras = [lora.parse(text, "--lora") for text in _LORA.value]
     place = generated.check(_OUT.value, _OVERWRITE.value, "--out")
+    recording = recorder.open_recorder(_SIGN.value, _LEDGER.value)
     compilation.set_up()
     model = reader.load(_RUN.value, _STEP.value, _DTYPE.value)
     kind = pipelines.kind_of(model)
@@ -264,11 +275,13 @@ def main(_) -> None:
         request, rows, facts = _request(pipe, ends, size)
         samples = pipe.sample(request, _BATCH.value)
     facts = {**generated.model_facts(model), **pipe.settings, **additions, **facts}
-    facts["environment"] = manifest.environment()
+    facts["batch"] = min(_BATCH.value, len(samples.images))  # the shape that was compiled
+    facts |= {"dtype": _DTYPE.value} if _DTYPE.value else {}
+    facts["environment"] = environment.describe()
     is_table = len(_PROMPT.value) > 1 or (_NUM.present and len(_IMAGES.value) > 1)
     columns = _FRAMES.value if ends else (_NUM.value if is_table else None)
     columns = len(_COLUMNS.value) or columns
-    generated.write_samples(place, samples, rows, facts, columns, bool(ends))
+    generated.write_samples(place, samples, rows, facts, columns, bool(ends), recording)
     print(f"wrote {len(samples.images)} images with manifests to {place[0]}")
     print(f"grid    {place[0] / generated.GRID}")
     if ends:

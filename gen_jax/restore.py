@@ -9,15 +9,17 @@ r"""Restores photographs: noise, blur, JPEG, low resolution.
     python -m gen_jax.restore *.jpg --suffix=_clean --nocompare --nomanifest
     python -m gen_jax.restore grainy.jpg --noise=20 --jpeg=60
     python -m gen_jax.restore photo.jpg --run=runs/restore_ldm --generative=0.7 --seed=1
+    python -m gen_jax.restore photo.jpg --sign=KEY.pem --ledger=LEDGER --maps
     python -m gen_jax.restore - --out=- < photo.jpg > restored.png
 
 Takes files, folders (with their sub-folders) and patterns; PNG, JPEG, WebP, TIFF, AVIF and other
 formats that Pillow reads, HEIC with the extra `heif`. Depth (8 or 16 bits), gray, transparency,
 EXIF, XMP, resolution and profile are kept; a note says what the format of the output cannot keep
 (docs/restoration.md has a table). All frames of animations and pages of files are restored by one
-estimate. Beside each result are NAME.json with its settings and NAME.before_after.png. Each file is
-read back before it counts as restored. Files that cannot be restored are named and skipped, and
-then the exit status is 1. Existing files are replaced only with --overwrite.
+estimate. Beside each result are NAME.json, its manifest, and NAME.before_after.png; gen_jax.verify
+checks results by their manifests (docs/provenance.md). Each file is read back before it counts as
+restored. Files that cannot be restored are named and skipped, and then the exit status is 1.
+Existing files are replaced only with --overwrite.
 
 Without --run the packaged restorer is used.
 """
@@ -83,6 +85,19 @@ _MANIFEST = flags.DEFINE_boolean("manifest", True, "Whether to write NAME.json."
 _SUFFIX = flags.DEFINE_string(
     "suffix", "", "Write each result beside its image, with this text behind its name."
 )
+_MAPS = flags.DEFINE_boolean(
+    "maps",
+    False,
+    "Whether to write NAME.edit.png, where and how much values changed, and a preview.",
+)
+_SIGN = paths.DEFINE_path(
+    "sign",
+    None,
+    "Private key with its certificates (PEM, or env:NAME): puts a C2PA signature into the result.",
+)
+_LEDGER = paths.DEFINE_path(
+    "ledger", None, "Folder of a ledger to enter results into, with --sign; made if it is new."
+)
 _OVERWRITE = flags.DEFINE_boolean("overwrite", False, "Whether to replace files that exist.")
 _MAX_PIXELS = numbers.define_int("max_pixels", 200_000_000, "Larger files are skipped.", 1)
 
@@ -137,6 +152,21 @@ def _settings() -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def _recorder():
+    """Returns what signs results, before anything is computed."""
+    from gen_jax.provenance import recorder
+
+    if _LEDGER.value and not _SIGN.value:
+        raise UserError("--ledger goes with --sign: name both, or leave it out")
+    for flag in (_LEDGER, _MAPS):
+        if flag.value and _OUT.value == "-":
+            raise UserError(f"--{flag.name}: writes files beside the image; name a file as --out")
+    for flag in (_SIGN, _MAPS):
+        if flag.value and not _MANIFEST.value:
+            raise UserError(f"--nomanifest does not go with --{flag.name}: leave one of them out")
+    return recorder.open_recorder(_SIGN.value, _LEDGER.value)
+
+
 class _Bar:
     """Progress over the tiles of one picture, once there is more than one."""
 
@@ -158,6 +188,7 @@ class _Bar:
 def main(argv: list[str]) -> int:
     """Restores what is named, one after the other; 1 if any was skipped."""
     from gen_jax.pipelines import restore_files, restore_inputs, restore_outputs, restore_run
+    from gen_jax.provenance import maps
 
     how = restore_files.How(
         prompt=_PROMPT.value,
@@ -170,15 +201,18 @@ def main(argv: list[str]) -> int:
         quality=_QUALITY.value,
         compare=_COMPARE.value,
         manifest=_MANIFEST.value,
+        maps=_MAPS.value,
         max_pixels=_MAX_PIXELS.value,
     )
     plan = restore_inputs.plan(argv[1:], _OUT.value, _SUFFIX.value)
+    recorder = _recorder()
     restore_outputs.check(
         plan.jobs,
         _OUT.value,
         compare=how.compare,
         overwrite=_OVERWRITE.value,
         manifest=how.manifest,
+        endings=(*recorder.endings, *(maps.ENDINGS if how.maps else ())),
     )
     generates = how.generative is not None or bool(_settings())
     restore_run.check(_RUN.value, how.prompt, how.given, generates=generates)
@@ -195,7 +229,7 @@ def main(argv: list[str]) -> int:
         bar = _Bar(f"tiles of {job.shown}", shown=_OUT.value != "-")
 
         def restore(job=job, bar=bar):
-            for text in restore_files.restore(restorer, job, how, bar.show):
+            for text in restore_files.restore(restorer, job, how, bar.show, recorder):
                 print(text, file=say, flush=True)
 
         try:

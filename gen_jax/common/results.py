@@ -14,9 +14,13 @@ GRID = "grid.png"
 FRAMES = "frames.gif"
 COMPARISON = ".before_after.png"
 MANIFEST = ".json"
+BUNDLE = ".ledger.json"
+EDIT_MAP = ".edit.png"
+EDIT_PREVIEW = ".edit_preview.png"
 
 _FIRST_GENERATED = re.compile(r"0+\.png")
-_SHORTENED = re.compile(rf"~[0-9a-f]{{8}}{re.escape(COMPARISON)}$")
+_BESIDE = (COMPARISON, EDIT_MAP, EDIT_PREVIEW)
+_SHORTENED = re.compile(rf"~[0-9a-f]{{8}}({'|'.join(map(re.escape, _BESIDE))})$")
 _MANIFEST_BYTES = 1 << 20
 
 
@@ -48,9 +52,9 @@ def is_overview(name: str, beside: Collection[str]) -> bool:
             for other in beside
             if other.endswith(".png") and _FIRST_GENERATED.fullmatch(other)
         )
-    if name.endswith(COMPARISON):
-        return name.removesuffix(COMPARISON) in beside or bool(_SHORTENED.search(name))
-    return False
+    return bool(_SHORTENED.search(name)) or any(
+        name.removesuffix(ending) in beside for ending in _BESIDE if name.endswith(ending)
+    )
 
 
 def restored_from(folder: pathlib.Path, name: str, beside: Collection[str]) -> str | None:

@@ -12,10 +12,15 @@ import numpy as np
 from gen_jax.common import checksum, files, outputs, pictures, results, strict_json
 from gen_jax.common.errors import UserError
 from gen_jax.pipelines.sampling import Samples
+from gen_jax.provenance import bundles, manifest
+from gen_jax.provenance.recorder import Output, Recorder
 from gen_jax.runs import reader
 
 GRID, ANIMATION = results.GRID, results.FRAMES
-_NAMES = re.compile(rf"\d{{5}}\.(png|json)|{re.escape(GRID)}|{re.escape(ANIMATION)}")
+_NAMES = re.compile(
+    rf"\d{{5}}\.(png|json|png{re.escape(results.BUNDLE)})|{re.escape(GRID)}|{re.escape(ANIMATION)}"
+)
+_AT_ONCE = 256  # images that go into a ledger under one checkpoint
 
 
 def check(path: str, overwrite: bool, name: str = "out") -> tuple[pathlib.Path, list[str]]:
@@ -58,6 +63,7 @@ def write(
     manifests: Sequence[Mapping[str, Any]],
     grid: np.ndarray,
     animated: bool,
+    recorder: Recorder | None = None,
 ) -> None:
     """Writes all results, or nothing if it fails.
 
@@ -69,18 +75,26 @@ def write(
         description in the PNG as well.
       grid: uint8 `[H, W, 3]`.
       animated: Whether the images are the frames of an animation as well.
+      recorder: Signs the images and makes what lies beside them; by default the manifests alone.
     """
+    recorder = recorder or Recorder()
     with outputs.writing(folder, [folder / name for name in earlier]) as temporary:
         pictures.save(temporary / GRID, grid)
         if animated:
             pictures.save_gif(temporary / ANIMATION, images)
         sheets = {p.name: checksum.of_file(p) for p in sorted(temporary.iterdir())}
-        for index, (image, manifest) in enumerate(zip(images, manifests, strict=True)):
+        part: list[Output] = []
+        for index, (image, row) in enumerate(zip(images, manifests, strict=True)):
             path = temporary / f"{index:05d}.png"
-            pictures.save(path, image, manifest.get("caption", ""))
-            own = {"index": index, "sha256": checksum.of_file(path), "sheets": sheets}
-            text = strict_json.dumps({**manifest, **own}, indent=2)
-            path.with_suffix(".json").write_text(text, encoding="utf-8")
+            pictures.save(path, image, row.get("caption", ""))
+            own = {"output": path.name, "index": index, "sheets": sheets}
+            facts = manifest.new("generate", {**row, **own})
+            encoded = path.read_bytes()
+            part.append(recorder.finish(path, encoded, "PNG", facts, ending=results.MANIFEST))
+            if len(part) == _AT_ONCE or index == len(images) - 1:
+                for file, content in recorder.contents(part).items():
+                    file.write_bytes(content)
+                part = []
 
 
 def write_samples(
@@ -90,6 +104,7 @@ def write_samples(
     facts: Mapping[str, Any],
     columns: int | None,
     animated: bool,
+    recorder: Recorder | None = None,
 ) -> None:
     """Writes samples with a grid, as `write` does.
 
@@ -100,6 +115,7 @@ def write_samples(
       facts: What is true of all.
       columns: Columns of the grid; None for as square as possible.
       animated: As of `write`.
+      recorder: As of `write`.
     """
     captions = samples.captions or [None] * len(rows)
     written = [{"caption": text} if text is not None else {} for text in captions]
@@ -107,7 +123,7 @@ def write_samples(
     texts = samples.captions or [row["prompt"] for row in rows]
     below = [text or f"seed {row['seed']}" for text, row in zip(texts, rows)]
     grid = pictures.grid(samples.images, below, columns=columns)
-    write(*place, samples.images, manifests, grid, animated)
+    write(*place, samples.images, manifests, grid, animated, recorder)
 
 
 def model_facts(model: reader.TrainedModel) -> dict[str, Any]:
@@ -125,17 +141,29 @@ def _earlier(folder: pathlib.Path, names: Sequence[str]) -> set[str]:
     digests: dict[str, set[str]] = {}
     known = set()
     for name in names:
-        if name.endswith(".json") and (manifest := _manifest(folder / name)):
+        if name.endswith(".json") and (described := _manifest(folder / name)):
             known.add(name)
-            for file, digest in manifest.items():
+            for file, digest in described.items():
                 digests.setdefault(file, set()).add(digest)
+    for name in names:
+        image = name.removesuffix(results.BUNDLE)
+        if name != image and _entered(folder / name) in digests.get(image, ()):
+            known.add(name)
     return known | {n for n in names if n in digests and checksum.of_file(folder / n) in digests[n]}
+
+
+def _entered(path: pathlib.Path) -> str | None:
+    """Returns the digest of the image that a bundle of a ledger is for; None for other files."""
+    try:
+        return bundles.loads(path.read_bytes()).entry["sha256"]
+    except (bundles.BundleError, KeyError):
+        return None
 
 
 def _manifest(path: pathlib.Path) -> dict[str, str] | None:
     """Returns the digest of each file that a manifest describes; None for any other JSON file."""
     try:
-        manifest = strict_json.loads(files.read_text(path))
-        return {path.with_suffix(".png").name: manifest["sha256"], **manifest["sheets"]}
+        facts = strict_json.loads(files.read_text(path))
+        return {path.with_suffix(".png").name: facts["sha256"], **facts["sheets"]}
     except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError):
         return None

@@ -96,7 +96,11 @@ def build(pipe: Pipeline, inputs: Inputs) -> Built:
     rows = [{"prompt": text, "seed": seed} for text, seed in zip(texts, seeds)]
     if inputs.passed:
         for index, row in enumerate(rows):
-            row |= {"interpolate": list(inputs.passed), "frame": index % inputs.frames}
+            frame = {"frame": index % inputs.frames, "frames": inputs.frames}
+            row |= {"interpolate": list(inputs.passed), **frame}
+    if inputs.near is not None:
+        for index, row in enumerate(rows):
+            row["neighbor"] = index % inputs.num
     if "negative_prompt" in options:
         facts["negative_prompt"] = inputs.negative_prompt
     fields: dict[str, Any] = {"size": inputs.size, "tile": inputs.tile}

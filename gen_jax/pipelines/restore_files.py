@@ -5,7 +5,6 @@ Nothing here loads JAX before the first image has been read.
 
 import contextlib
 import dataclasses
-import hashlib
 import pathlib
 import sys
 import time
@@ -15,18 +14,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from gen_jax.common import app, files, names, strict_json
+from gen_jax.common import app, files, names
 from gen_jax.data import images
-from gen_jax.data.degradations import PARAMETERS
 from gen_jax.data.photographs import reading, sequences, writing
 from gen_jax.data.photographs.reading import Photograph
 from gen_jax.data.photographs.sequences import Frames
-from gen_jax.data.text.instruction_parser import Understood
-from gen_jax.pipelines import enlarged, restore_estimate, restore_outputs
-from gen_jax.pipelines.restore_generative import Generative
+from gen_jax.pipelines import enlarged, restore_estimate, restore_outputs, restore_settings
 from gen_jax.pipelines.restore_inputs import Job
-from gen_jax.pipelines.restore_run import GIVEN
-from gen_jax.runs import manifest
+from gen_jax.pipelines.restore_settings import How
+from gen_jax.provenance import manifest, maps
+from gen_jax.provenance.credentials import NotSigned
+from gen_jax.provenance.recorder import Recorder
 
 if TYPE_CHECKING:
     from gen_jax.pipelines.restoration import Restored, Restorer
@@ -37,37 +35,6 @@ _ESTIMATED = 5  # frames of a file that its estimate is the median of
 
 class Skipped(Exception):
     """A file that cannot be restored; the message says why and what to do."""
-
-
-@dataclasses.dataclass(frozen=True)
-class How:
-    """Settings of the restoration of each file.
-
-    Attributes:
-      prompt: Instruction; "" restores everything.
-      strength: Share of the change that is applied, 0 to 1.
-      scale: Whole factor to enlarge by.
-      size: Width and height of the result, instead of a scale; None for those of the scale.
-      given: Strengths by hand: name of `PARAMETERS` -> value in its unit.
-      tile: Side of the tiles; 0 for none, None for the default.
-      generative: What a generative stage adds; None for its default.
-      quality: Quality of lossy formats, 1 to 100.
-      compare: Whether comparisons are written.
-      manifest: Whether manifests are written.
-      max_pixels: Largest number of pixels of an input and of a result, all frames together.
-    """
-
-    prompt: str = ""
-    strength: float | int = 1.0
-    scale: int = 1
-    size: tuple[int, int] | None = None
-    given: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    tile: int | None = None
-    generative: Generative | None = None
-    quality: int = 95
-    compare: bool = True
-    manifest: bool = True
-    max_pixels: int = reading.MAX_PIXELS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +71,11 @@ def check(job: Job, how: How) -> None:
 
 
 def restore(
-    make: Callable[[], "Restorer"], job: Job, how: How, progress: Callable[[int, int], None]
+    make: Callable[[], "Restorer"],
+    job: Job,
+    how: How,
+    progress: Callable[[int, int], None],
+    recorder: Recorder | None = None,
 ) -> Iterator[str]:
     """Restores one file and writes it with its manifest and comparison.
 
@@ -113,6 +84,7 @@ def restore(
       job: The file and its result.
       how: Settings.
       progress: Called with the tiles done and their number, all frames together.
+      recorder: Signs the result and makes what lies beside it; by default the manifest alone.
 
     Yields:
       Lines to print.
@@ -120,25 +92,30 @@ def restore(
     Raises:
       Skipped: It cannot be read or written; nothing of it is left then.
     """
+    recorder = recorder or Recorder()
     read = _read(job, how)
     restorer = make()
     began = time.monotonic()  # what loading the model takes is not the file's
-    restored, results = _restored(restorer, read.frames, how, progress)
+    restored, results = enhance(restorer, read.frames, how, progress)
     first = restored.photos[0]
     try:
-        if len(restored.photos) > 1:
-            encoded, lost = sequences.encode(restored, job.kind, how.quality)
-        else:
-            encoded, lost = writing.encode(first, job.kind, how.quality)
+        encoded, lost = encode(restored, job.kind, how.quality)
+        told = (restorer, job, how, read.data, read.frames, restored, results[0])
+        facts = manifest.new("restore", restore_settings.facts(*told))
+        facts["seconds"] = round(time.monotonic() - began, 2)
+        drawn = _maps(read.frames.photos[0], how, encoded) if how.maps else ()
+        place = job.out or pathlib.Path("-")
+        output = recorder.finish(place, encoded, job.kind, facts, read.data, maps=drawn)
         if job.out is None:
-            sys.stdout.buffer.write(encoded)
+            sys.stdout.buffer.write(output.image)
             sys.stdout.buffer.flush()
         else:
-            facts = _facts(restorer, job, how, read, restored, results[0], encoded)
-            facts["seconds"] = round(time.monotonic() - began, 2)
-            shown = comparison(read.frames.photos[0], first) if how.compare else None
-            _write(job.out, encoded, facts if how.manifest else None, shown)
-    except writing.NotWritten as error:
+            contents = recorder.contents([output]) if how.manifest else {job.out: output.image}
+            if how.compare:
+                shown = images.encode(comparison(read.frames.photos[0], first), "png")
+                contents[restore_outputs.comparison_of(job.out)] = shown
+            _write(contents)
+    except (writing.NotWritten, NotSigned) as error:
         raise Skipped(f"nothing written: {error}") from None
     except OSError as error:
         raise Skipped(_words(error)) from None
@@ -158,19 +135,11 @@ def restore(
 
 def _read(job: Job, how: How) -> _Read:
     """Reads and decodes a file, all frames if its result can hold them."""
-    kind = job.kind
     try:
         data = sys.stdin.buffer.read() if job.source is None else job.source.read_bytes()
-        first = reading.read(data, how.max_pixels)
-        frames, notes = Frames((first,)), ()
-        if first.frames > 1:
-            if sequences.can_hold(first.kind, kind):
-                frames = sequences.read(data, first, how.max_pixels)
-            else:
-                name = "pages" if first.kind == "TIFF" else "frames"
-                notes = (f"has {first.frames} {name}: {kind} holds the first",)
+        frames, notes = frames_of(data, job.kind, how.max_pixels)
         for photo in frames.photos:
-            _check_size(photo.size, len(frames.photos), kind, how)
+            _check_size(photo.size, len(frames.photos), job.kind, how)
     except (images.ImageError, writing.NotWritten) as error:
         raise Skipped(str(error)) from None
     except OSError as error:
@@ -178,9 +147,40 @@ def _read(job: Job, how: How) -> _Read:
     return _Read(data, frames, notes)
 
 
+def frames_of(data: bytes, kind: str, max_pixels: int) -> tuple[Frames, tuple[str, ...]]:
+    """Decodes a file, all frames if its result can hold them, and says what is left out.
+
+    Args:
+      data: The file.
+      kind: Pillow's name of the format of the result.
+      max_pixels: Largest number of pixels.
+    """
+    first = reading.read(data, max_pixels)
+    if first.frames == 1:
+        return Frames((first,)), ()
+    if sequences.can_hold(first.kind, kind):
+        return sequences.read(data, first, max_pixels), ()
+    name = "pages" if first.kind == "TIFF" else "frames"
+    return Frames((first,)), (f"has {first.frames} {name}: {kind} holds the first",)
+
+
+def encode(frames: Frames, kind: str, quality: int) -> tuple[bytes, tuple[str, ...]]:
+    """Encodes frames as a file.
+
+    Returns:
+      The file, and what it cannot keep.
+
+    Raises:
+      NotWritten: The format cannot hold it.
+    """
+    if len(frames.photos) > 1:
+        return sequences.encode(frames, kind, quality)
+    return writing.encode(frames.photos[0], kind, quality)
+
+
 def _check_size(size: tuple[int, int], count: int, kind: str, how: How) -> None:
     """Checks that a result of `count` frames is neither too large nor enlarged too much."""
-    scale = _scale(size, how)
+    scale = how.scale_of(size)
     if scale > enlarged.LARGEST:
         width, height = how.size
         raise Skipped(
@@ -192,10 +192,6 @@ def _check_size(size: tuple[int, int], count: int, kind: str, how: How) -> None:
     if width * height * count > how.max_pixels:
         option = f"scale={scale}" if how.size is None else f"size={how.size[0]}x{how.size[1]}"
         raise Skipped(f"{option} makes it larger than max_pixels={how.max_pixels}")
-
-
-def _scale(size: tuple[int, int], how: How) -> int:
-    return how.scale if how.size is None else enlarged.scale_for(size, how.size)
 
 
 def _stretched(size: tuple[int, int], how: How) -> Iterator[str]:
@@ -215,22 +211,26 @@ def _broken(results: list["Restored"]) -> Iterator[str]:
         )
 
 
-def _restored(
+def enhance(
     restorer: "Restorer", frames: Frames, how: How, progress: Callable[[int, int], None]
 ) -> tuple[Frames, list["Restored"]]:
-    """Restores each frame by one estimate, so that frames do not flicker."""
+    """Restores each frame by one estimate, so that frames do not flicker.
+
+    Returns:
+      The frames before they are encoded, and what the model estimated in each.
+    """
     photos, estimate = frames.photos, None
     if len(photos) > 1 and restorer.understand(how.prompt).remove:
         chosen = np.unique(np.linspace(0, len(photos) - 1, _ESTIMATED).round().astype(int))
         estimate = restore_estimate.middle(
             [
-                restorer.estimate(photos[i].pixels, _scale(photos[i].size, how), how.given)
+                restorer.estimate(photos[i].pixels, how.scale_of(photos[i].size), how.given)
                 for i in chosen
             ]
         )
     restored, results = [], []
     for index, photo in enumerate(photos):
-        scale = _scale(photo.size, how)
+        scale = how.scale_of(photo.size)
         result = restorer(
             photo.pixels,
             prompt=how.prompt,
@@ -254,20 +254,15 @@ def _restored(
     return dataclasses.replace(frames, photos=tuple(restored)), results
 
 
-def _write(out: pathlib.Path, encoded: bytes, facts: dict | None, shown: np.ndarray | None) -> None:
-    """Writes a result with its manifest and comparison, if there are any: all of them, or none.
+def _write(contents: Mapping[pathlib.Path, bytes]) -> None:
+    """Writes a result and what lies beside it: all files, or none.
 
     Raises:
       NotWritten: What lies on the disk is not what was written.
       OSError: It cannot be written.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    contents = {out: encoded}
-    if facts is not None:
-        text = strict_json.dumps(facts, indent=2) + "\n"
-        contents[restore_outputs.manifest_of(out)] = text.encode("utf-8")
-    if shown is not None:
-        contents[restore_outputs.comparison_of(out)] = images.encode(shown, "png")
+    for path in contents:
+        path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         # Names are taken when all files are there.
         for path, content in contents.items():
@@ -275,6 +270,15 @@ def _write(out: pathlib.Path, encoded: bytes, facts: dict | None, shown: np.ndar
             temporary.write_bytes(content)
             if temporary.read_bytes() != content:
                 raise writing.NotWritten(f"{path} differs from what was written to it")
+
+
+def _maps(photo: Photograph, how: How, encoded: bytes) -> list[maps.Map]:
+    """Returns the edit map of a finished file and its preview."""
+    # Enlarged as the input of the model is: what interpolation adds is no edit of the model.
+    original = enlarged.Enlarged(photo.pixels, how.scale_of(photo.size))
+    width = original.size[1]
+    after = reading.read(encoded)
+    return maps.edit_maps(lambda top, bottom: original(top, bottom, 0, width), after)
 
 
 def _words(error: OSError) -> str:
@@ -307,57 +311,6 @@ def _told(result: "Restored", how: How) -> str:
 
 def _understood(result: "Restored", how: How) -> str:
     return f"  (understood: {result.understood.summary})" if how.prompt else ""
-
-
-def _request(understood: Understood) -> dict:
-    return {
-        "summary": understood.summary,
-        "remove": list(understood.remove),
-        "keep": list(understood.keep),
-        "amount": understood.amount,
-        "notes": list(understood.notes),
-    }
-
-
-def _generated(restorer, how, result) -> dict:
-    if not restorer.generates:
-        return {}
-    generative = how.generative or Generative()
-    return {
-        "generative": generative.amount,
-        "seed": generative.seed,
-        **restorer.model.task.sampling_settings(),
-        "broken_tiles": result.num_broken,
-    }
-
-
-def _facts(restorer, job, how, read, restored, result, encoded) -> dict:
-    from gen_jax.runs import reader
-
-    photo = read.frames.photos[0]
-    given = {GIVEN[name]: 100 - v if name == "jpeg" else v for name, v in how.given.items()}
-    return {
-        "input": names.key(str(job.source)) if job.source else None,
-        "input_sha256": hashlib.sha256(read.data).hexdigest(),
-        "output": names.key(job.out.name),
-        "sha256": hashlib.sha256(encoded).hexdigest(),
-        "size": list(restored.photos[0].size),
-        "frames": len(restored.photos),
-        "depth": photo.depth,
-        "run": reader.name_of(restorer.model),
-        "checkpoint_step": restorer.model.step if restorer.model.step >= 0 else None,
-        "weights_sha256": restorer.model.digest,
-        "prompt": how.prompt,
-        "understood": _request(result.understood),
-        "strength": how.strength,
-        **_generated(restorer, how, result),
-        "scale": _scale(photo.size, how),
-        "given": given,
-        "tile": {None: "auto", 0: "off"}.get(how.tile, how.tile),
-        "estimates": {k: round(result.told[k], 4) for k in PARAMETERS if k in result.told},
-        "gate": result.gate,
-        "environment": manifest.environment(),
-    }
 
 
 def comparison(before: Photograph, after: Photograph) -> np.ndarray:

@@ -21,7 +21,13 @@ def comparison_of(out: pathlib.Path) -> pathlib.Path:
 
 
 def check(
-    jobs: Sequence[Job], out: str, *, compare: bool, overwrite: bool, manifest: bool = True
+    jobs: Sequence[Job],
+    out: str,
+    *,
+    compare: bool,
+    overwrite: bool,
+    manifest: bool = True,
+    endings: Sequence[str] = (),
 ) -> None:
     """Checks that every file can be written and that none is overwritten by mistake.
 
@@ -31,6 +37,7 @@ def check(
       compare: Whether comparisons are written.
       overwrite: Whether files that exist may be replaced. Inputs never are.
       manifest: Whether manifests are written.
+      endings: Endings of further files that are written beside each result.
 
     Raises:
       UserError: Two results share a file, one would replace an input or an existing file, or a
@@ -43,7 +50,7 @@ def check(
     owners: dict[pathlib.Path, Job] = {}
     existing = []
     for job in jobs:
-        for path in _files(job.out, compare, manifest):
+        for path in _files(job.out, compare, manifest, endings):
             owner = owners.setdefault(path, job)
             if owner is not job:
                 raise UserError(
@@ -69,12 +76,16 @@ def check(
         outputs.check_folder(folder, "out")
 
 
-def _files(out: pathlib.Path, compare: bool, manifest: bool) -> Iterator[pathlib.Path]:
+def _files(
+    out: pathlib.Path, compare: bool, manifest: bool, endings: Sequence[str]
+) -> Iterator[pathlib.Path]:
     yield out
     if manifest:
         yield manifest_of(out)
     if compare:
         yield comparison_of(out)
+    for ending in endings:
+        yield files.with_ending(out, ending)
 
 
 def _check_folder(jobs: Sequence[Job], out: str) -> None:

@@ -54,6 +54,10 @@ def test_the_command_changes_images_and_says_of_what(folder, tmp_path):
         changed, given = (np.asarray(Image.open(p)) for p in (out / f"0000{index}.png", image))
         np.testing.assert_array_equal(changed[white == 0], given[white == 0])
         assert np.abs(changed[white > 0].astype(int) - given[white > 0]).mean() > 10
+    again = call("verify", str(out), "--replay")
+    lines = again.stdout.splitlines()
+    assert again.returncode == 0 and lines[-1] == "4 of 4 are valid", again.stdout + again.stderr
+    assert sum("replay: bit-exact" in line for line in lines) >= 2
 
 
 def test_the_command_refuses_a_strength_below_one_step(folder, tmp_path):

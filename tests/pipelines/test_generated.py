@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gen_jax import provenance
 from gen_jax.common.errors import UserError
 from gen_jax.pipelines import generated
 from gen_jax.pipelines.sampling import generate_in_batches
+from tests.provenance.test_manifest import FACTS
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), np.uint8)
 
@@ -77,3 +79,21 @@ def test_images_come_in_parts_and_must_be_finite():
     batch["x"][1] = np.inf
     with pytest.raises(UserError, match="image of seed 0 is not finite"):
         generate_in_batches(run, batch, 2)
+
+
+def test_signed_images_are_replaced_together_with_their_proofs(tmp_path):
+    pytest.importorskip("c2pa", reason="needs the extra provenance")
+    provenance.make_key(tmp_path / "key.pem")
+    log, out = str(tmp_path / "log"), tmp_path / "out"
+    recorder = provenance.open_recorder(str(tmp_path / "key.pem"), log)
+    rows = [{**FACTS, "prompt": "a cat"}] * 3
+    for count in (3, 2):
+        place = generated.check(str(out), overwrite=True)
+        generated.write(*place, IMAGES[:count], rows[:count], IMAGES[0], False, recorder)
+        assert len(names(out)) == 3 * count + 1
+        verdicts = provenance.verify([out], ledger=log)
+        assert [one.outcome.value for one in verdicts] == ["ok"] * (1 + count)
+    # A proof of something else is not ours to replace.
+    (out / "00000.png.ledger.json").write_bytes((out / "00001.png.ledger.json").read_bytes())
+    with pytest.raises(UserError, match=r"00000\.png\.ledger\.json is not as any manifest"):
+        generated.check(str(out), overwrite=True)
