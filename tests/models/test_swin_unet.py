@@ -81,8 +81,10 @@ def test_told_strengths_and_text_change_the_result():
         assert float(jnp.abs(run(module, params, *other)[0] - out).max()) > 1e-4
 
 
-@pytest.mark.parametrize("gate,count", [("none", 1), ("global", 1), ("block", 3)])
-@pytest.mark.parametrize("way", ["film", "cross"])
+@pytest.mark.parametrize(
+    "gate,count,way",
+    [("none", 1, "film"), ("global", 1, "cross"), ("block", 3, "film"), ("block", 3, "cross")],
+)
 def test_a_shut_gate_leaves_the_picture_and_silences_the_text(gate, count, way):
     module, params = built(text=(way,), gate=gate)
     x, told, text, mask = inputs()

@@ -13,6 +13,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.models.local_scale import LocalScale, gaussian_nll
 from gen_jax.tasks import build_task
 from gen_jax.tasks.detail import DetailTask
+from tests.moved import moved
 
 COUNT = 4
 
@@ -28,8 +29,7 @@ def made(seed=0):
     params, extra = jax.jit(vqvae.init)(jax.random.key(0), batch)
     frozen = {"vqvae": vqvae.as_frozen({"params": params, "extra": extra})}
     params, _ = jax.jit(task.init)(jax.random.key(1), batch)
-    moved = jax.tree.map(lambda p: p + 0.05 * rng.standard_normal(p.shape).astype(p.dtype), params)
-    return task, moved, frozen, batch
+    return task, moved(params, 0.05, seed), frozen, batch
 
 
 def rngs(task):

@@ -15,6 +15,7 @@ from gen_jax.losses.padded_images import feature_distance, pixel_errors
 from gen_jax.models.caption_sampling import nucleus, sample_captions
 from gen_jax.models.joint_autoencoder import unit_mean_square
 from gen_jax.tasks import build_task
+from tests.moved import moved
 
 BOS, EOS, PAD = CompactTokenizer.bos_id, CompactTokenizer.eos_id, CompactTokenizer.pad_id
 SIZE, LENGTH = 16, 32
@@ -51,9 +52,7 @@ def batch():
 def variables():
     params, extra = jax.jit(task().init)(jax.random.key(0), as_jax(batch()))
     # Zero initialisers leave outputs that depend on nothing.
-    rng = np.random.default_rng(1)
-    params = jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape).astype(np.float32), params)
-    return {"params": params, "extra": extra}
+    return {"params": moved(params, 0.1, seed=1), "extra": extra}
 
 
 @functools.cache
