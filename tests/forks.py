@@ -1,13 +1,18 @@
-"""Commands that are refused early, many for the price of importing once.
+"""Commands for the price of importing once.
 
-A refused command takes seconds, nearly all of them for imports. Here one process imports what the
-commands need, and each command runs as `python -m gen_jax.NAME` would in a fork of it.
+Most of the time of a short command goes into imports. Here one process, started on first use,
+imports what the commands need, and each command runs as `python -m gen_jax.NAME` would in a fork
+of it. What a test proves about processes themselves (signals, several devices or hosts, imports)
+needs `tests.processes`.
 """
 
+import atexit
+import functools
 import importlib
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,34 +20,61 @@ import traceback
 
 from tests.processes import ROOT, environment
 
-_SHARED = ("jax", "gen_jax.runs.reader", "gen_jax.pipelines.code_prior", "gen_jax.pipelines.faces")
+_SHARED = (
+    "jax",
+    "gen_jax.runs.reader",
+    "gen_jax.pipelines.code_prior",
+    "gen_jax.pipelines.faces",
+    "gen_jax.training.stage",
+)
+_SECONDS = 300
+
+
+def call(command: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Runs a command to its end."""
+    server = _server()
+    request = {"command": command, "arguments": arguments, "environment": _environment()}
+    server.stdin.write(json.dumps(request) + "\n")
+    server.stdin.flush()
+    answer = server.stdout.readline()
+    assert answer, f"the process that forks has ended with {server.wait()}"
+    return subprocess.CompletedProcess(arguments, *json.loads(answer))
 
 
 def call_each(command: str, *arguments) -> list[subprocess.CompletedProcess]:
     """Runs a command once per list of arguments."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.forks", command],
-        input=json.dumps(arguments),
+    return [call(command, *given) for given in arguments]
+
+
+def _environment():
+    return environment(GLIBC_TUNABLES="")  # or a command would start its process over
+
+
+@functools.cache
+def _server():
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.forks"],
         cwd=ROOT,
-        env=environment(GLIBC_TUNABLES=""),  # or the first command would start the process over
-        capture_output=True,
+        env=_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # JAX warns of every fork
         text=True,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    ends = json.loads(done.stdout.splitlines()[-1])
-    return [
-        subprocess.CompletedProcess(given, *end) for given, end in zip(arguments, ends, strict=True)
-    ]
+    atexit.register(server.stdin.close)  # which ends it
+    return server
 
 
-def _fork(command, arguments):
-    """Exit code, standard output and standard error of one command."""
+def _fork(request):
+    """Returns exit code, standard output and standard error of one command."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = os.fork()
         if not child:
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
-            os._exit(_run(command, arguments))
+            signal.alarm(_SECONDS)
+            os._exit(_run(request))
         _, status = os.waitpid(child, 0)
         texts = []
         for file in (out, err):
@@ -51,10 +83,12 @@ def _fork(command, arguments):
     return os.waitstatus_to_exitcode(status), *texts
 
 
-def _run(command, arguments) -> int:
-    sys.argv = [command, *arguments]
+def _run(request) -> int:
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv = [request["command"], *request["arguments"]]
     try:
-        runpy.run_module(f"gen_jax.{command}", run_name="__main__", alter_sys=True)
+        runpy.run_module(f"gen_jax.{request['command']}", run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -69,4 +103,5 @@ def _run(command, arguments) -> int:
 if __name__ == "__main__":
     for shared in _SHARED:
         importlib.import_module(shared)
-    print(json.dumps([_fork(sys.argv[1], given) for given in json.load(sys.stdin)]))
+    for line in sys.stdin:
+        print(json.dumps(_fork(json.loads(line))), flush=True)

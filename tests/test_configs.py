@@ -33,7 +33,7 @@ from gen_jax.runs import reader
 from gen_jax.runs.data import DataConfig
 from gen_jax.tasks import build_task
 from gen_jax.training import checks, loop, optim
-from tests import recipes
+from tests import forks, recipes
 from tests.processes import ROOT, call, environment, one_line_error
 from tests.tiny_text import unloaded
 
@@ -175,7 +175,7 @@ def test_help_is_quick_and_complete(door):
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("arguments", [(), ("--no-such-flag",), ("stray",)])
 def test_mistakes_are_one_line(door, arguments):
-    one_line_error(call(door, *arguments))
+    one_line_error(forks.call(door, *arguments))
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_mistakes_are_one_line(door, arguments):
      ("configs/ldm.py:variant=sd9", "sd9")],
 )  # fmt: skip
 def test_config_mistakes_are_one_line(tmp_path, config, word):
-    result = call("main", f"--config={config}", f"--workdir={tmp_path}")
+    result = forks.call("main", f"--config={config}", f"--workdir={tmp_path}")
     assert word in one_line_error(result)
 
 

@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from tests.forks import call_each
+from tests import processes
+from tests.forks import call, call_each
 from tests.processes import (
-    call,
     environment,
     final_fingerprint,
     finish,
@@ -248,7 +248,8 @@ def test_two_processes_equal_one(tmp_path, photos, straight):
     for config in tmp_path.glob("config.json"):
         text = config.read_text().replace('"num_steps": 20', f'"num_steps": {STEPS}')
         config.write_text(text)
-    result = call("main", *arguments(tmp_path, photos), env=environment(devices=8))
+    eight = environment(devices=8)
+    result = processes.call("main", *arguments(tmp_path, photos), env=eight)
     assert result.returncode == 0, result.stderr[-2000:]
     have = losses(tmp_path)
     assert sorted(have) == list(range(1, STEPS + 1))

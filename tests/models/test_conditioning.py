@@ -34,16 +34,17 @@ def cross():
 
 def test_both_are_the_identity_at_first():
     module, params = cross()
-    np.testing.assert_array_equal(module.apply({"params": params}, MAP, TEXT, MASK), MAP)
+    np.testing.assert_array_equal(jax.jit(module.apply)({"params": params}, MAP, TEXT, MASK), MAP)
     film = FiLM()
-    params = film.init(jax.random.key(0), MAP, TEXT[:, 0])["params"]
-    np.testing.assert_array_equal(film.apply({"params": params}, MAP, TEXT[:, 0]), MAP)
+    params = jax.jit(film.init)(jax.random.key(0), MAP, TEXT[:, 0])["params"]
+    out = jax.jit(film.apply)({"params": params}, MAP, TEXT[:, 0])
+    np.testing.assert_array_equal(out, MAP)
 
 
 def test_film_scales_and_shifts_whole_channels():
     film = FiLM()
-    params = heard(film.init(jax.random.key(0), MAP, TEXT[:, 0])["params"])
-    out = film.apply({"params": params}, MAP, TEXT[:, 0])
+    params = heard(jax.jit(film.init)(jax.random.key(0), MAP, TEXT[:, 0])["params"])
+    out = jax.jit(film.apply)({"params": params}, MAP, TEXT[:, 0])
     kernel, bias = (params["gamma_beta"][k] for k in ("kernel", "bias"))
     both = jax.nn.silu(TEXT[:, 0]) @ kernel + bias[None]
     gamma, beta = both[:, None, None, :8], both[:, None, None, 8:]
@@ -103,7 +104,7 @@ def test_weights_are_given_where_they_are_asked_for():
     """What `attend` gives is the values by these weights, and asking changes nothing."""
     module = Attention(heads=2)
     x, text = normal(3, 6, 8), normal(3, 5, 7)
-    params = module.init(jax.random.key(0), x, text, MASK)["params"]
+    params = jax.jit(module.init)(jax.random.key(0), x, text, MASK)["params"]
     out, found = module.apply({"params": params}, x, text, MASK, mutable=["intermediates"])
     np.testing.assert_array_equal(out, module.apply({"params": params}, x, text, MASK))
     (weights,) = found["intermediates"]["weights"]

@@ -17,7 +17,7 @@ def fresh(**fields):
             **fields,
         }
     )
-    return module, module.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
+    return module, jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
 
 
 def test_it_begins_with_the_low_frequencies_of_each_place():
@@ -33,7 +33,7 @@ def test_it_begins_with_the_low_frequencies_of_each_place():
     assert np.square(checks @ there @ back).mean() < 0.05 * np.square(checks).mean()
     # The blocks add nearly nothing to the latent at first.
     x = jax.random.uniform(jax.random.key(1), (2, 16, 16, 1), minval=-1.0)
-    spatial, _ = module.apply(params, x, method="encode")
+    spatial, _ = jax.jit(lambda x: module.apply(params, x, method="encode"))(x)
     places = np.asarray(x).reshape(2, 4, 4, 4, 4).transpose(0, 1, 3, 2, 4).reshape(2, 4, 4, 16)
     np.testing.assert_allclose(spatial, places @ np.asarray(there), atol=0.05)
 
@@ -59,6 +59,11 @@ def test_features_count_and_wrong_tokens_are_refused():
         module.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
     module, _ = fresh()
     x, features = jnp.zeros((2, 16, 16, 1)), jnp.asarray([[1.0, 2, 4], [5, 1, 2]])
-    params = module.init(jax.random.key(0), x, features)
-    _, pooled = module.apply(params, x, features, method="encode")
+
+    @jax.jit
+    def encode(x, features):
+        params = module.init(jax.random.key(0), x, features)
+        return module.apply(params, x, features, method="encode")
+
+    _, pooled = encode(x, features)
     assert np.abs(pooled[0] - pooled[1]).max() > 1e-3

@@ -8,6 +8,7 @@ import numpy as np
 
 from gen_jax.models import joint_flow
 from gen_jax.models.joint_flow import JointFlow, JointLatents, Times
+from tests.moved import moved
 
 FLOW = JointFlow(hidden_size=16, num_layers=1, num_heads=2, pooled_tokens=2, caption_tokens=2)
 COUNT = 5
@@ -21,9 +22,8 @@ def latents(seed):
 @functools.cache
 def params():
     zeros = Times(*jnp.zeros((2, COUNT)))
-    tree = FLOW.init(jax.random.key(0), latents(0), zeros)["params"]
-    rng = np.random.default_rng(0)  # the last layers are zero at first
-    return jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape).astype(np.float32), tree)
+    tree = jax.jit(FLOW.init)(jax.random.key(0), latents(0), zeros)["params"]
+    return moved(tree, 0.3)  # the last layers are zero at first
 
 
 @functools.cache
@@ -80,8 +80,13 @@ def test_the_loss_of_a_flow_at_rest_is_the_size_of_the_ways():
     # All outputs are zero at first, and noise and data are independent: E (x - noise)^2 = 2.
     like = JointLatents(*(jnp.zeros((500, *shape)) for shape in ((2, 2, 3), (8,), (4,))))
     x = joint_flow.noise_like(jax.random.key(4), like)
-    fresh = FLOW.init(jax.random.key(0), latents(0), Times(*jnp.zeros((2, COUNT))))["params"]
-    each = joint_flow.joint_flow_loss(FLOW, fresh, x, jax.random.key(5), caption_weight=0.5)
+
+    @jax.jit
+    def loss(x):
+        fresh = FLOW.init(jax.random.key(0), latents(0), Times(*jnp.zeros((2, COUNT))))["params"]
+        return joint_flow.joint_flow_loss(FLOW, fresh, x, jax.random.key(5), caption_weight=0.5)
+
+    each = loss(x)
     mode = np.arange(500) % 10
     for kind, expected in ((mode < 5, 2 + 1), ((mode >= 5) & (mode < 8), 2), (mode >= 8, 1)):
         np.testing.assert_allclose(np.asarray(each)[kind].mean(), expected, rtol=0.2)

@@ -12,7 +12,7 @@ from gen_jax.models.latent_flow import LatentFlow, flow_loss, follow, velocity_f
 def test_it_stands_still_at_first_and_arrives_where_data_is_when_trained():
     centres = jnp.array([[2.0, 0], [-2, 1]])
     flow = LatentFlow(hidden=64, num_layers=2)
-    params = flow.init(jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros((1,)))["params"]
+    params = jax.jit(flow.init)(jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros((1,)))["params"]
     noise = jax.random.normal(jax.random.key(1), (512, 2))
     np.testing.assert_array_equal(follow(velocity_fn(flow, params), noise), noise)
     tool = optax.adam(3e-3)
@@ -40,7 +40,7 @@ def test_it_stands_still_at_first_and_arrives_where_data_is_when_trained():
 def test_the_loss_is_the_velocity_error():
     flow = LatentFlow(hidden=8, num_layers=1)
     x = jax.random.normal(jax.random.key(0), (4096, 3)) * 2
-    params = flow.init(jax.random.key(1), x, jnp.zeros((4096,)))["params"]
+    params = jax.jit(flow.init)(jax.random.key(1), x, jnp.zeros((4096,)))["params"]
     # It says nought: what is left is the mean square of data less noise, 4 + 1.
     np.testing.assert_allclose(flow_loss(flow, params, x, jax.random.key(2)).mean(), 5, rtol=0.05)
 

@@ -3,15 +3,13 @@
 import dataclasses
 import pathlib
 
-import jax
-import jax.numpy as jnp
 import ml_collections
-import numpy as np
 import pytest
 
 from gen_jax.data.text.tokenizer import train_tokenizer
 from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
+from tests.moved import moved
 from tests.tasks.test_art import made
 
 
@@ -21,10 +19,6 @@ def runs(tmp_path):
 
     def run(arg="debug", noise=0.0, words=("deep blue", "blue and deep"), frozen=None, **changes):
         task, params, own, _ = made(arg)
-        rng = np.random.default_rng(7)
-        moved = jax.tree.map(
-            lambda p: p + noise * jnp.asarray(rng.standard_normal(p.shape), p.dtype), params
-        )
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         folder.mkdir()
         train_tokenizer(words, 300).save(folder / layout.TOKENIZER)
@@ -32,7 +26,7 @@ def runs(tmp_path):
             path=pathlib.Path(folder),
             config=ml_collections.ConfigDict({"task": {"name": "art"}}),
             task=dataclasses.replace(task, **changes),
-            variables={"params": moved, "extra": {}},
+            variables={"params": moved(params, noise, seed=7), "extra": {}},
             frozen=own if frozen is None else frozen,
             step=1,
             digest="",

@@ -15,6 +15,7 @@ from gen_jax.pipelines.sampling import Request
 from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
 from gen_jax.tasks import build_task
+from tests.moved import moved
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +26,7 @@ def pipe(tmp_path_factory):
     task = build_task(values)
     batch = {k: jnp.zeros((1, *v.shape), v.dtype) for k, v in task.batch_spec().items()}
     params, extra = jax.jit(task.init)(jax.random.key(0), batch)
-    rng = np.random.default_rng(0)  # the last layers of the flow are zero at first
-    params = jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape).astype(np.float32), params)
+    params = moved(params, 0.1)  # the last layers of the flow are zero at first
     return Captioned(
         TrainedModel(
             path=pathlib.Path(folder),

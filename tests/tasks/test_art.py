@@ -12,6 +12,7 @@ from configs import art
 from gen_jax.common.errors import UserError
 from gen_jax.models.patch_discriminator import PatchDiscriminator
 from gen_jax.tasks import build_task
+from tests.moved import moved
 from tests.tasks.test_contract import filled
 
 COUNT = 4
@@ -33,10 +34,7 @@ def made(arg="debug"):
     frozen = {"vqvae": vqvae.as_frozen({"params": params, "extra": extra})}
     # Compiling the initializers takes seconds; only a decoder that is trained along begins at zero.
     params, _ = jax.jit(task.init)(jax.random.key(1), batch) if "joint" in arg else filled(task)
-    params["model"]["prior"] = jax.tree.map(
-        lambda p: p + 0.2 * jnp.asarray(rng.standard_normal(p.shape), p.dtype),
-        params["model"]["prior"],
-    )
+    params["model"]["prior"] = moved(params["model"]["prior"], 0.2)
     return task, params, frozen, batch
 
 

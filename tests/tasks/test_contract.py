@@ -83,12 +83,14 @@ class Stage:
         state = state_lib.TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
-            opt_state={g: o.init(params[g]) for g, o in self.optimizers.items()},
+            opt_state={g: jax.jit(o.init)(params[g]) for g, o in self.optimizers.items()},
             ema={"model": params["model"]},
             extra=extra,
         )
-        where = jax.tree.map(lambda s: s.sharding, self.abstract(devices)[0])
-        return jax.device_put(state, where)
+        return jax.device_put(state, self.shardings(devices))
+
+    def shardings(self, devices):
+        return jax.tree.map(lambda s: s.sharding, self.abstract(devices)[0])
 
     def steps(self, devices, count, state=None, start=0):
         """Takes some steps; returns the state and the metrics."""
@@ -96,7 +98,10 @@ class Stage:
         state = self.start(devices) if state is None else state
         frozen = jax.device_put(self.frozen, sharding.replicated(mesh))
         if devices not in self._steps:
-            self._steps[devices] = jax.jit(make_train_step(self.task, self.optimizers, ema=0.9))
+            step = make_train_step(self.task, self.optimizers, ema=0.9)
+            # As the trainer does: with shardings of XLA's choice, a second step would compile anew.
+            out = (self.shardings(devices), None)
+            self._steps[devices] = jax.jit(step, out_shardings=out)
         metrics = []
         for i in range(start, start + count):
             batch = jax.device_put(self.batch(i), sharding.batch_sharding(mesh))
@@ -140,9 +145,9 @@ def filled(task):
     def fill(path, s):
         name = sharding.path_name(path)
         if name.split("/")[-1] in ("scale", "latent_var"):
-            return jnp.ones(s.shape, s.dtype)
+            return jnp.asarray(np.ones(s.shape, s.dtype))  # `jnp.ones` compiles for each shape
         if name.split("/")[-1] in ("updates", "latent_mean", "bias"):
-            return jnp.zeros(s.shape, s.dtype)
+            return jnp.asarray(np.zeros(s.shape, s.dtype))
         rng = np.random.default_rng(abs(hash(s.shape)) % 2**32)
         fan = max(1, int(np.prod(s.shape[:-1])))
         return jnp.asarray(rng.normal(size=s.shape) / np.sqrt(fan), s.dtype)

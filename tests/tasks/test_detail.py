@@ -13,6 +13,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.models.local_scale import LocalScale, gaussian_nll
 from gen_jax.tasks import build_task
 from gen_jax.tasks.detail import DetailTask
+from tests.moved import moved
 
 COUNT = 4
 
@@ -28,8 +29,7 @@ def made(seed=0):
     params, extra = jax.jit(vqvae.init)(jax.random.key(0), batch)
     frozen = {"vqvae": vqvae.as_frozen({"params": params, "extra": extra})}
     params, _ = jax.jit(task.init)(jax.random.key(1), batch)
-    moved = jax.tree.map(lambda p: p + 0.05 * rng.standard_normal(p.shape).astype(p.dtype), params)
-    return task, moved, frozen, batch
+    return task, moved(params, 0.05, seed), frozen, batch
 
 
 def rngs(task):
@@ -103,7 +103,7 @@ def test_what_the_network_knows_is_drawn_at_its_scale(steps):
     task, params, frozen, batch = made()
     task = knowing(dataclasses.replace(task, num_inference_steps=steps))
     own, (_, y) = task.as_frozen({"params": params}), decoded(task, frozen, batch)
-    log_std = task.scale.apply({"params": params["model"]["scale"]}, y)
+    log_std = jax.jit(task.scale.apply)({"params": params["model"]["scale"]}, y)
     got = jax.jit(task.add)(own, y, jax.random.split(jax.random.key(3), COUNT))
     np.testing.assert_allclose(got, y + jnp.exp(log_std) * wave(y), atol=1e-5)
 
@@ -143,7 +143,7 @@ def test_the_scale_learns_local_deviations():
     y = jnp.asarray(y)
     error = jnp.asarray(want * rng.standard_normal(want.shape), jnp.float32)
     net = LocalScale(width=8, depth=1)
-    params = net.init(jax.random.key(0), y)
+    params = jax.jit(net.init)(jax.random.key(0), y)
 
     @jax.jit
     def step(params):
@@ -152,7 +152,7 @@ def test_the_scale_learns_local_deviations():
 
     for _ in range(300):
         params = step(params)
-    got = np.exp(np.asarray(net.apply(params, y)))
+    got = np.exp(np.asarray(jax.jit(net.apply)(params, y)))
     for part in (np.s_[:, 2:-2, 2:6], np.s_[:, 2:-2, 10:14]):
         assert np.abs(np.log(got[part] / want[part])).max() < 0.2
 

@@ -15,6 +15,7 @@ from gen_jax.losses.padded_images import feature_distance, pixel_errors
 from gen_jax.models.caption_sampling import nucleus, sample_captions
 from gen_jax.models.joint_autoencoder import unit_mean_square
 from gen_jax.tasks import build_task
+from tests.moved import moved
 
 BOS, EOS, PAD = CompactTokenizer.bos_id, CompactTokenizer.eos_id, CompactTokenizer.pad_id
 SIZE, LENGTH = 16, 32
@@ -49,11 +50,9 @@ def batch():
 
 @functools.cache
 def variables():
-    params, extra = task().init(jax.random.key(0), as_jax(batch()))
+    params, extra = jax.jit(task().init)(jax.random.key(0), as_jax(batch()))
     # Zero initialisers leave outputs that depend on nothing.
-    rng = np.random.default_rng(1)
-    params = jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape).astype(np.float32), params)
-    return {"params": params, "extra": extra}
+    return {"params": moved(params, 0.1, seed=1), "extra": extra}
 
 
 @functools.cache
@@ -157,7 +156,8 @@ def test_captions_begin_and_end_once():
     params = {**params, "head": {**params["head"], "bias": bias}}
     keys = jax.random.split(jax.random.key(0), 8)
     ids = dict(bos_id=BOS, eos_id=EOS, pad_id=PAD)
-    found = np.asarray(sample_captions(decoder, params, context, keys, **ids, temperature=1.0))
+    sample = jax.jit(lambda p: sample_captions(decoder, p, context, keys, **ids, temperature=1.0))
+    found = np.asarray(sample(params))
     assert (found == EOS).any(1).sum() >= 4
     for row in found:
         assert row.shape == (LENGTH,) and row[0] == BOS and BOS not in row[1:]
@@ -181,10 +181,13 @@ def test_tokens_that_a_caption_has_are_penalized():
     bias = params["head"]["bias"].at[30].add(9.0).at[EOS].add(-30.0)
     params = {**params, "head": {**params["head"], "bias": bias}}
     keys, ids = jax.random.split(jax.random.key(0), 4), dict(bos_id=BOS, eos_id=EOS, pad_id=PAD)
-    plain = np.asarray(sample_captions(decoder, params, context, keys, **ids))
-    assert (plain[:, 1:] == 30).all()
-    penalized = sample_captions(decoder, params, context, keys, **ids, repetition_penalty=10.0)
-    assert (np.asarray(penalized) == 30).sum(1).max() == 1
+
+    def sample(**penalty):
+        draw = jax.jit(lambda p: sample_captions(decoder, p, context, keys, **ids, **penalty))
+        return np.asarray(draw(params))
+
+    assert (sample()[:, 1:] == 30).all()
+    assert (sample(repetition_penalty=10.0) == 30).sum(1).max() == 1
 
 
 def test_features_are_compared_by_their_directions():

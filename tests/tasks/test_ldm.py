@@ -32,14 +32,13 @@ def text(task):
 
 def test_padding_is_not_in_the_pooled_text(task):
     tokens, mask = text(task)
-    params = {"text_encoder": task.text_encoder.init(jax.random.key(0), tokens, mask)["params"]}
-    pooled = task._text(params, {}, tokens, mask)["class_labels"]
-    other = task._text(params, {}, jnp.where(mask, tokens, 7), mask)["class_labels"]
-    np.testing.assert_allclose(pooled, other, atol=1e-5)
-    heard = task._text(params, {}, jnp.where(mask, 7, tokens), mask)["class_labels"]
+    params = drawn(task)
+    pool = jax.jit(lambda *text: task._text(params, {}, *text)["class_labels"])
+    pooled = pool(tokens, mask)
+    np.testing.assert_allclose(pooled, pool(jnp.where(mask, tokens, 7), mask), atol=1e-5)
+    heard = pool(jnp.where(mask, 7, tokens), mask)
     assert (np.abs(heard - pooled).max(axis=1) > 0.1).all()
-    nothing = task._text(params, {}, tokens, jnp.zeros_like(mask))["class_labels"]
-    assert np.isfinite(nothing).all()
+    assert np.isfinite(pool(tokens, jnp.zeros_like(mask))).all()
 
 
 def test_the_unet_is_told_where_each_position_is(task):
@@ -74,8 +73,8 @@ def drawn(task):
     )
 
 
-def test_an_image_is_its_seed_whatever_else_is_drawn(task):
-    noisy = dataclasses.replace(task, sampler="ddpm", num_inference_steps=2, guidance_scale=2.0)
+def filled_vae(task):
+    """Parameters of normal numbers for the autoencoder, whose latents are not rescaled."""
     side = task.image_size
     vae = jax.eval_shape(
         lambda key: task.autoencoder.init(key, jnp.zeros((1, side, side, 3)), key),
@@ -84,7 +83,12 @@ def test_an_image_is_its_seed_whatever_else_is_drawn(task):
     rng = np.random.default_rng(1)
     vae = jax.tree.map(lambda s: jnp.asarray(0.2 * rng.normal(size=s.shape), s.dtype), vae)
     channels = task.latent_shape[-1:]
-    frozen = {"params": vae, "latent_mean": jnp.zeros(channels), "latent_std": jnp.ones(channels)}
+    return {"params": vae, "latent_mean": jnp.zeros(channels), "latent_std": jnp.ones(channels)}
+
+
+def test_an_image_is_its_seed_whatever_else_is_drawn(task):
+    noisy = dataclasses.replace(task, sampler="ddpm", num_inference_steps=2, guidance_scale=2.0)
+    frozen = filled_vae(task)
     generate = jax.jit(noisy.predict_fns()["generate"])
 
     def images(params, *seeds, **more):
@@ -127,18 +131,18 @@ def test_the_layout_of_the_text_joins_the_latent():
     channels = task.latent_shape[2]
     assert task.unet.in_channels == channels + 2 + task.layout_channels > channels + 2
     params, (tokens, mask) = drawn(task), text(task)
-    cond = task._text(params, {}, tokens, mask)
+    read = jax.jit(lambda tokens: task._text(params, {}, tokens, mask))
+    cond = read(tokens)
     x = jnp.ones((2, *task.latent_shape))
     seen, _ = task._inputs(x, cond)
     np.testing.assert_array_equal(seen[..., :channels], x)
     layout = seen[..., channels:-2]
     assert np.ptp(layout, axis=(1, 2)).min() > 1e-3, "numbers of its own for each position"
     assert np.abs(layout[0] - layout[1]).max() > 1e-3
-    same = task._text(params, {}, jnp.where(mask, tokens, 7), mask)["layout"]
+    same = read(jnp.where(mask, tokens, 7))["layout"]
     np.testing.assert_allclose(same, layout, atol=1e-5)  # padding is no text
-    y = task._unet(params, x, jnp.full((2,), 0.5), cond)
-    other = task._unet(params, x, jnp.full((2,), 0.5), {**cond, "layout": 0 * layout})
-    assert np.abs(y - other).max() > 1e-5
+    predict = jax.jit(lambda cond: task._unet(params, x, jnp.full((2,), 0.5), cond))
+    assert np.abs(predict(cond) - predict({**cond, "layout": 0 * layout})).max() > 1e-5
     wide, _ = task._inputs(jnp.ones((2, 2 * x.shape[1], 3 * x.shape[2], channels)), cond)
     assert wide.shape == (2, 2 * x.shape[1], 3 * x.shape[2], seen.shape[-1])
 
@@ -215,22 +219,27 @@ def test_an_imported_pipeline_samples_by_its_options(sampler):
     x_T = jax.random.normal(jax.random.key(0), (2, *plain_ldm.LATENT))
     batch = {**plain_ldm.batch(2), "x_T": x_T, "seed": jnp.arange(2, dtype=jnp.uint32)}
     variables = {"params": {"model": plain_ldm.PARAMS}}
-    latent = task.predict_fns()["generate"](variables, batch, {}, plain_ldm.FROZEN)["latent"]
+    generate = jax.jit(lambda batch: task._generate(variables, batch, {}, plain_ldm.FROZEN))
+    latent = generate(batch)["latent"]
 
     mask = batch["token_mask"]
     words = jnp.where(mask, batch["tokens"].astype(jnp.float32), 0).sum(1)[:, None, None, None]
     scale = 1.0 if sampler == "pndm" else float(task.process.sigma(jnp.array([999]))[0])
     keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 1))(batch["seed"])
-    want = samplers.sample(
-        lambda x, t: jnp.sin(0.1 * words + x) + 1e-3 * t[:, None, None, None],
-        scale * x_T,
-        task.process,
-        3,
-        sampler,
-        keys,
-        options=options,
-    )
-    np.testing.assert_allclose(latent, want, rtol=1e-5, atol=1e-5)
+
+    @jax.jit
+    def sample(x_T):
+        return samplers.sample(
+            lambda x, t: jnp.sin(0.1 * words + x) + 1e-3 * t[:, None, None, None],
+            scale * x_T,
+            task.process,
+            3,
+            sampler,
+            keys,
+            options=options,
+        )
+
+    np.testing.assert_allclose(latent, sample(x_T), rtol=1e-5, atol=1e-5)
 
 
 def test_the_mean_of_the_posterior_is_learnt_where_asked_for(task):
@@ -245,18 +254,18 @@ def test_the_mean_of_the_posterior_is_learnt_where_asked_for(task):
     tokens, mask = text(told)
     image = jnp.asarray(rng.integers(0, 256, (2, 16, 16, 3)), jnp.uint8)
     batch = {"image": image, "tokens": tokens, "token_mask": mask}
-    vae = task.autoencoder.init(jax.random.key(0), jnp.zeros((2, 16, 16, 3)), jax.random.key(1))[
-        "params"
-    ]
-    frozen = {"vae": {"params": vae, "latent_mean": jnp.zeros(4), "latent_std": jnp.ones(4)}}
-    params = {"text_encoder": task.text_encoder.init(jax.random.key(0), tokens, mask)["params"]}
-    params["unet"] = {}
+    params, frozen = {**drawn(task), "unet": {}}, {"vae": filled_vae(task)}
 
-    def loss(task, latent_seed):
-        rngs = {name: jax.random.key(i) for i, name in enumerate(task.rng_streams)}
-        rngs["latent"] = jax.random.key(latent_seed)
-        return float(task._loss(params, None, {}, batch, rngs, frozen)[0])
+    def losses(task):
+        @jax.jit
+        def loss(latent_key):
+            rngs = {name: jax.random.key(i) for i, name in enumerate(task.rng_streams)}
+            rngs["latent"] = latent_key
+            return task._loss(params, None, {}, batch, rngs, frozen)[0]
 
-    assert loss(told, 8) != loss(told, 9)
-    mean = dataclasses.replace(told, sample_posterior=False)
-    assert loss(mean, 8) == loss(mean, 9)
+        return [float(loss(jax.random.key(seed))) for seed in (8, 9)]
+
+    first, second = losses(told)
+    assert first != second
+    first, second = losses(dataclasses.replace(told, sample_posterior=False))
+    assert first == second

@@ -13,6 +13,7 @@ from configs import art
 from gen_jax.common.errors import UserError
 from gen_jax.tasks import build_task
 from gen_jax.tasks.style import Style
+from tests.moved import moved
 from tests.tasks import test_art
 from tests.tasks.test_art import COUNT, loss_of, rngs
 
@@ -23,12 +24,8 @@ SMALL = {"encoder": {"dim": 6, "hidden": 8}, "flow": {"hidden": 32, "num_layers"
 def made(arg="debug,style"):
     """As of `test_art`, the style's parameters nowhere zero, either."""
     task, params, frozen, batch = test_art.made(arg)
-    rng = np.random.default_rng(0)
-    moved = jax.tree.map(
-        lambda p: p + 0.2 * jnp.asarray(rng.standard_normal(p.shape), p.dtype),
-        params["model"]["style"],
-    )
-    return task, {"model": {**params["model"], "style": moved}}, frozen, batch
+    style = moved(params["model"]["style"], 0.2)
+    return task, {"model": {**params["model"], "style": style}}, frozen, batch
 
 
 def test_a_style_is_a_point_on_a_sphere_and_noise():

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -27,18 +28,15 @@ def test_latent_statistics_are_those_of_the_data():
     keys = {name: jax.random.key(0) for name in ("latent", "window")}
     for _ in range(5):
         _, (_, extra) = loss(params["model"], params, extra, {"image": image}, keys, {})
-    mean, logvar = task.autoencoder.apply(
-        {"params": params["model"]}, pixels.to_signed(image), method="encode"
-    )
+    x = pixels.to_signed(image)
+    encode = jax.jit(functools.partial(task.autoencoder.apply, method="encode"))
+    mean, logvar = encode({"params": params["model"]}, x)
     np.testing.assert_allclose(extra["latent_mean"], mean.mean((0, 1, 2)), rtol=1e-3, atol=1e-5)
     want = mean.var((0, 1, 2)) + jnp.exp(logvar).mean((0, 1, 2))
     np.testing.assert_allclose(extra["latent_var"], want, rtol=1e-3)
-    z = first_stage.encode(
-        task.autoencoder,
-        task.as_frozen({"params": params, "extra": extra}),
-        pixels.to_signed(image),
-        jax.random.key(1),
-    )
+    frozen = task.as_frozen({"params": params, "extra": extra})
+    draw = jax.jit(functools.partial(first_stage.encode, task.autoencoder))
+    z = draw(frozen, x, jax.random.key(1))
     np.testing.assert_allclose(np.asarray(z).std((0, 1, 2)), 1.0, atol=0.15)
 
 
@@ -52,7 +50,7 @@ def test_discriminator_is_a_second_group_and_sets_in_late():
     params, extra = filled(task)
     image = jnp.asarray(np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3)), jnp.uint8)
     keys = {name: jax.random.key(0) for name in ("latent", "window")}
-    model = task.losses()["model"]
+    model = jax.jit(task.losses()["model"])
     early, (m, _) = model(params["model"], params, extra, {"image": image}, keys, {})
     late, _ = model(
         params["model"], params, extra | {"updates": jnp.int32(3)}, {"image": image}, keys, {}

@@ -13,7 +13,8 @@ import pytest
 from gen_jax.common.errors import UserError
 from gen_jax.common.process_id import ProcessId
 from gen_jax.training import search_space, sweep, sweep_report
-from tests.processes import ROOT, call, environment
+from tests.forks import call
+from tests.processes import ROOT, environment
 
 CONFIG = ml_collections.ConfigDict({"task": {"beta": 0.25, "width": 8, "shape": (1, 2)}})
 
