@@ -349,7 +349,7 @@ def _request(pipe, ends, size):
         distance=_DISTANCE.value,
         style_image=pipe.style_image(_STYLE_IMAGE.value) if _STYLE_IMAGE.value else None,
         images=[image_files.read(path) for path in _IMAGES.value],
-        masks=[image_files.read(path) for path in _MASKS.value],
+        masks=[image_files.read(path, "black") for path in _MASKS.value],
         strength=_STRENGTH.value,
         composite=_COMPOSITE.value,
         size=size,

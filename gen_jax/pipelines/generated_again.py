@@ -81,7 +81,7 @@ def _inputs(pipe: Pipeline, facts: Mapping[str, Any]) -> requests.Inputs:
         distance=facts.get("distance", 0.3),
         style_image=pipe.style_image(style) if style else None,
         images=[image_files.read(changed)] if changed else [],
-        masks=[image_files.read(mask)] if mask else [],
+        masks=[image_files.read(mask, "black")] if mask else [],
         strength=facts.get("strength"),
         composite=facts.get("composite", True),
         size=facts.get("size"),
