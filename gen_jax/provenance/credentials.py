@@ -159,7 +159,10 @@ def _actions(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
             source = "compositeWithTrainedAlgorithmicMedia"
         action = {"action": "c2pa.created", "digitalSourceType": _IPTC + source}
         return [{**action, "softwareAgent": agent}]
-    done = {"action": "c2pa.enhanced", "digitalSourceType": _ENHANCED, "softwareAgent": agent}
+    kind, source = "c2pa.enhanced", _ENHANCED
+    if facts.get("generative"):  # some of the detail is the model's invention
+        kind, source = "c2pa.edited", _IPTC + "compositeWithTrainedAlgorithmicMedia"
+    done = {"action": kind, "digitalSourceType": source, "softwareAgent": agent}
     opened = {"action": "c2pa.opened", "parameters": {"ingredientIds": [_PARENT]}}
     return [opened, done]
 

@@ -149,3 +149,15 @@ def test_an_embedded_manifest_that_is_no_manifest_is_not_taken(key):
     other = keys.Signer(signer.certificates, "ed25519", lambda data: b"")
     with pytest.raises(credentials.NotSigned, match="cannot be signed"):
         credentials.sign(signed.image(), "PNG", other, signed.facts())
+
+
+@pytest.mark.parametrize("share,action,source", [
+    (0.0, "c2pa.enhanced", "algorithmicallyEnhanced"),
+    (0.5, "c2pa.edited", "compositeWithTrainedAlgorithmicMedia"),
+])  # fmt: skip
+def test_generated_detail_makes_a_restoration_an_edit(key, share, action, source):
+    signer, _ = key
+    done, _ = sign(signer, signed.image(), signed.facts(input="b.jpg", generative=share), b"x")
+    reader = c2pa.Reader("image/png", io.BytesIO(done))
+    actions = reader.get_active_manifest()["assertions"][0]["data"]["actions"]
+    assert actions[1]["action"] == action and actions[1]["digitalSourceType"].endswith(source)
