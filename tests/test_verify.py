@@ -180,3 +180,18 @@ def test_it_starts_quickly_and_without_jax(folder):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_replay_has_the_settings_by_hand_and_the_size(folder):
+    facts = json.loads((folder / "a.png.json").read_text())
+    out, source = folder / "h.png", folder / "photo.png"
+    by_hand = {"noise": 12.0, "jpeg": 60.0, "size": "75x51", "compare": False}
+    with flagsaver.flagsaver(run=facts["run"], out=str(out), **by_hand):
+        assert restore.main(["restore", str(source)]) == 0
+    written = json.loads((folder / "h.png.json").read_text())
+    assert written["given"] == {"noise": 12.0, "jpeg": 60.0} and written["resized_to"] == [75, 51]
+    status, lines = verified(out, replay=True)
+    assert status == 0 and "replay: bit-exact" in lines[0]
+    for key, value in (("given", {"noise": 30.0, "jpeg": 60.0}), ("resized_to", [76, 51])):
+        (folder / "h.png.json").write_bytes(manifest.dumps({**written, key: value}))
+        assert "bit-exact" not in verified(out, replay=True)[1][0], key

@@ -95,3 +95,27 @@ def test_mistakes_are_named(models):
         Generative(1.5)
     with pytest.raises(UserError, match="seed"):
         Generative(1.0, seed=-1)
+
+
+def test_a_manifest_gives_the_settings_back(models, tmp_path, monkeypatch):
+    from gen_jax.data.photographs.reading import Photograph
+    from gen_jax.data.photographs.sequences import Frames
+    from gen_jax.pipelines import restore_settings
+    from gen_jax.pipelines.restore_inputs import Job
+    from gen_jax.runs import reader
+
+    monkeypatch.setattr(reader, "name_of", lambda model: str(model.path))
+    how = restore_settings.How(
+        prompt="denoise", strength=0.5, size=(60, 40), given={"sigma": 3.0, "jpeg": 40.0},
+        tile=0, generative=Generative(0.25, seed=9), quality=80, compare=False,
+    )  # fmt: skip
+    restorer, frames = Restorer(models[0]), Frames((Photograph(image()),))
+    result = restorer(image(), tile=0, generative=how.generative)
+    job = Job(tmp_path / "a.png", tmp_path / "b.png")
+    facts = restore_settings.facts(restorer, job, how, b"data", frames, frames, result)
+    read = restore_settings.how_of(facts)
+    assert dataclasses.replace(read, compare=False) == how
+    assert restore_settings.model_settings(facts) == {
+        "num_inference_steps": 2, "guidance_scale": 1.0,
+    }  # fmt: skip
+    assert facts["broken_tiles"] == 0
