@@ -146,7 +146,7 @@ def _generative():
     return Generative(1.0 if _GENERATIVE.value is None else _GENERATIVE.value, _SEED.value)
 
 
-def _settings() -> dict[str, float]:
+def _settings() -> dict[str, float | int]:
     """Returns settings of the generation that replace the run's."""
     values = {"num_inference_steps": _STEPS.value, "guidance_scale": _GUIDANCE.value}
     return {name: value for name, value in values.items() if value is not None}

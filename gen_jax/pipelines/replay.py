@@ -135,7 +135,7 @@ class Replayer:
         return Photograph(generated_again.image(model, facts))
 
     def _read_restorer(
-        self, run: str, step: str, settings: tuple[tuple[str, float], ...]
+        self, run: str, step: str, settings: tuple[tuple[str, float | int], ...]
     ) -> Restorer:
         return Restorer(with_settings(reader.load(run, step), dict(settings)))
 

@@ -136,7 +136,7 @@ def how_of(manifest: Mapping[str, Any]) -> How:
     )
 
 
-def model_settings(manifest: Mapping[str, Any]) -> dict[str, float]:
+def model_settings(manifest: Mapping[str, Any]) -> dict[str, float | int]:
     """Returns the settings of a generative model that a manifest records."""
     return {name: manifest[name] for name in MODEL if name in manifest}
 
