@@ -198,7 +198,7 @@ def test_an_old_scheduler_file_is_read_as_the_pipeline_of_diffusers_does(folder,
 
 def test_a_packaged_model_has_the_name_of_one_folder():
     for name in ("", "..", "nope", "vae_photos/../vae_shapes"):
-        with pytest.raises(UserError, match="no such packaged model; there are dino_tiny, "):
+        with pytest.raises(UserError, match="no such packaged model; there are cutouts, "):
             sources.resolve(f"package:{name}")
     assert sources.resolve("package:vae_photos").is_dir()
 
