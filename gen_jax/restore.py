@@ -126,17 +126,6 @@ def _size() -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def _given() -> dict[str, float]:
-    """Strengths by hand, by their names and in their units in `data.degradations`."""
-    quality = _JPEG.value
-    given = {
-        "sigma": _NOISE.value,
-        "blur": _BLUR.value,
-        "jpeg": None if quality is None else 100.0 - quality,
-    }
-    return {name: value for name, value in given.items() if value is not None}
-
-
 def _generative():
     """Returns what is to be generated; None for the run's default."""
     from gen_jax.pipelines.restore_generative import Generative
@@ -195,7 +184,7 @@ def main(argv: list[str]) -> int:
         strength=_STRENGTH.value,
         scale=_SCALE.value,
         size=_size(),
-        given=_given(),
+        given=restore_run.given_of(_NOISE.value, _BLUR.value, _JPEG.value),
         tile=_tile(),
         generative=_generative(),
         quality=_QUALITY.value,

@@ -15,6 +15,8 @@ from gen_jax.data.images import to_rgb
 from gen_jax.parallel import compilation
 from gen_jax.pipelines import requests
 from gen_jax.pipelines.restoration import Restorer
+from gen_jax.pipelines.restore_generative import Generative
+from gen_jax.pipelines.restore_run import given_of
 from gen_jax.pipelines.sampling import Pipeline, Samples
 from gen_jax.runs import manifest, reader
 from gen_jax.runs.reader import TrainedModel
@@ -161,6 +163,11 @@ class Model:
         strength: float | int = 1.0,
         scale: int = 1,
         tile: int | None = None,
+        noise: float | int | None = None,
+        blur: float | int | None = None,
+        jpeg: float | int | None = None,
+        generative: float | int | None = None,
+        seed: int = 0,
     ) -> Image.Image:
         """Restores a photograph.
 
@@ -171,6 +178,11 @@ class Model:
           strength: Share of the change that is applied, 0 to 1.
           scale: Factor that the image is enlarged by, 1 or more.
           tile: Side of the tiles in pixels, 0 for none; None chooses.
+          noise: Standard deviation of the noise, of 255 levels, in place of the estimate.
+          blur: Standard deviation of the blur in pixels, in place of the estimate.
+          jpeg: JPEG quality of the image, 1 to 100, in place of the estimate.
+          generative: Share of the generated detail, 0 to 1, of a model that generates; None for 1.
+          seed: Seed of the generated detail, 0 to 2**32 - 1.
 
         Returns:
           The restored image, upright. Its `info` has "degradation", the estimate that the network
@@ -183,7 +195,22 @@ class Model:
         """
         colors, alpha = _split(ImageOps.exif_transpose(image))
         pixels = np.asarray(colors).reshape(colors.height, colors.width, -1)
-        done = self._restorer(pixels, prompt=prompt, strength=strength, scale=scale, tile=tile)
+        ranges = {"noise": (noise, 0, 150), "blur": (blur, 0, 8), "jpeg": (jpeg, 1, 100)}
+        for name, (value, low, high) in ranges.items():
+            if value is not None:
+                numbers.parse(value, name, float, low, high)
+        drawn = None
+        if generative is not None or seed:
+            drawn = Generative(1.0 if generative is None else generative, seed)
+        done = self._restorer(
+            pixels,
+            prompt=prompt,
+            strength=strength,
+            scale=scale,
+            tile=tile,
+            given=given_of(noise, blur, jpeg),
+            generative=drawn,
+        )
         out = Image.fromarray(done.pixels[..., 0] if done.pixels.shape[-1] == 1 else done.pixels)
         if alpha is not None:
             out.putalpha(alpha.resize(out.size, Image.Resampling.BICUBIC))

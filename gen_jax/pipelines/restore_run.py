@@ -14,6 +14,22 @@ GIVEN = {"sigma": "noise", "blur": "blur", "jpeg": "jpeg"}
 _STAGES = ("restore", "restore_ldm")
 
 
+def given_of(
+    noise: float | int | None = None,
+    blur: float | int | None = None,
+    jpeg: float | int | None = None,
+) -> dict[str, float]:
+    """Returns strengths by hand by their names and in their units in `data.degradations`.
+
+    Args:
+      noise: Standard deviation of the noise, of 255 levels; None to estimate it.
+      blur: Standard deviation of the blur in pixels; None to estimate it.
+      jpeg: JPEG quality, 1 to 100; None to estimate it.
+    """
+    values = {"sigma": noise, "blur": blur, "jpeg": None if jpeg is None else 100 - jpeg}
+    return {name: float(value) for name, value in values.items() if value is not None}
+
+
 def check(source: str, prompt: str, given: Mapping[str, float], *, generates: bool = False) -> None:
     """Checks that a run restores images, and as it is asked to.
 

@@ -72,6 +72,15 @@ def test_from_python_any_mode_keeps_its_channels(restorer):
     np.testing.assert_array_equal(
         model.restore(turned, "remove the noise", strength=0.5), want.pixels
     )
+    nothing = model.restore(image, noise=0, blur=0, jpeg=100)  # to remove
+    np.testing.assert_array_equal(nothing.convert("RGB"), image.convert("RGB"))
+    for values, words in (
+        ({"noise": 151}, "noise=151"),
+        ({"jpeg": 0}, "jpeg=0"),
+        ({"generative": 0.5}, "generative: "),
+    ):
+        with pytest.raises(UserError, match=words):
+            model.restore(image, **values)
     with pytest.raises(UserError, match=r"does not generate images; use gen_jax\.restore"):
         model.generate("a cat")
 
