@@ -12,6 +12,7 @@ nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed: re
 import nbformat  # noqa: E402
 from jupyter_client.kernelspec import KernelSpecManager  # noqa: E402
 from jupyter_client.manager import AsyncKernelManager  # noqa: E402
+from jupyter_core.utils import run_sync  # noqa: E402
 
 from tests.processes import ROOT, environment  # noqa: E402
 
@@ -62,7 +63,11 @@ def execute(notebook: nbformat.NotebookNode, folder: pathlib.Path) -> None:
         timeout=900,
         resources={"metadata": {"path": str(ROOT / "colabs")}},
     )
-    client.execute(env=environment(TMPDIR=str(temporary), IPYTHONDIR=str(folder / "ipython")))
+    try:
+        client.execute(env=environment(TMPDIR=str(temporary), IPYTHONDIR=str(folder / "ipython")))
+    finally:
+        # The client leaves a kernel of another manager running, with all that it holds in memory.
+        run_sync(manager.shutdown_kernel)(now=True)
 
 
 def test_there_are_notebooks():
