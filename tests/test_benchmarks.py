@@ -47,7 +47,7 @@ def test_sampling_prints_a_table_and_writes_its_numbers(call, tmp_path):
     assert report["ours_over_fastest"] == {"euler": None}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_train_step_prints_a_table_and_writes_its_numbers(call, tmp_path):
     file = tmp_path / "numbers.json"
     out = call(train_step, "--steps=1", "--warmup=0", f"--out={file}")
@@ -56,7 +56,7 @@ def test_train_step_prints_a_table_and_writes_its_numbers(call, tmp_path):
     assert measured.figures["images/s"] > 0 and measured.device.startswith("cpu, jax")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_restore_prints_a_table_for_each_run(monkeypatch, capsys, tmp_path):
     file = tmp_path / "numbers.json"
     size = "--dim=16 --head_dim=8 --depth=1 --size=64 --crop=64 --batch=1 --repeats=2"
@@ -85,7 +85,7 @@ def test_faces_prints_a_table_for_each_resolution(monkeypatch, capsys, tmp_path)
     }
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_step_of_codes_is_the_recipes(monkeypatch, capsys):
     monkeypatch.setattr(vqvae_speed, "CONTESTANTS", {"gen_jax": None})
     options = ["--batch=1", "--repeats=1", "--runs", "train"]
@@ -221,7 +221,7 @@ def test_diffusers_samples_the_same(monkeypatch, tmp_path):
         assert np.abs(image.astype(int) - other_image).max() <= 1
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_memory_is_estimated_from_shapes():
     from benchmarks import step_memory
 

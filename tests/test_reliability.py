@@ -219,14 +219,12 @@ def test_no_command_reads_a_damaged_run(tmp_path, photos, straight):
     for step in (run / "checkpoints").iterdir():
         damage(step)
     before = sorted(run.rglob("*"))
-    (tmp_path / "a.png").write_bytes((photos / "contact_sheet.png").read_bytes())
     out = f"--out={tmp_path / 'out'}"
     tiny, *rest = arguments(tmp_path / "other", photos)
     for command in (
         ["generate", f"--run={run}", "--num=1", out],
         ["evaluate", f"--run={run}", f"{out}.json"],
         ["export", f"--run={run}", out],
-        ["restore", f"--run={run}", f"{tmp_path / 'a.png'}", f"{out}.png"],
         ["featurize", f"--encoder=vae:{run}", f"--data={photos}", out],
         ["main", tiny, *rest, f"--config.init_from={run}"],
         ["main", f"--config=configs/ldm.py:debug,vae={run},data={photos}", rest[0]],
