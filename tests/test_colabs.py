@@ -20,7 +20,7 @@ NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
 # As .pre-commit-config.yaml excludes them from nbstripout.
 WITH_OUTPUTS = {"engravings", "restore", "sample_ldm"}
 # Notebook -> values of its form fields in tests, where its own take minutes.
-SMALLER = {"train_ldm": {"NUM_SCENES": 400, "STEPS": 3, "SAMPLES": 8}}
+SMALLER = {"train_ldm": {"NUM_SCENES": 400, "STEPS": 1, "SAMPLES": 8}}
 _MOST_BYTES = 2_000_000
 
 
