@@ -195,3 +195,14 @@ def test_a_replay_has_the_settings_by_hand_and_the_size(folder):
     for key, value in (("given", {"noise": 30.0, "jpeg": 60.0}), ("resized_to", [76, 51])):
         (folder / "h.png.json").write_bytes(manifest.dumps({**written, key: value}))
         assert "bit-exact" not in verified(out, replay=True)[1][0], key
+
+
+def test_an_edit_map_compares_with_the_resized_original(folder):
+    facts = json.loads((folder / "a.png.json").read_text())
+    values = {"run": facts["run"], "size": "75x51", "maps": True, "compare": False}
+    for name, strength in (("none.png", 0.0), ("all.png", 1.0)):
+        with flagsaver.flagsaver(out=str(folder / name), strength=strength, **values):
+            assert restore.main(["restore", str(folder / "photo.png")]) == 0
+        edit = json.loads((folder / f"{name}.json").read_text())["maps"]["edit"]
+        assert (edit["largest"] > 0) == (strength > 0)
+        assert Image.open(folder / edit["file"]).size == (75, 51)

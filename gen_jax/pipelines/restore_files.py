@@ -100,8 +100,10 @@ def restore(
     first = restored.photos[0]
     try:
         encoded, lost = encode(restored, job.kind, how.quality)
-        told = (restorer, job, how, read.data, read.frames, restored, results[0])
-        facts = manifest.new("restore", restore_settings.facts(*told))
+        facts = restore_settings.facts(
+            restorer, job, how, read.data, read.frames, restored, results[0]
+        )
+        facts = manifest.new("restore", facts)
         facts["seconds"] = round(time.monotonic() - began, 2)
         drawn = _maps(read.frames.photos[0], how, encoded) if how.maps else ()
         place = job.out or pathlib.Path("-")
@@ -273,9 +275,11 @@ def _write(contents: Mapping[pathlib.Path, bytes]) -> None:
 
 
 def _maps(photo: Photograph, how: How, encoded: bytes) -> list[maps.Map]:
-    """Returns the edit map of a finished file and its preview."""
-    # Enlarged as the input of the model is: what interpolation adds is no edit of the model.
+    """Returns the edit map of a finished file, of its first frame, and a preview."""
+    # Resized as the input of the model is: what interpolation adds is no edit of the model.
     original = enlarged.Enlarged(photo.pixels, how.scale_of(photo.size))
+    if how.size is not None:
+        original = enlarged.Enlarged(enlarged.resized(original.whole(), how.size), 1)
     width = original.size[1]
     after = reading.read(encoded)
     return maps.edit_maps(lambda top, bottom: original(top, bottom, 0, width), after)

@@ -104,6 +104,11 @@ class RestoreLDMTask(Task):
                 "config.frozen.first_stage: a restorer of gray images; the autoencoder works on "
                 "color, name a restorer of 3 channels"
             )
+        if restorer.text_encoder is not None and not text.is_trained(restorer.text_encoder):
+            raise UserError(
+                "config.frozen.first_stage: a restorer with a frozen text encoder, which this "
+                "stage does not load; name one of configs/restore_text.py:encoder=compact"
+            )
         for key in ("unet", "image_size"):
             if key not in config:
                 raise UserError(f"config.task.{key} is missing; see configs/restore_ldm.py")

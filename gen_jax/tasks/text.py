@@ -146,6 +146,11 @@ def build_text_encoder(
     return by_name(TRAINED, config, "config.task.text_encoder")
 
 
+def is_trained(encoder: nn.Module | FrozenText) -> bool:
+    """Returns whether an encoder is trained along, so that its parameters are the stage's own."""
+    return not isinstance(encoder, FrozenText)
+
+
 def init(encoder: nn.Module | FrozenText, rng: jax.Array, tokens, mask) -> dict[str, Any]:
     """Fresh parameters as a part of the group "model": empty for a frozen tower."""
     if isinstance(encoder, FrozenText):

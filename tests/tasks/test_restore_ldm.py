@@ -9,7 +9,9 @@ import pytest
 
 from configs import restore_ldm, vae
 from gen_jax.common.errors import UserError
+from gen_jax.encoders.clip import CLIPText
 from gen_jax.tasks import build_task
+from gen_jax.tasks.text import FrozenText
 from tests.tasks.test_contract import filled
 
 COUNT = 4
@@ -119,6 +121,9 @@ def test_the_full_size_has_the_unet_of_stable_diffusion():
      "a restorer of gray images"),
     (lambda c, t: t.update(first_stage=dataclasses.replace(t["first_stage"], text_encoder=None)),
      "reads no text"),
+    (lambda c, t: t.update(first_stage=dataclasses.replace(
+        t["first_stage"], text_encoder=FrozenText(CLIPText(), 24, -1, 0, 1, 1))),
+     "a restorer with a frozen text encoder"),
 ])  # fmt: skip
 def test_mistakes_are_named(change, words):
     task = made()[0]
