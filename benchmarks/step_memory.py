@@ -35,7 +35,7 @@ class Estimate:
       batch: Number of images per step.
       state: Parameters that are trained, with their moments and their average.
       frozen: Models that are only read.
-      temporary: Largest sum of the buffers that the step makes besides.
+      temporary: Peak size of the buffers that the step allocates itself.
       seconds: Time that compiling took.
     """
 
@@ -76,10 +76,11 @@ def build_step(config) -> tuple[Any, Any, dict[str, Any]]:
     sd = "debug,variant=sd" if config.task.image_size < 64 else "variant=sd"
     first_stage = build_task(vae.get_config(sd).task.to_dict())
     models, frozen = {"vae": first_stage}, {}
-    if "tower" in (reads := config.task.text_encoder):
-        module = catalog.module_of(reads.tower)
+    text_config = config.task.text_encoder
+    if "tower" in text_config:
+        module = catalog.module_of(text_config.tower)
         ids = dict(bos_id=0, eos_id=1, pad_id=1)
-        models["text"] = text.FrozenText(module, reads.max_length, reads.layer, **ids)
+        models["text"] = text.FrozenText(module, text_config.max_length, text_config.layer, **ids)
         frozen["text"] = {"params": param_shapes(module)}
     task = build_task(config.task.to_dict(), models)
 
