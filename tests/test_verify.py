@@ -206,3 +206,13 @@ def test_an_edit_map_compares_with_the_resized_original(folder):
         edit = json.loads((folder / f"{name}.json").read_text())["maps"]["edit"]
         assert (edit["largest"] > 0) == (strength > 0)
         assert Image.open(folder / edit["file"]).size == (75, 51)
+
+
+def test_an_animation_is_computed_again(folder):
+    facts, source = json.loads((folder / "a.png.json").read_text()), folder / "moving.gif"
+    first = Image.open(folder / "photo.png")
+    first.save(source, save_all=True, append_images=[first.rotate(9)], duration=40)
+    with flagsaver.flagsaver(run=facts["run"], out=str(folder / "again.gif"), compare=False):
+        assert restore.main(["restore", str(source)]) == 0
+    status, lines = verified(folder / "again.gif", replay=True)
+    assert status == 0 and "replay: bit-exact" in lines[0]

@@ -18,7 +18,7 @@ from gen_jax.common.errors import UserError
 from gen_jax.data import images
 from gen_jax.data.photographs import reading, writing
 from gen_jax.data.photographs.reading import Photograph
-from gen_jax.pipelines import generated_again, restore_files, restore_settings
+from gen_jax.pipelines import generated_again, restore_files, restore_inputs, restore_settings
 from gen_jax.pipelines.restoration import Restorer
 from gen_jax.pipelines.restore_generative import with_settings
 from gen_jax.provenance import environment
@@ -121,8 +121,8 @@ class Replayer:
         settings = tuple(restore_settings.model_settings(facts).items())
         restorer = self._restorer(facts["run"], _step(facts["checkpoint_step"]), settings)
         _check_model(restorer.model, facts)
-        how, kind = restore_settings.how_of(facts), writing.format_of(path)
-        data = self._original(path, facts).read_bytes()
+        how, original = restore_settings.how_of(facts), self._original(path, facts)
+        kind, data = restore_inputs.format_of(original, path), original.read_bytes()
         frames, _ = restore_files.frames_of(data, kind, how.max_pixels)
         restored, _ = restore_files.enhance(restorer, frames, how, lambda done, total: None)
         # Through the encoder and back, because JPEG and WebP lose some.

@@ -24,7 +24,6 @@ MIME = {
     "JPEG": "image/jpeg",
     "WEBP": "image/webp",
     "TIFF": "image/tiff",
-    "GIF": "image/gif",
 }
 """Pillow's name of a format -> media type."""
 
@@ -89,8 +88,11 @@ def sign(
       parent: The file that was restored, which C2PA asks for; None for a generated image.
 
     Raises:
-      NotSigned: The library refuses the file, its parent or the signer.
+      NotSigned: The format cannot hold a signature here, or the library refuses the file, its
+        parent or the signer.
     """
+    if kind not in MIME:
+        raise NotSigned(f"{kind} files are not signed; write one of {', '.join(MIME)}")
     c2pa = extra.load("c2pa", "sign")
     definition = {
         "claim_generator_info": [{"name": "gen_jax", "version": gen_jax.__version__}],

@@ -161,3 +161,9 @@ def test_generated_detail_makes_a_restoration_an_edit(key, share, action, source
     reader = c2pa.Reader("image/png", io.BytesIO(done))
     actions = reader.get_active_manifest()["assertions"][0]["data"]["actions"]
     assert actions[1]["action"] == action and actions[1]["digitalSourceType"].endswith(source)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "AVIF"])
+def test_other_formats_are_refused_by_name(key, kind):
+    with pytest.raises(credentials.NotSigned, match=f"{kind} files are not signed; write one of"):
+        sign(key[0], signed.image(kind), signed.facts(input="b.jpg"), kind=kind)
