@@ -12,6 +12,12 @@ is heavy, where the pixel error alone smooths textures away, and with half of th
 camera, whose faint noise would else be kept with them. The packaged restorer was finished so; its
 card has the steps. `--config.task.perceptual_encoder=lpips-st-alex:FILE` (docs/encoders.md).
 
+`:recipe=package,data=DIR` is the second training of the packaged restorer, 5,200 steps that begin
+with its first weights (`--config.init_from=RUN`): one convolution block more in the encoder and two
+in the decoder at half of the size, the preset `broad`, which has grain, files saved twice and
+images to be left alone, and the folder of `benchmarks.restoration_data`, which has saturated
+wallpapers, captions and pages beside the photographs.
+
 `:variant=large` is the network of 14 million parameters of configs/restore.py, for a GPU. Not yet
 measured.
 
@@ -42,6 +48,7 @@ def get_config(arg=None):
         degradation="photograph",
         gray=False,
         finish=False,
+        recipe="",
         debug=False,
     )
     if arg.variant not in ("swin", "large"):
@@ -70,6 +77,9 @@ def get_config(arg=None):
         config.evaluators.instructed = dict(split="val", count=256, batch_size=32)
     if arg.finish:
         _finish(config)
+    if arg.recipe not in RECIPES:
+        raise UserError(f"recipe={arg.recipe}: expected one of {', '.join(filter(None, RECIPES))}")
+    RECIPES[arg.recipe](config, arg)
     if arg.debug:
         config.training.num_steps = 4
         if arg.encoder == "compact":
@@ -92,3 +102,17 @@ def _finish(config):
     )
     with config.unlocked():
         config.task.perceptual_ranges = dict(sigma=(0.0, 1.0), shot=(0.0, 1.0), jpeg=(55.0, 100.0))
+
+
+def _package(config, arg):
+    _finish(config)
+    config.data.transform.update(degradation="broad", contradiction_prob=0.2, saturation_prob=0.15)
+    config.task.network.zero_init = True
+    config.task.update(perceptual_weight=0.03, perceptual_every=8)
+    if not arg.debug:
+        config.task.network.depths = (3, 2, 3, 2, 4)
+        config.training.update(num_steps=5200, eval_every=2600, checkpoint_every=650)
+
+
+RECIPES = {"": lambda config, arg: None, "package": _package}
+"""Value of `:recipe=` -> what it changes."""

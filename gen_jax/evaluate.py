@@ -76,7 +76,7 @@ _IMAGES = paths.DEFINE_path(
     "images", None, "Images of the benchmark: a folder, or FILE.zip[:PREFIX]."
 )
 _RESTORER = paths.DEFINE_path(
-    "restorer", None, "identity, bicubic, shipped, dncnn, ffdnet, scunet, or a run directory."
+    "restorer", None, "identity, bicubic, shipped, dncnn, ffdnet, scunet, package:NAME or a run."
 )
 _WEIGHTS = paths.DEFINE_path(
     "weights", "", "Weights of the restorer: .safetensors or FILE.zip:MEMBER."
@@ -86,6 +86,12 @@ _SIGMA = flags.DEFINE_list(
 )
 _SCALE = flags.DEFINE_list("scale", None, "Factor of super-resolution; 4 by default.")
 _QUALITY = flags.DEFINE_list("quality", None, "JPEG quality; 10 by default.")
+_SYMMETRIES = flags.DEFINE_enum(
+    "symmetries",
+    "1",
+    ["1", "2", "4", "8"],
+    "With --benchmark: orientations whose results are averaged (self-ensemble).",
+)
 _GUIDING_RUN = paths.DEFINE_path(
     "guiding_run",
     None,
@@ -133,7 +139,7 @@ def main(_) -> None:
     if _BENCHMARK.value:
         _evaluate_restorer()
         return
-    for flag in (_IMAGES, _RESTORER, _WEIGHTS, _SIGMA, _SCALE, _QUALITY):
+    for flag in (_IMAGES, _RESTORER, _WEIGHTS, _SIGMA, _SCALE, _QUALITY, _SYMMETRIES):
         if flag.present:
             raise UserError(f"--{flag.name} goes with --benchmark: name one, or leave it out")
     if not _RUN.value and not (_REAL.value and _FAKE.value):
@@ -208,6 +214,7 @@ def _evaluate_restorer() -> None:
             {flag.name: flag.value for flag in (_SIGMA, _SCALE, _QUALITY) if flag.value},
             _ENCODER.value,
             show,
+            int(_SYMMETRIES.value),
         )
     finally:
         for line in lines[-1:]:

@@ -8,6 +8,7 @@ r"""Restores photographs: noise, blur, JPEG, low resolution.
     python -m gen_jax.restore small.png --out=wide.png --size=1920x1080
     python -m gen_jax.restore *.jpg --suffix=_clean --nocompare --nomanifest
     python -m gen_jax.restore grainy.jpg --noise=20 --jpeg=60
+    python -m gen_jax.restore photo.jpg --symmetries=8
     python -m gen_jax.restore photo.jpg --run=runs/restore_ldm --generative=0.7 --seed=1
     python -m gen_jax.restore photo.jpg --sign=KEY.pem --ledger=LEDGER --maps
     python -m gen_jax.restore - --out=- < photo.jpg > restored.png
@@ -79,6 +80,13 @@ _GUIDANCE = numbers.define_float(
     50,
 )
 _TILE = flags.DEFINE_string("tile", "auto", "Side of the tiles in pixels; auto; off for none.")
+_SYMMETRIES = flags.DEFINE_enum(
+    "symmetries",
+    "1",
+    ["1", "2", "4", "8"],
+    "Restores the image in this many orientations and averages them: a little better, and slower "
+    "by the same factor.",
+)
 _QUALITY = numbers.define_int("quality", 95, "Quality of JPEG, AVIF and lossy WebP.", 1, 100)
 _COMPARE = flags.DEFINE_boolean("compare", True, "Whether to write NAME.before_after.png.")
 _MANIFEST = flags.DEFINE_boolean("manifest", True, "Whether to write NAME.json.")
@@ -186,6 +194,7 @@ def main(argv: list[str]) -> int:
         size=_size(),
         given=restore_run.given_of(_NOISE.value, _BLUR.value, _JPEG.value),
         tile=_tile(),
+        symmetries=int(_SYMMETRIES.value),
         generative=_generative(),
         quality=_QUALITY.value,
         compare=_COMPARE.value,

@@ -32,10 +32,12 @@ class ConvBlock(nn.Module):
 
     Attributes:
       residual_scale: what the branch is multiplied by.
+      zero_init: Whether the branch is zero at initialization.
       dtype: compute dtype.
     """
 
     residual_scale: float = 1.0
+    zero_init: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -45,7 +47,8 @@ class ConvBlock(nn.Module):
         width = x.shape[-1]
         y = Conv(width, (3, 3), kernel_init=TORCH_INIT, dtype=self.dtype, name="conv_0")(x)
         y = jax.nn.relu(FiLM(self.dtype, name="film")(y, embedding))
-        y = Conv(width, (3, 3), kernel_init=TORCH_INIT, dtype=self.dtype, name="conv_1")(y)
+        last = nn.initializers.zeros if self.zero_init else TORCH_INIT
+        y = Conv(width, (3, 3), kernel_init=last, dtype=self.dtype, name="conv_1")(y)
         return x + self.residual_scale * y
 
 
@@ -71,6 +74,8 @@ class SwinUNet(RestorationNetwork):
       gate: how strongly text, and the residual as a whole, come to bear: "none" (always fully), by
         one number an image ("global"), or by one for each place ("block"); decided from what is
         told of the degradation.
+      zero_init: Whether the convolution blocks are the identity at initialization, so that a
+        network with more of them than `init_from` begins with its outputs.
       remat: compute blocks anew in the backward pass.
       dtype: compute dtype; parameters, norms, softmax and the picture are float32.
     """
@@ -90,6 +95,7 @@ class SwinUNet(RestorationNetwork):
     text: tuple[str, ...] = ()
     text_stages: tuple[str, ...] = PLACES
     gate: str = "block"
+    zero_init: bool = False
     remat: bool = False
     dtype: Any = jnp.float32
 
@@ -155,7 +161,9 @@ class SwinUNet(RestorationNetwork):
                     cross = TextCrossAttention(heads, self.dtype, name=f"{name}_cross")
                     x = cross(x, text, mask, strength)
             for i in range(depth):
-                x = block(self.residual_scale, self.dtype, name=f"{name}_{i}")(x, embedding)
+                x = block(self.residual_scale, self.zero_init, self.dtype, name=f"{name}_{i}")(
+                    x, embedding
+                )
                 if level in self.attention_levels:
                     x = swin(
                         x.shape[-1] // self.head_dim,

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 
 from gen_jax import pipelines
 from gen_jax.common import numbers
 from gen_jax.common.errors import UserError
 from gen_jax.data.images import to_rgb
+from gen_jax.data.photographs import jpeg_tables
 from gen_jax.parallel import compilation
 from gen_jax.pipelines import requests
 from gen_jax.pipelines.restoration import Restorer
@@ -166,6 +168,7 @@ class Model:
         noise: float | int | None = None,
         blur: float | int | None = None,
         jpeg: float | int | None = None,
+        symmetries: int = 1,
         generative: float | int | None = None,
         seed: int = 0,
     ) -> Image.Image:
@@ -180,7 +183,10 @@ class Model:
           tile: Side of the tiles in pixels, 0 for none; None chooses.
           noise: Standard deviation of the noise, of 255 levels, in place of the estimate.
           blur: Standard deviation of the blur in pixels, in place of the estimate.
-          jpeg: JPEG quality of the image, 1 to 100, in place of the estimate.
+          jpeg: JPEG quality of the image, 1 to 100, in place of the estimate. An image that was
+            opened from a JPEG file states the quality that it was last saved at, which bounds the
+            estimate.
+          symmetries: Number of orientations whose results are averaged: 1, 2, 4 or 8.
           generative: Share of the generated detail, 0 to 1, of a model that generates; None for 1.
           seed: Seed of the generated detail, 0 to 2**32 - 1.
 
@@ -199,6 +205,10 @@ class Model:
         for name, (value, low, high) in ranges.items():
             if value is not None:
                 numbers.parse(value, name, float, low, high)
+        least = {}
+        if isinstance(image, JpegImageFile) and scale == 1:
+            quality = jpeg_tables.quality_of(image.quantization)
+            least = {} if quality is None else {"jpeg": 100.0 - quality}
         drawn = None
         if generative is not None or seed:
             drawn = Generative(1.0 if generative is None else generative, seed)
@@ -209,6 +219,8 @@ class Model:
             scale=scale,
             tile=tile,
             given=given_of(noise, blur, jpeg),
+            least=least,
+            symmetries=symmetries,
             generative=drawn,
         )
         out = Image.fromarray(done.pixels[..., 0] if done.pixels.shape[-1] == 1 else done.pixels)

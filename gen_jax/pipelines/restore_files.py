@@ -226,7 +226,12 @@ def enhance(
         chosen = np.unique(np.linspace(0, len(photos) - 1, _ESTIMATED).round().astype(int))
         estimate = restore_estimate.middle(
             [
-                restorer.estimate(photos[i].pixels, how.scale_of(photos[i].size), how.given)
+                restorer.estimate(
+                    photos[i].pixels,
+                    how.scale_of(photos[i].size),
+                    how.given,
+                    _least(photos[i], how),
+                )
                 for i in chosen
             ]
         )
@@ -239,8 +244,10 @@ def enhance(
             strength=how.strength,
             scale=scale,
             given=how.given,
+            least=_least(photo, how),
             estimate=estimate,
             tile=how.tile,
+            symmetries=how.symmetries,
             generative=how.generative,
             progress=lambda done, total, index=index: progress(
                 index * total + done, len(photos) * total
@@ -254,6 +261,17 @@ def enhance(
         restored.append(photo.replace(pixels=pixels, alpha=alpha))
         results.append(result)
     return dataclasses.replace(frames, photos=tuple(restored)), results
+
+
+def _least(photo: Photograph, how: How) -> dict[str, float]:
+    """Returns the strengths that a file states: the compression that it was last saved with.
+
+    An estimate may be higher, of a file that was saved at a lower quality before. The blocks of an
+    enlarged image are no longer those that the network knows.
+    """
+    if photo.jpeg_quality is None or how.scale_of(photo.size) > 1:
+        return {}
+    return {"jpeg": 100.0 - photo.jpeg_quality}
 
 
 def _write(contents: Mapping[pathlib.Path, bytes]) -> None:

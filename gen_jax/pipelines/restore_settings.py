@@ -34,6 +34,7 @@ class How:
       size: Width and height of the result, instead of a scale; None for those of the scale.
       given: Strengths by hand: name of `PARAMETERS` -> value in its unit.
       tile: Side of the tiles; 0 for none, None for the default.
+      symmetries: Number of orientations whose results are averaged.
       generative: What a generative stage adds; None for its default.
       quality: Quality of lossy formats, 1 to 100.
       compare: Whether comparisons are written.
@@ -48,6 +49,7 @@ class How:
     size: tuple[int, int] | None = None
     given: Mapping[str, float] = dataclasses.field(default_factory=dict)
     tile: int | None = None
+    symmetries: int = 1
     generative: Generative | None = None
     quality: int = 95
     compare: bool = True
@@ -105,6 +107,7 @@ def facts(
         "resized_to": None if how.size is None else list(how.size),
         "given": given,
         "tile": _TILES.get(how.tile, how.tile),
+        "symmetries": how.symmetries,
         "estimates": {k: round(result.told[k], 4) for k in PARAMETERS if k in result.told},
         "gate": result.gate,
         "environment": environment.describe(),
@@ -131,6 +134,7 @@ def how_of(manifest: Mapping[str, Any]) -> How:
             for option, value in manifest.get("given", {}).items()
         },
         tile=tiles.get(manifest["tile"], manifest["tile"]),
+        symmetries=manifest.get("symmetries", 1),
         generative=(Generative(manifest["generative"], manifest["seed"]) if is_generated else None),
         quality=manifest["quality"],
     )

@@ -116,6 +116,44 @@ def test_codecs_are_the_real_ones():
     assert errors[:3] == sorted(errors[:3]) and errors[3:] == sorted(errors[3:])
 
 
+def test_grain_is_correlated_strongest_in_midtones_and_has_its_deviation():
+    def grain(level, **fields):
+        flat = np.full((200, 200, 3), level, np.float32)
+        config = {"name": "grain", "sigma": (10, 10), "size": (1.2, 1.2), "midtones": 0.0} | fields
+        out, drawn = degradations.build(config)(flat, rng())
+        assert drawn == {"sigma": pytest.approx(255.0 * float((out - flat).std()), rel=0.02)}
+        return out - flat
+
+    gray, color = grain(0.5, gray=1.0), grain(0.5, gray=0.0)
+    assert 255 * gray.std() == pytest.approx(10.0, rel=0.03)
+    neighbors = np.corrcoef(gray[:, 1:, 0].ravel(), gray[:, :-1, 0].ravel())[0, 1]
+    assert neighbors == pytest.approx(np.exp(-1 / (4 * 1.2**2)), abs=0.03)
+    np.testing.assert_array_equal(gray[..., 0], gray[..., 2])
+    assert abs(np.corrcoef(color[..., 0].ravel(), color[..., 2].ravel())[0, 1]) < 0.1
+    middle, black = grain(0.5, midtones=1.0), grain(0.0, midtones=1.0)
+    assert black.std() == pytest.approx(middle.std() / 4, rel=0.01)
+
+
+def test_jpeg_grids_are_shifted_and_chroma_is_kept_if_asked():
+    image = picture(64)
+    plain = {"name": "jpeg", "quality": (20, 20)}
+    corner, _ = degradations.build(plain)(image, rng())
+    shifted = [degradations.build(plain | {"aligned": 0.0})(image, rng(s))[0] for s in range(3)]
+
+    def steps(x):  # mean step between columns, at the blocks' borders and elsewhere
+        step = np.abs(np.diff(x.mean(-1), axis=1)).mean(0)
+        return step[7::8].mean() / np.delete(step, np.s_[7::8]).mean()
+
+    assert all(x.shape == image.shape and steps(x) < 0.9 * steps(corner) for x in shifted)
+    full = degradations.build(plain | {"subsampled": 0.0})(image, rng())[0]
+
+    def color(x):
+        return x - x.mean(-1, keepdims=True)
+
+    errors = [np.abs(color(x) - color(image)).mean() for x in (full, corner)]
+    assert errors[0] < errors[1]
+
+
 def test_shrinking_keeps_flat_areas_and_loses_detail():
     flat = np.full((32, 48, 3), 0.4, np.float32)
     found, drawn = degradations.build("bicubic_x4")(flat, rng())
@@ -229,3 +267,19 @@ def test_a_curriculum_begins_mildly_and_ends_without_a_limit():
     assert Curriculum().limit(0) == np.inf
     with pytest.raises(UserError, match="curriculum_steps=-1"):
         Curriculum(steps=-1)
+
+
+def test_saturation_grows_and_gray_stays_gray():
+    whole = example(40, 40)
+    step = transforms.Restoration("denoise25", saturation_prob=1.0).build(40, train=True)
+    plain = transforms.Restoration("denoise25").build(40, train=False)
+
+    def spread(image):
+        return np.ptp(np.float32(image), axis=-1).mean()
+
+    whole["image"] = (whole["image"] // 4 + 96).astype(np.uint8)
+    # A tenth of the training crops are gray.
+    widest = max(spread(step(whole, rng(seed))["image"]) for seed in range(4))
+    assert widest > 1.2 * spread(plain(whole, rng())["image"])
+    whole["image"][:] = whole["image"][..., :1]
+    np.testing.assert_allclose(np.ptp(step(whole, rng(3))["image"], axis=-1), 0)

@@ -53,6 +53,16 @@ def run(module, params, *args):
     return compiled(module)(params, *args)
 
 
+def test_more_blocks_begin_with_the_outputs_of_fewer():
+    module, params = built()
+    deeper = SwinUNet(**SMALL | {"depths": (2, 2, 2), "zero_init": True})
+    fresh = jax.jit(deeper.init)(jax.random.key(0), *inputs())["params"]
+    assert fresh.keys() > params.keys()
+    np.testing.assert_array_equal(
+        run(deeper, fresh | params, *inputs())[0], run(module, params, *inputs())[0]
+    )
+
+
 @pytest.mark.parametrize("size", [(16, 16), (5, 23), (1, 1)])
 def test_any_size_comes_back_as_it_was(size):
     module, params = built()

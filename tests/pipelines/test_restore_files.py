@@ -15,7 +15,7 @@ from PIL import Image
 from gen_jax import restore
 from gen_jax.common.errors import UserError
 from gen_jax.data.text import instruction_parser
-from gen_jax.pipelines import restore_estimate, restore_instruction
+from gen_jax.pipelines import restore_estimate, restore_instruction, restore_settings
 from gen_jax.pipelines.restoration import Restorer
 from gen_jax.runs import reader
 from tests import tiny_restorer
@@ -220,3 +220,31 @@ def test_heic_becomes_png_or_avif(command, tmp_path):
     done = subprocess.run(call, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1", "False"] and len(done.stderr.splitlines()) == 1
     assert "holds HEIC" in done.stderr and "pip install pillow-heif" in done.stderr
+
+
+def test_the_estimate_is_at_least_the_compression_that_a_file_states(command, tmp_path):
+    found = {}
+    for name, options in {"a.jpg": {"quality": 30}, "b.png": {}}.items():
+        Image.fromarray(picture()).save(tmp_path / name, **options)
+        command(tmp_path / name, out=str(tmp_path / f"out_{name}.png"))
+        command(tmp_path / name, out=str(tmp_path / f"by_hand_{name}.png"), jpeg=60.0)
+        for place in (f"out_{name}", f"by_hand_{name}"):
+            found[place] = json.loads((tmp_path / f"{place}.png.json").read_text())["estimates"]
+    assert found["out_a.jpg"]["jpeg"] == 70.0 and found["out_b.png"]["jpeg"] != 70.0
+    assert found["by_hand_a.jpg"]["jpeg"] == found["by_hand_b.png"]["jpeg"] == 40.0
+    assert found["out_a.jpg"]["error"] > found["out_b.png"]["error"]
+
+
+def test_symmetries_are_averaged_and_replayed(command, run, tmp_path):
+    source = save(tmp_path / "a.png", picture())
+    found = []
+    for count in ("1", "8"):
+        out = tmp_path / f"{count}.png"
+        command(source, out=str(out), symmetries=count)
+        facts = json.loads(out.with_name(f"{count}.png.json").read_text())
+        assert facts["symmetries"] == int(count)
+        assert restore_settings.how_of(facts).symmetries == int(count)
+        found.append(pixels(out))
+    assert np.abs(np.float32(found[0]) - found[1]).max() > 0
+    with pytest.raises(UserError, match="symmetries=3: expected one of 1, 2, 4, 8"):
+        Restorer(reader.load(run))(picture(), symmetries=3)

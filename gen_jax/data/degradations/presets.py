@@ -11,6 +11,7 @@ from gen_jax.data.degradations.blur import Blur
 from gen_jax.data.degradations.camera import Camera
 from gen_jax.data.degradations.chain import Chain, OneOf
 from gen_jax.data.degradations.codec import Jpeg, WebP
+from gen_jax.data.degradations.grain import Grain
 from gen_jax.data.degradations.low_resolution import LowResolution, Resize
 from gen_jax.data.degradations.noise import Gaussian, Poisson
 from gen_jax.data.degradations.resample import Downscale
@@ -19,6 +20,7 @@ KINDS = {
     "gaussian": Gaussian,
     "poisson": Poisson,
     "camera": Camera,
+    "grain": Grain,
     "blur": Blur,
     "jpeg": Jpeg,
     "webp": WebP,
@@ -128,6 +130,40 @@ _MOSTLY_CAMERA = {
     ),
 }
 
+_ANY_JPEG = {"name": "jpeg", "quality": (8, 95), "aligned": 0.7, "subsampled": 0.7}
+_TWO_JPEGS = {
+    "name": "chain",
+    "steps": (
+        {"name": "jpeg", "quality": (8, 60), "aligned": 0.6},
+        {"name": "jpeg", "quality": (8, 95), "subsampled": 0.7},
+    ),
+}
+
+# What the packaged restorer is finished on: more of plain noise, which the first recipe saw too
+# little of, and what it did not see at all: grain, files saved twice, motion blur alone, and many
+# images that nothing was done to.
+_BROAD = {
+    "name": "one_of",
+    "weights": (12, 3, 2, 1, 3, 2, 1, 4, 3, 3, 4),
+    "steps": (
+        {"name": "gaussian", "sigma": (0, 55), "gray": 0.1},
+        _ANY_JPEG,
+        _TWO_JPEGS,
+        {"name": "webp", "quality": (5, 90)},
+        _PHOTOGRAPH["steps"][2],  # shrunk and enlarged
+        _PHOTOGRAPH["steps"][3],  # blur and a little noise
+        {"name": "chain", "steps": ({"name": "blur", "sigma": (0.5, 3.0), "kinds": ("motion",)},)},
+        _CAMERA,
+        {
+            "name": "chain",
+            "chance": (1.0, 0.4),
+            "steps": ({"name": "grain"}, {**_ANY_JPEG, "quality": (60, 95)}),
+        },
+        _PHOTOGRAPH["steps"][5],  # mixtures
+        {"name": "chain", "steps": ()},
+    ),
+}
+
 
 def _stage(blur, resize, resize_chance, sigma, shot):
     """One order of the degradations of Real-ESRGAN, without its JPEG."""
@@ -198,6 +234,7 @@ PRESETS: dict[str, Mapping[str, Any]] = {
     "blind": _BLIND,
     "photograph": _PHOTOGRAPH,
     "photograph_camera": _MOSTLY_CAMERA,
+    "broad": _BROAD,
     "real": _ORDER,
     "real_second_order": {"name": "chain", "steps": (_ORDER, _ORDER)},
     "real_x4": _REAL_X4,

@@ -264,15 +264,20 @@ class Restoration(NamedTransform):
       gray: Whether crops have one channel. Otherwise they have three, and a tenth of the training
         crops are gray images with gray degradations.
       curriculum_steps: Training steps over which the severity allowed rises, 0 for no limit.
+      saturation_prob: Probability that a training crop is made up to three times as saturated.
     """
 
     degradation: Any = "photograph"
     gray: bool = False
     curriculum_steps: int = 0
+    saturation_prob: float | int = 0.0
 
     name = "restoration"
     has_text = False
-    _ranges: ClassVar = {"curriculum_steps": ranges.NOT_NEGATIVE}
+    _ranges: ClassVar = {
+        "curriculum_steps": ranges.NOT_NEGATIVE,
+        "saturation_prob": ranges.SHARE,
+    }
 
     def __post_init__(self):
         super().__post_init__()
@@ -286,6 +291,8 @@ class Restoration(NamedTransform):
         chain = [steps.native_crop(size, train=train)]
         if train:
             chain.append(augmentation.turn_and_flip())
+        if train and self.saturation_prob:
+            chain.append(augmentation.saturate(self.saturation_prob))
         chain.append(steps.to_gray if self.gray else steps.random_gray(_GRAY_PROB * train))
         chain.append(self._degrade(Curriculum(self.curriculum_steps if train else 0)))
         if not self.gray:

@@ -15,7 +15,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from gen_jax.common import files
 from gen_jax.common.image_formats import register_plugins
 from gen_jax.data.images import ImageError, unknown_format
-from gen_jax.data.photographs import photo_metadata, png_chunks, tiff
+from gen_jax.data.photographs import jpeg_tables, photo_metadata, png_chunks, tiff
 from gen_jax.data.photographs.photo_metadata import Metadata
 
 Pixels = UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"]
@@ -41,6 +41,7 @@ class Photograph:
       kind: Pillow's name of the file's format.
       lossless: Whether a WebP file was compressed without loss.
       frames: Number of frames or pages in the file, of which this is the first.
+      jpeg_quality: Quality that a JPEG file was last saved at, 1 to 100; None for others.
       notes: What could not be read as it is, one phrase each.
     """
 
@@ -51,6 +52,7 @@ class Photograph:
     lossless: bool = False
     frames: int = 1
     notes: tuple[str, ...] = ()
+    jpeg_quality: int | None = None
 
     @property
     def depth(self) -> int:
@@ -162,6 +164,8 @@ def _read(data: bytes, max_pixels: int) -> Photograph:
                 pixels, converted = _by_pillow(image, metadata.icc, notes)
                 metadata = metadata.replace(icc=None) if converted else metadata
             kind = image.format or "PNG"
+            is_jpeg = kind in ("JPEG", "MPO")
+            quality = jpeg_tables.quality_of(image.quantization) if is_jpeg else None
     finally:
         Image.MAX_IMAGE_PIXELS = limit
     pixels = np.ascontiguousarray(_turned(pixels, turn))
@@ -170,7 +174,7 @@ def _read(data: bytes, max_pixels: int) -> Photograph:
     if pixels.shape[-1] % 2 == 0:
         colors, alpha = pixels[..., :-1], pixels[..., -1:]
     lossless = kind == "WEBP" and b"VP8L" in _webp_chunks(data)
-    return Photograph(colors, alpha, metadata, kind, lossless, frames, tuple(notes))
+    return Photograph(colors, alpha, metadata, kind, lossless, frames, tuple(notes), quality)
 
 
 def of_page(image: Image.Image) -> Photograph:

@@ -15,6 +15,7 @@ from gen_jax.data.degradations.bicubic import imresize
 from gen_jax.evaluation.restoration.benchmarks import Given
 from gen_jax.evaluation.restoration.networks import build_dncnn, build_ffdnet, build_scunet
 from gen_jax.evaluation.restoration.trained import build_run
+from gen_jax.runs import sources
 
 Restorer = Callable[[np.ndarray], np.ndarray]
 """float32 [h, w, c] in about [0, 1] to [scale h, scale w, c] in about [0, 1]; c is 1 or 3."""
@@ -76,9 +77,11 @@ def build(name: str, benchmark: str, weights: str, given: Given) -> Restorer:
         that are missing, or weights that do not fit.
     """
     if name not in RESTORERS:
-        if not pathlib.Path(name).is_dir():
+        if sources.is_path(name) and not pathlib.Path(name).is_dir():
             known = ", ".join(RESTORERS)
-            raise UserError(f"restorer={name}: expected one of {known}, or a run directory")
+            raise UserError(
+                f"restorer={name}: expected one of {known}, package:NAME or a run directory"
+            )
         if weights:
             raise UserError(
                 f"restorer={name} is a run, which has its own weights: leave weights out"

@@ -15,6 +15,7 @@ from gen_jax.evaluation.comparison import Encoders
 from gen_jax.evaluation.restoration import pictures, restorers
 from gen_jax.evaluation.restoration.benchmarks import BENCHMARKS, Benchmark, Given
 from gen_jax.evaluation.restoration.score import Distance, score
+from gen_jax.pipelines.self_ensemble import mean_over_symmetries
 
 Row = Mapping[str, Any]
 _LPIPS = "lpips-vgg:VGG16.safetensors,HEADS.safetensors"
@@ -31,6 +32,7 @@ def run(
     given: Given | None = None,
     encoder: Sequence[str] = (),
     progress: Callable[[int, int, Row], None] = lambda done, total, row: None,
+    symmetries: int = 1,
 ) -> dict[str, Any]:
     """Restores every picture and compares it with what it was.
 
@@ -42,6 +44,7 @@ def run(
       given: strength of the degradation; None fields take the benchmark's own.
       encoder: an LPIPS tower, "NAME:WEIGHTS", or none.
       progress: called after each picture with its number, their count and its row.
+      symmetries: Number of orientations whose results are averaged, of `self_ensemble.COUNTS`.
 
     Returns:
       `psnr` (dB), `ssim` and `lpips`, means over pictures (`lpips` None and `lpips_reason` if
@@ -64,7 +67,10 @@ def run(
     rows = []
     for group in found:
         case = protocol.case(given, *group)
-        restored = np.asarray(restore(case.degraded), np.float32)
+        restored = np.asarray(
+            mean_over_symmetries(lambda x: restore(x[0])[None], case.degraded[None], symmetries)[0],
+            np.float32,
+        )
         if not np.isfinite(restored).all():
             raise UserError(
                 f"{case.name}: restorer={restorer}: output is not finite (NaN or Inf); the weights "
@@ -77,6 +83,7 @@ def run(
     told = {k: v for k, v in dataclasses.asdict(given).items() if v is not None}
     what = {"benchmark": benchmark, "images": images, "restorer": restorer, **told}
     what |= {"weights": weights} if weights else {}
+    what |= {"symmetries": symmetries} if symmetries > 1 else {}
     what |= {"left_out": summary(left_out)} if left_out else {}
     return what | _summary(rows)
 
@@ -89,6 +96,7 @@ def run_levels(
     levels: Mapping[str, Sequence[str | int | float]],
     encoder: Sequence[str] = (),
     progress: Callable[[int, int, Row], None] = lambda done, total, row: None,
+    symmetries: int = 1,
 ) -> list[dict[str, Any]]:
     """`run` at every combination of strengths; mistakes are found before anything is restored.
 
@@ -101,7 +109,10 @@ def run_levels(
     if benchmark in BENCHMARKS:
         for given in givens:
             _settle(benchmark, BENCHMARKS[benchmark], restorer, given)
-    return [run(benchmark, images, restorer, weights, g, encoder, progress) for g in givens]
+    return [
+        run(benchmark, images, restorer, weights, given, encoder, progress, symmetries)
+        for given in givens
+    ]
 
 
 def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
