@@ -7,7 +7,8 @@ is decoded and added to the restorer's image,
 
     output = first + strength * (D(z) - D(E(first))),
 
-so that the autoencoder's own error cancels, and strength 0 is the restorer's image exactly.
+so that the autoencoder's own error cancels, and strength 0 is the restorer's image exactly. With a
+decoder of its own, which sees the restorer's image, the difference is what that decoder returns.
 """
 
 import dataclasses
@@ -25,9 +26,11 @@ from gen_jax.common.errors import UserError
 from gen_jax.common.fields import Part
 from gen_jax.data.degradations import PARAMETERS
 from gen_jax.diffusion.restoration_paths import DEFAULT, RestorationPath
+from gen_jax.models.detail_decoder import DetailDecoder
 from gen_jax.models.unet_2d_condition import UNet2DConditionModel
 from gen_jax.tasks import first_stage, text
 from gen_jax.tasks.base import SEED, Task, upstream
+from gen_jax.tasks.perceptual import PerceptualTerm, make_term
 from gen_jax.tasks.restore import RestoreTask
 
 _TEXT = ("tokens", "token_mask")
@@ -35,6 +38,7 @@ _RANGES = {
     "num_inference_steps": ranges.AT_LEAST_1,
     "condition_dropout_prob": ranges.SHARE,
     "guidance_scale": ranges.NOT_NEGATIVE,
+    "perceptual_every": ranges.AT_LEAST_1,
 }
 
 
@@ -55,7 +59,11 @@ class RestoreLDMTask(Task):
         guidance (arXiv:2207.12598).
       color_correction: Whether the lowest frequencies of the generated detail are left out, so that
         colors stay the restorer's (as the wavelet correction of arXiv:2305.07015).
+      decoder: Decoder of the difference, trained along; None for that of the autoencoder.
       l1_weight: Weight of the mean absolute error of the decoded prediction, 0 for none.
+      perceptual: Perceptual term, by name and encoder in the config.
+      perceptual_weight: Weight of that term on the decoded prediction, 0 for none.
+      perceptual_every: Share of a batch that the term sees: one image of so many.
       num_inference_steps: Calls of the UNet per image.
       guidance_scale: Scale of the guidance by vector and instruction, 1 for none.
     """
@@ -69,7 +77,11 @@ class RestoreLDMTask(Task):
     reads_text: bool = False
     condition_dropout_prob: float = 0.1
     color_correction: bool = True
+    decoder: DetailDecoder | None = None
     l1_weight: float = 0.0
+    perceptual: PerceptualTerm | None = None
+    perceptual_weight: float = 0.0
+    perceptual_every: int = 1
     num_inference_steps: int = 4
     guidance_scale: float = 1.0
 
@@ -82,6 +94,7 @@ class RestoreLDMTask(Task):
             ),
         ),
         "path": Part(RestorationPath),
+        "decoder": Part(DetailDecoder, derived=("factor",)),
     }
     rng_streams = ("t", "noise", "drop_condition", "dropout")
     pipeline = "restoration"
@@ -137,14 +150,35 @@ class RestoreLDMTask(Task):
             "autoencoder": autoencoder,
             "latent_shape": shape,
         }
+        term, encoder = (values.pop(k, "") for k in ("perceptual", "perceptual_encoder"))
+        if values.get("perceptual_weight"):
+            values["perceptual"] = make_term(term, encoder)
+        if values.get("decoder"):
+            factor = values["image_size"] // shape[0]
+            fields = {**values["decoder"], "factor": factor}
+            values["decoder"] = build(DetailDecoder, fields, "config.task.decoder")
+        else:
+            values.pop("decoder", None)
         task = build(cls, values, "config.task")
         ranges.check_fields(task, _RANGES, "config.task")
-        if task.l1_weight and task.path.form == "noise":
-            raise UserError(
-                f"config.task.l1_weight={task.l1_weight}: a path of the form noise predicts no "
-                "image; leave it at 0, or choose flow or resshift"
-            )
+        task._check()
         return task
+
+    def _check(self) -> None:
+        weights = {k: getattr(self, k) for k in ("l1_weight", "perceptual_weight")}
+        if self.decoder is not None and not any(weights.values()):
+            raise UserError(
+                "config.task.decoder: nothing trains it; set l1_weight or perceptual_weight"
+            )
+        for name, weight in weights.items():
+            if weight and self.path.form == "noise" and self.decoder is None:
+                raise UserError(
+                    f"config.task.{name}={weight}: a path of the form noise predicts no image; "
+                    "leave it at 0, choose flow or resshift, or train a decoder"
+                )
+
+    def frozen_encoders(self):
+        return self.perceptual.frozen_encoders() if self.perceptual_weight else {}
 
     @property
     def network(self):
@@ -180,7 +214,11 @@ class RestoreLDMTask(Task):
             jnp.zeros((1, 1, width)),
             class_labels=jnp.zeros((1, len(PARAMETERS))),
         )
-        return {"model": {"unet": unet["params"]}}, {}
+        params = {"unet": unet["params"]}
+        if self.decoder is not None:
+            x = jnp.zeros((1, self.image_size, self.image_size, self.channels))
+            params["decoder"] = self.decoder.init(jax.random.fold_in(rng, 1), z, z, x)["params"]
+        return {"model": params}, {}
 
     def losses(self):
         return {"model": self._loss}
@@ -247,10 +285,13 @@ class RestoreLDMTask(Task):
         """Returns the posterior mean of images in [0, 1]."""
         return first_stage.encode(self.autoencoder, frozen["vae"], 2.0 * x - 1.0, None)
 
-    def _detail(self, z, source, frozen):
-        """Returns what decoding z adds to decoding the source, in [0, 1] units."""
-        decoded = (first_stage.decode(self.autoencoder, frozen["vae"], v) for v in (z, source))
-        detail = (next(decoded) - next(decoded)) / 2.0
+    def _detail(self, params, z, source, first, frozen):
+        """Returns what a latent adds to the restorer's image, in [0, 1] units."""
+        if self.decoder is not None:
+            detail = self.decoder.apply({"params": params["decoder"]}, z, source, first)
+        else:
+            decoded = (first_stage.decode(self.autoencoder, frozen["vae"], v) for v in (z, source))
+            detail = (next(decoded) - next(decoded)) / 2.0
         return detail - low_frequencies(detail) if self.color_correction else detail
 
     def _loss(self, params, everything, extra, batch, rngs, frozen):
@@ -267,10 +308,17 @@ class RestoreLDMTask(Task):
         output = self._unet(params, x_t, t, source, condition, **dropout)
         loss = self.path.loss(output, x_0, eps, t).mean()
         metrics = {"model/latent": loss}
-        if self.l1_weight:
-            image = first + self._detail(output, source, frozen)
+        if self.l1_weight or self.perceptual_weight:
+            # Noise predictions are no latents: the decoder then learns from the clean ones.
+            z = x_0 if self.path.form == "noise" else output
+            image = first + self._detail(params, z, source, first, frozen)
             metrics["model/l1"] = jnp.abs(image - clean).mean()
             loss = loss + self.l1_weight * metrics["model/l1"]
+        if self.perceptual_weight:
+            some = max(1, count // self.perceptual_every)
+            pair = (2.0 * v[:some] - 1.0 for v in (clean, image))
+            metrics["model/perceptual"] = self.perceptual(*pair, frozen).mean()
+            loss = loss + self.perceptual_weight * metrics["model/perceptual"]
         return loss, (metrics, extra)
 
     def _restore(self, variables, batch, rngs, frozen):
@@ -300,7 +348,7 @@ class RestoreLDMTask(Task):
         steps, noise = self.num_inference_steps, batch.get("noise")
         z = self.path.sample(predict, source, keys, steps, noise)
         strength = batch.get("strength", jnp.ones(len(first)))[:, None, None, None]
-        detail = self._detail(z, source, frozen)
+        detail = self._detail(params, z, source, first, frozen)
         # Not `first + 0 * detail`: a detail that is not finite must not reach strength 0.
         restored = jnp.where(strength == 0, first, first + strength * detail)
         return {"restored": restored, "first_stage": first}

@@ -84,7 +84,9 @@ def test_an_image_is_of_its_seed_noise_and_instruction():
 def test_guidance_changes_what_is_generated_and_not_the_restorers_image():
     task, *_, batch = made()
     plain = restorer(task)(batch)
-    guided = restorer(dataclasses.replace(task, guidance_scale=3.0))(batch)
+    # And behind the autoencoder's own decoder.
+    changed = dataclasses.replace(task, guidance_scale=3.0, decoder=None)
+    guided = restorer(changed)(batch)
     assert np.abs(guided["restored"] - plain["restored"]).max() > 1e-3
     np.testing.assert_allclose(guided["first_stage"], plain["first_stage"], atol=1e-5)
 
@@ -116,7 +118,9 @@ def test_the_full_size_has_the_unet_of_stable_diffusion():
     (lambda c, t: c.pop("unet"), "task.unet is missing"),
     (lambda c, t: c["path"].update(form="bridge"), "form='bridge'"),
     (lambda c, t: c.update(num_inference_steps=0), "num_inference_steps=0"),
-    (lambda c, t: (c["path"].update(form="noise"), c.update(l1_weight=1.0)), "l1_weight=1.0"),
+    (lambda c, t: (c["path"].update(form="noise"), c.update(decoder=None)), "l1_weight=2.0: a"),
+    (lambda c, t: c.update(l1_weight=0.0, perceptual_weight=0.0), "decoder: nothing trains it"),
+    (lambda c, t: c.update(perceptual="sharpness"), "perceptual='sharpness'"),
     (lambda c, t: t.update(first_stage=dataclasses.replace(t["first_stage"], channels=1)),
      "a restorer of gray images"),
     (lambda c, t: t.update(first_stage=dataclasses.replace(t["first_stage"], text_encoder=None)),
