@@ -12,10 +12,25 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from gen_jax.models.autoencoder_patch import ResidualBlock
 from gen_jax.models.ffdnet import depth_to_space, space_to_depth
 from gen_jax.models.layers.conv import Conv
 from gen_jax.models.layers.patch_conv import UpConv
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions, residual and the identity at initialization.
+
+    There is no normalization: its statistics would differ from tile to tile of a large image.
+    """
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        width = x.shape[-1]
+        y = nn.relu(Conv(width, (3, 3), dtype=self.dtype, name="conv_0")(x))
+        zeros = nn.initializers.zeros
+        return x + Conv(width, (3, 3), kernel_init=zeros, dtype=self.dtype, name="conv_1")(y)
 
 
 class DetailDecoder(nn.Module):
@@ -23,7 +38,7 @@ class DetailDecoder(nn.Module):
 
     Attributes:
       factor: Pixels per side of a latent position, a power of 2 from 2.
-      channels: Channels on the latents' grid and at half of the size, multiples of 8.
+      channels: Channels on the latents' grid and at half of the size.
       layers: Residual blocks at each of the two.
       dtype: Compute dtype; parameters and the result are float32.
     """
@@ -51,14 +66,14 @@ class DetailDecoder(nn.Module):
         h = jnp.concatenate([z, z - source], -1)
         h = Conv(wide, (3, 3), dtype=self.dtype, name="head")(h.astype(self.dtype))
         for index in range(self.layers[0]):
-            h = ResidualBlock(wide, dtype=self.dtype, name=f"low_{index}")(h)
+            h = _Block(self.dtype, name=f"low_{index}")(h)
         for index in range(int(math.log2(self.factor)) - 1):
             h = UpConv(narrow, self.dtype, name=f"grow_{index}")(h)
         seen = space_to_depth(image - 0.5).astype(self.dtype)
         skip = Conv(narrow, (3, 3), dtype=self.dtype, name="skip")(seen)
         h = Conv(narrow, (1, 1), dtype=self.dtype, name="join")(jnp.concatenate([h, skip], -1))
         for index in range(self.layers[1]):
-            h = ResidualBlock(narrow, dtype=self.dtype, name=f"high_{index}")(h)
+            h = _Block(self.dtype, name=f"high_{index}")(h)
         h = Conv(
             4 * image.shape[-1], (3, 3), kernel_init=nn.initializers.zeros, dtype=self.dtype,
             name="tail",
