@@ -98,6 +98,11 @@ _MAPS = flags.DEFINE_boolean(
     False,
     "Whether to write NAME.edit.png, where and how much values changed, and a preview.",
 )
+_ERROR_RUN = paths.DEFINE_path(
+    "error_run",
+    "",
+    "With --maps: run of configs/restore_error.py for NAME.error.png, the expected error.",
+)
 _SIGN = paths.DEFINE_path(
     "sign",
     None,
@@ -158,6 +163,8 @@ def _recorder():
     for flag in (_LEDGER, _MAPS):
         if flag.value and _OUT.value == "-":
             raise UserError(f"--{flag.name}: writes files beside the image; name a file as --out")
+    if _ERROR_RUN.value and not _MAPS.value:
+        raise UserError("--error_run goes with --maps: name both, or leave it out")
     for flag in (_SIGN, _MAPS):
         if flag.value and not _MANIFEST.value:
             raise UserError(f"--nomanifest does not go with --{flag.name}: leave one of them out")
@@ -185,7 +192,6 @@ class _Bar:
 def main(argv: list[str]) -> int:
     """Restores what is named, one after the other; 1 if any was skipped."""
     from gen_jax.pipelines import restore_files, restore_inputs, restore_outputs, restore_run
-    from gen_jax.provenance import maps
 
     how = restore_files.How(
         prompt=_PROMPT.value,
@@ -210,7 +216,7 @@ def main(argv: list[str]) -> int:
         compare=how.compare,
         overwrite=_OVERWRITE.value,
         manifest=how.manifest,
-        endings=(*recorder.endings, *(maps.ENDINGS if how.maps else ())),
+        endings=(*recorder.endings, *_map_endings(how)),
     )
     generates = how.generative is not None or bool(_settings())
     restore_run.check(_RUN.value, how.prompt, how.given, generates=generates)
@@ -222,12 +228,14 @@ def main(argv: list[str]) -> int:
         job for job in plan.jobs if _is_done(lambda job=job: restore_files.check(job, how), job)
     ]
     restorer = functools.cache(_restorer)
+    expect = functools.cache(_error_estimator) if _ERROR_RUN.value else None
     done = 0
     for job in jobs:
         bar = _Bar(f"tiles of {job.shown}", shown=_OUT.value != "-")
 
         def restore(job=job, bar=bar):
-            for text in restore_files.restore(restorer, job, how, bar.show, recorder):
+            texts = restore_files.restore(restorer, job, how, bar.show, recorder, expect)
+            for text in texts:
                 print(text, file=say, flush=True)
 
         try:
@@ -249,6 +257,23 @@ def _restorer():
     from gen_jax.runs import reader
 
     return Restorer(with_settings(reader.load(_RUN.value, _STEP.value), _settings()))
+
+
+def _error_estimator(restorer):
+    """Returns what expects the error of a restorer's images."""
+    from gen_jax.pipelines.error_map import ErrorEstimator
+    from gen_jax.runs import reader
+
+    return ErrorEstimator(reader.load(_ERROR_RUN.value), restorer)
+
+
+def _map_endings(how) -> tuple[str, ...]:
+    """Returns the endings of the maps that are written beside each image."""
+    from gen_jax.provenance import maps
+
+    if not how.maps:
+        return ()
+    return (*maps.ENDINGS, *(maps.ERROR_ENDINGS if _ERROR_RUN.value else ()))
 
 
 def _is_done(act, job) -> bool:

@@ -17,9 +17,11 @@ MANIFEST = ".json"
 BUNDLE = ".ledger.json"
 EDIT_MAP = ".edit.png"
 EDIT_PREVIEW = ".edit_preview.png"
+ERROR_MAP = ".error.png"
+ERROR_PREVIEW = ".error_preview.png"
 
 _FIRST_GENERATED = re.compile(r"0+\.png")
-_BESIDE = (COMPARISON, EDIT_MAP, EDIT_PREVIEW)
+_BESIDE = (COMPARISON, EDIT_MAP, EDIT_PREVIEW, ERROR_MAP, ERROR_PREVIEW)
 _SHORTENED = re.compile(rf"~[0-9a-f]{{8}}({'|'.join(map(re.escape, _BESIDE))})$")
 _MANIFEST_BYTES = 1 << 20
 

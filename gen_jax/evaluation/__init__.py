@@ -36,6 +36,7 @@ EVALUATORS = {
     "error_by_time": "gen_jax.evaluation.latent_diffusion:ErrorByTime",
     "generative_restoration": ("gen_jax.evaluation.generative_restoration:GenerativeRestoration"),
     "instructed": "gen_jax.evaluation.instructed:Instructed",
+    "restoration_error": "gen_jax.evaluation.restoration_error:RestorationError",
     "restored_crops": "gen_jax.evaluation.restored_crops:RestoredCrops",
     "pictogram_accuracy": "gen_jax.evaluation.pictograms:PictogramAccuracy",
     "samples": "gen_jax.evaluation.samples:Samples",

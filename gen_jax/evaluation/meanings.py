@@ -209,6 +209,14 @@ _MEANINGS: dict[str, dict[str, Meaning]] = {
         "seed_std": Meaning("Standard deviation over seeds, in 8-bit units."),
         "(.*)_first_stage": Meaning(r"The same as \1, of the restorer's images."),
     },
+    "restoration_error": {
+        "spearman": Meaning("Rank correlation of the expected with the true error.", HIGHER),
+        "spearman_(edit|gradient)": Meaning(
+            r"The same of a baseline, the \1 of the restored image.", "below spearman"
+        ),
+        "ratio": Meaning("Mean expected over mean true error.", "near 1"),
+        "nll": Meaning("Negative log-likelihood of the errors (Laplace).", LOWER),
+    },
     "restored_crops": {
         **_PAIRS,
         "psnr_degraded": Meaning("PSNR of the degraded input, in dB."),

@@ -253,7 +253,7 @@ class Restorer:
         """
         picture = Enlarged(pixels, scale)
         known = self._known(scale, given or {})
-        return self.look(self._source(picture), picture.size, known, least)
+        return self.look(self.source(picture), picture.size, known, least)
 
     def __call__(
         self,
@@ -307,7 +307,7 @@ class Restorer:
         self._noise(generative)  # refuses before any work
         picture = Enlarged(pixels, scale)
         out = np.empty((*picture.size, pixels.shape[-1]), pixels.dtype)
-        source = self._source(picture)
+        source = self.source(picture)
         sink = self._sink(picture, out, strength * understood.amount)
         asked = restore_instruction.without_absent(understood, known)
         if not asked.remove:
@@ -339,7 +339,7 @@ class Restorer:
         restore_run.refuse_given(self.model.path, given, usable)
         return {**({"scale": math.log2(scale)} if scale > 1 else {}), **given}
 
-    def _source(self, picture: Enlarged) -> tiles.Source:
+    def source(self, picture: Enlarged) -> tiles.Source:
         """Returns parts of an image in the model's channels."""
 
         def source(t, b, l, r):

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -27,6 +28,7 @@ from gen_jax.provenance.credentials import NotSigned
 from gen_jax.provenance.recorder import Recorder
 
 if TYPE_CHECKING:
+    from gen_jax.pipelines.error_map import ErrorEstimator
     from gen_jax.pipelines.restoration import Restored, Restorer
 
 _WIDEST = 1600  # of a comparison, in pixels
@@ -76,6 +78,7 @@ def restore(
     how: How,
     progress: Callable[[int, int], None],
     recorder: Recorder | None = None,
+    expect: Callable[["Restorer"], "ErrorEstimator"] | None = None,
 ) -> Iterator[str]:
     """Restores one file and writes it with its manifest and comparison.
 
@@ -85,6 +88,7 @@ def restore(
       how: Settings.
       progress: Called with the tiles done and their number, all frames together.
       recorder: Signs the result and makes what lies beside it; by default the manifest alone.
+      expect: Returns what expects the error of a restorer's images; None for no error map.
 
     Yields:
       Lines to print.
@@ -105,7 +109,11 @@ def restore(
         )
         facts = manifest.new("restore", facts)
         facts["seconds"] = round(time.monotonic() - began, 2)
-        drawn = _maps(read.frames.photos[0], how, encoded) if how.maps else ()
+        drawn = _maps(read.frames.photos[0], how, encoded) if how.maps else []
+        if how.maps and expect is not None:
+            photo = read.frames.photos[0]
+            error = expect(restorer)(photo.pixels, results[0], how.scale_of(photo.size))
+            drawn += maps.error_maps(_sized(error, how))
         place = job.out or pathlib.Path("-")
         output = recorder.finish(place, encoded, job.kind, facts, read.data, maps=drawn)
         if job.out is None:
@@ -301,6 +309,13 @@ def _maps(photo: Photograph, how: How, encoded: bytes) -> list[maps.Map]:
     width = original.size[1]
     after = reading.read(encoded)
     return maps.edit_maps(lambda top, bottom: original(top, bottom, 0, width), after)
+
+
+def _sized(error: np.ndarray, how: How) -> np.ndarray:
+    """Returns an error map at the size of the result."""
+    if how.size is None:
+        return error
+    return cv2.resize(error, how.size, interpolation=cv2.INTER_AREA)
 
 
 def _words(error: OSError) -> str:

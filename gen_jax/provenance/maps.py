@@ -1,7 +1,8 @@
 """Maps of what a restoration changed, as PNG files that lie beside the image.
 
 The edit map is exact: it compares the finished file with its original. It says where and by how
-much values differ, not whether the change is right.
+much values differ, not whether the change is right. The error map is a prediction of how far the
+result is from the undegraded image.
 """
 
 import dataclasses
@@ -22,7 +23,11 @@ Rows = Callable[[int, int], Float[np.ndarray, "h w c"]]
 
 UNIT = "largest absolute difference over the channels, in 1/65535 of the range of values"
 ENDINGS = (results.EDIT_MAP, results.EDIT_PREVIEW)
-"""Endings of the files, which are added to the name of the image."""
+"""Endings of the files of the edit map, which are added to the name of the image."""
+
+ERROR_UNIT = "expected absolute error, mean over the channels, in 1/65535 of the range of values"
+ERROR_ENDINGS = (results.ERROR_MAP, results.ERROR_PREVIEW)
+"""Endings of the files of the error map."""
 
 _ROWS = 256  # compared at once, so that a large image needs little memory
 _TOP = 65535
@@ -64,6 +69,25 @@ def edit_maps(before: Rows, after: Photograph) -> list[Map]:
     return [
         Map("edit", results.EDIT_MAP, png_chunks.encode(values[..., None]), facts),
         Map("edit_preview", results.EDIT_PREVIEW, preview, {}),
+    ]
+
+
+def error_maps(error: Float[np.ndarray, "h w"]) -> list[Map]:
+    """Returns the map of the expected error and its preview.
+
+    Args:
+      error: Expected absolute error of each pixel, in 1/255 of the range of values.
+    """
+    values = np.clip(np.round(error * (_TOP / 255.0)), 0, _TOP).astype(np.uint16)
+    facts = {
+        "unit": ERROR_UNIT,
+        "largest": round(float(values.max()) / _TOP, 6),
+        "mean": round(float(values.mean()) / _TOP, 6),
+    }
+    preview = images.encode(_preview(values), "png")
+    return [
+        Map("error", results.ERROR_MAP, png_chunks.encode(values[..., None]), facts),
+        Map("error_preview", results.ERROR_PREVIEW, preview, {}),
     ]
 
 

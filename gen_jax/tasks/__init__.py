@@ -12,6 +12,7 @@ TASKS = {
     "ldm": "gen_jax.tasks.ldm:LDMTask",
     "dino": "gen_jax.tasks.dino:DINOTask",
     "restore": "gen_jax.tasks.restore:RestoreTask",
+    "restore_error": "gen_jax.tasks.restore_error:RestoreErrorTask",
     "restore_ldm": "gen_jax.tasks.restore_ldm:RestoreLDMTask",
     "mask_feat": "gen_jax.tasks.mask_feat:MaskFeatTask",
     "faces": "gen_jax.tasks.faces:FacesTask",
