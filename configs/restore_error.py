@@ -8,7 +8,8 @@ of each pixel, by the Laplace likelihood of the errors that the frozen restorer 
 kinds and strengths of damage (preset `broad`). `:first_stage=RUN` takes another restorer,
 `:data=DIR` shards of your own, `:degradation=NAME` another preset.
 
-Without `benchmarks.calibration` the map is a prediction, not a guarantee.
+The map is a prediction. `python -m gen_jax.evaluate --calibrate` finds up to which expected error
+pixels can be trusted, with a guarantee for images like the calibration's.
 """
 
 from gen_jax.configs import common, restore_text

@@ -8,6 +8,8 @@ r"""Evaluates a run, one folder of images against another, or a restorer on a be
     python -m gen_jax.evaluate --real=photos --fake=out --metrics=fid,kid,fd,cmmd \
         --encoder=inception-v3-fid:pt_inception.safetensors --encoder=dinov2-base \
         --encoder=clip-vit-large-patch14-vision --out=metrics.json
+    python -m gen_jax.evaluate --calibrate --run=runs/restore_error --images=photos \
+        --out=runs/restore_error/calibration.json
     python -m gen_jax.evaluate --benchmark=denoise_gray --images=restore_gray.zip:BSD68 --sigma=25 \
         --restorer=dncnn --weights=weights_small.zip:dncnn_gray_sigma25.safetensors --out=bsd68.json
 
@@ -30,6 +32,9 @@ SSIM, LPIPS if --encoder names one, and a row per image (docs/restoration.md):
     sr                               shrunk by MATLAB's bicubic, --scale; compared by the luma
     jpeg                             Pillow's JPEG, gray or RGB like the images, --quality
     real_pairs                       photographs NAME_real beside their reference NAME_mean
+
+--calibrate finds up to which expected error of a run of configs/restore_error.py pixels can be
+trusted, with a guarantee for images like those of --images, one scene each (docs/provenance.md).
 
 Several strengths, such as --sigma=15,25,50, give a table with a row for each, and a list "levels"
 in the JSON.
@@ -92,6 +97,21 @@ _SYMMETRIES = flags.DEFINE_enum(
     ["1", "2", "4", "8"],
     "With --benchmark: orientations whose results are averaged (self-ensemble).",
 )
+_CALIBRATE = flags.DEFINE_boolean(
+    "calibrate", False, "Calibrates the error maps of --run on --images."
+)
+_DEGRADATION = flags.DEFINE_string(
+    "degradation", "broad", "With --calibrate: degradation, a preset by name."
+)
+_ALPHA = numbers.define_float(
+    "alpha", 0.1, "With --calibrate: bound of the risk, a share of the pixels.", 0.001, 0.999
+)
+_DELTA = numbers.define_float(
+    "delta", 0.1, "With --calibrate: probability that the intervals do not hold.", 0.001, 0.999
+)
+_TOLERANCE = numbers.define_float(
+    "tolerance", 8.0, "With --calibrate: error of 255 up to which a pixel counts as right.", 0, 255
+)
 _GUIDING_RUN = paths.DEFINE_path(
     "guiding_run",
     None,
@@ -139,6 +159,12 @@ def main(_) -> None:
     if _BENCHMARK.value:
         _evaluate_restorer()
         return
+    if _CALIBRATE.value:
+        _calibrate()
+        return
+    for flag in (_DEGRADATION, _ALPHA, _DELTA, _TOLERANCE):
+        if flag.present:
+            raise UserError(f"--{flag.name} goes with --calibrate: name both, or leave it out")
     for flag in (_IMAGES, _RESTORER, _WEIGHTS, _SIGMA, _SCALE, _QUALITY, _SYMMETRIES):
         if flag.present:
             raise UserError(f"--{flag.name} goes with --benchmark: name one, or leave it out")
@@ -221,6 +247,51 @@ def _evaluate_restorer() -> None:
             line.close()
     print(report.table(found[0]) if len(found) == 1 else report.levels(found))
     _write(found[0] if len(found) == 1 else {"levels": found})
+
+
+def _calibrate() -> None:
+    if not (_RUN.value and _IMAGES.value):
+        raise UserError("--calibrate needs --run=RUN and --images=FOLDER_OR_ZIP[:PREFIX]")
+    from gen_jax.parallel import compilation
+
+    compilation.set_up()
+    from gen_jax.common.progress import ProgressLine
+    from gen_jax.evaluation import calibration
+    from gen_jax.evaluation.restoration import pictures
+    from gen_jax.pipelines.error_map import ErrorEstimator
+    from gen_jax.pipelines.restoration import Restorer
+    from gen_jax.runs import reader
+
+    model = reader.load(_RUN.value, _STEP.value)
+    first = reader.load_frozen(model.config.frozen.to_dict(), model.path).get("first_stage")
+    if first is None:
+        raise UserError(f"--run={_RUN.value}: not a run of configs/restore_error.py")
+    restorer = Restorer(first)
+    line = ProgressLine("calibration", len(pictures.listed(_IMAGES.value)), 0)
+    try:
+        found, digest = calibration.examples(
+            restorer,
+            ErrorEstimator(model, restorer),
+            _IMAGES.value,
+            _DEGRADATION.value,
+            progress=lambda done, total: line.update(done, {}),
+        )
+    finally:
+        line.close()
+    risk = (_ALPHA.value, _DELTA.value, _TOLERANCE.value)
+    values = calibration.calibrate(found, *risk)
+    halves = calibration.coverage(found, *risk) if len(found) >= 40 else None
+    for name, value in (values | {f"halves_{k}": v for k, v in (halves or {}).items()}).items():
+        print(f"{name:<18} {value if value is None else round(value, 4)}")
+    _write(
+        calibration.document(
+            values,
+            coverage=halves,
+            degradation=_DEGRADATION.value,
+            images_sha256=digest,
+            weights_sha256=model.digest,
+        )
+    )
 
 
 def _evaluate_run() -> tuple[dict[str, float], dict[str, str]]:

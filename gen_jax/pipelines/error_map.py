@@ -1,5 +1,7 @@
 """The expected error of a restored image of any size, by a run of the stage `restore_error`."""
 
+from typing import Any
+
 import jax
 import numpy as np
 from jaxtyping import Float
@@ -10,7 +12,28 @@ from gen_jax.data.photographs.reading import Pixels
 from gen_jax.pipelines import tiles
 from gen_jax.pipelines.enlarged import Enlarged
 from gen_jax.pipelines.restoration import TILE, Restored, Restorer
+from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
+
+CALIBRATION = "calibration.json"
+"""File in a run directory."""
+
+
+def read_calibration(model: TrainedModel) -> dict[str, Any] | None:
+    """Returns the calibration of a run, or None if it has none.
+
+    Raises:
+      UserError: The file cannot be read, or belongs to other weights.
+    """
+    path = model.path / CALIBRATION
+    if not path.is_file():
+        return None
+    values = layout.read_json(path, "a calibration")
+    if values.get("weights_sha256") != model.digest or "threshold" not in values:
+        raise UserError(
+            f"{path}: a calibration of other weights; make it again, or delete the file"
+        )
+    return values
 
 
 class ErrorEstimator:
@@ -18,6 +41,7 @@ class ErrorEstimator:
 
     Attributes:
       model: As `runs.reader.load` gives it.
+      calibration: Contents of the run's calibration.json (`evaluation.calibration`), or None.
     """
 
     def __init__(self, model: TrainedModel, restorer: Restorer):
@@ -39,6 +63,7 @@ class ErrorEstimator:
                 f"{restorer.model.path}; train it with first_stage={restorer.model.path}"
             )
         self._error = jax.jit(known["error"])
+        self.calibration = read_calibration(model)
 
     def __call__(
         self, pixels: Pixels, restored: Restored, scale: int = 1

@@ -111,9 +111,11 @@ def restore(
         facts["seconds"] = round(time.monotonic() - began, 2)
         drawn = _maps(read.frames.photos[0], how, encoded) if how.maps else []
         if how.maps and expect is not None:
-            photo = read.frames.photos[0]
-            error = expect(restorer)(photo.pixels, results[0], how.scale_of(photo.size))
-            drawn += maps.error_maps(_sized(error, how))
+            photo, estimator = read.frames.photos[0], expect(restorer)
+            error = estimator(photo.pixels, results[0], how.scale_of(photo.size))
+            facts["calibration"] = estimator.calibration
+            threshold = (estimator.calibration or {}).get("threshold")
+            drawn += maps.error_maps(_sized(error, how), threshold)
         place = job.out or pathlib.Path("-")
         output = recorder.finish(place, encoded, job.kind, facts, read.data, maps=drawn)
         if job.out is None:

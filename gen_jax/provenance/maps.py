@@ -72,11 +72,12 @@ def edit_maps(before: Rows, after: Photograph) -> list[Map]:
     ]
 
 
-def error_maps(error: Float[np.ndarray, "h w"]) -> list[Map]:
+def error_maps(error: Float[np.ndarray, "h w"], threshold: float | None = None) -> list[Map]:
     """Returns the map of the expected error and its preview.
 
     Args:
       error: Expected absolute error of each pixel, in 1/255 of the range of values.
+      threshold: Expected error up to which a calibration trusts pixels; None without one.
     """
     values = np.clip(np.round(error * (_TOP / 255.0)), 0, _TOP).astype(np.uint16)
     facts = {
@@ -84,6 +85,8 @@ def error_maps(error: Float[np.ndarray, "h w"]) -> list[Map]:
         "largest": round(float(values.max()) / _TOP, 6),
         "mean": round(float(values.mean()) / _TOP, 6),
     }
+    if threshold is not None:
+        facts["trusted"] = round(float(np.mean(error <= threshold)), 6)
     preview = images.encode(_preview(values), "png")
     return [
         Map("error", results.ERROR_MAP, png_chunks.encode(values[..., None]), facts),
