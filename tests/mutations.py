@@ -271,8 +271,8 @@ MUTATIONS = (
     Mutation(
         "restore: the generator is taught to be found out",
         "gen_jax/tasks/restore.py",
-        "adversarial.hinge_generator(said)",
-        "-adversarial.hinge_generator(said)",
+        "adversarial.hinge_generator(logits)",
+        "-adversarial.hinge_generator(logits)",
         (f"{DISCRIMINATORS}::test_real_images_go_up_and_made_ones_down[restore_task]",),
     ),
     Mutation(
@@ -300,8 +300,8 @@ MUTATIONS = (
     Mutation(
         "the estimator of degradations learns from the network's error, too",
         "gen_jax/tasks/restore.py",
-        "as_told(jax.lax.stop_gradient(estimate))",
-        "as_told(estimate)",
+        "clipped(jax.lax.stop_gradient(estimate))",
+        "clipped(estimate)",
         ("tests/tasks/test_restore.py::test_estimates_are_learnt_by_their_error_alone",),
     ),
     Mutation(

@@ -1,4 +1,4 @@
-"""What was done to a picture, and how badly, told from the picture alone."""
+"""Estimates the kind and strength of the degradation of an image, from the image alone."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ from gen_jax.models.layers.patch_conv import DownConv
 
 
 class DegradationEstimator(nn.Module):
-    """Convolutions at a half, a quarter and an eighth of the size; means and deviations of each.
+    """Convolutions at 1/2, 1/4 and 1/8 of the size, pooled to means and standard deviations.
 
-    Nothing in it depends on the picture's size, so that estimates of parts may be averaged.
+    Nothing depends on the size of the image, so that estimates of parts may be averaged.
 
     Attributes:
-      outputs: numbers to estimate.
-      widths: channels at each size.
-      dtype: compute dtype; parameters and the pooled statistics are float32.
+      outputs: Number of strengths to estimate.
+      widths: Channels at each size.
+      dtype: Compute dtype; parameters and the pooled statistics are float32.
     """
 
     outputs: int
@@ -29,7 +29,7 @@ class DegradationEstimator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b p"]:
-        """Estimates, float32, unbounded; `x` is in about [0, 1] and of any size."""
+        """Returns estimates, float32, not clipped; `x` is in about [0, 1] and of any size."""
         multiple = 2 ** len(self.widths)
         pads = [(0, -side % multiple) for side in x.shape[1:3]]
         x = jnp.pad(x, ((0, 0), *pads, (0, 0)), mode="edge")

@@ -1,9 +1,9 @@
-"""A UNet of convolutions and Swin blocks that restores pictures as an instruction asks.
+"""A UNet of convolutions and Swin blocks that restores images, conditioned on an instruction.
 
 Residual convolutions (EDSR, arXiv:1707.02921) alternate with windowed attention (Swin,
-arXiv:2103.14030) where the resolution is low, which is where a CPU is fast too. The estimated
-strengths of the degradations steer every block by FiLM; a text steers the body and the decoder by
-FiLM and cross-attention, as strongly as a gate lets it.
+arXiv:2103.14030) where the resolution is low, which is where a CPU is fast too. Every block is
+conditioned on the strengths of the degradations by FiLM; body and decoder are conditioned on the
+text by FiLM and cross-attention, whose contribution a gate scales.
 """
 
 from typing import Any
@@ -31,9 +31,9 @@ class ConvBlock(nn.Module):
     """Two 3x3 convolutions with FiLM and ReLU between them, residual.
 
     Attributes:
-      residual_scale: what the branch is multiplied by.
+      residual_scale: Factor of the residual branch.
       zero_init: Whether the branch is zero at initialization.
-      dtype: compute dtype.
+      dtype: Compute dtype.
     """
 
     residual_scale: float = 1.0
@@ -53,31 +53,31 @@ class ConvBlock(nn.Module):
 
 
 class SwinUNet(RestorationNetwork):
-    """Images and their degradation's strengths to restored images of the same size.
+    """Restores images of any size, conditioned on the strengths of their degradations.
 
-    Super-resolution is this network on the enlarged picture, told the factor: one head serves all.
+    Super-resolution is this network on the enlarged image, conditioned on the factor, so that one
+    head serves all factors.
 
     Attributes:
-      in_channels, out_channels: of the images; equal where `residual`.
-      block_out_channels: at 1/2, 1/4, 1/8, ... of the size.
-      depths: blocks of each level of the encoder, of the body, and of each level of the decoder.
-      attention_levels: levels at which a Swin block follows each convolution block.
-      head_dim: channels of a head, a divisor of the channels at those levels.
-      window_size: side of a window, in pixels of the level.
-      mlp_ratio: of the Swin blocks.
-      skip: how the encoder's map joins the decoder's: "add", "concat", "none".
-      residual: whether the network gives what is to be added to the picture.
-      residual_scale: of the blocks' branches.
-      embed_dim: width of the embedding of what is told.
-      text: ways in which a text steers: some of "film" and "cross"; empty without one.
-      text_stages: where it does: some of "body" (the lowest resolution) and "decoder".
-      gate: how strongly text, and the residual as a whole, come to bear: "none" (always fully), by
-        one number an image ("global"), or by one for each place ("block"); decided from what is
-        told of the degradation.
+      in_channels, out_channels: Channels of the images; equal if `residual`.
+      block_out_channels: Channels at 1/2, 1/4, 1/8, ... of the size.
+      depths: Blocks of each level of the encoder, of the body, and of each level of the decoder.
+      attention_levels: Levels at which a Swin block follows each convolution block.
+      head_dim: Channels of an attention head, a divisor of the channels at those levels.
+      window_size: Side of a window, in pixels of the level.
+      mlp_ratio: Width of the MLP of the Swin blocks over that of the level.
+      skip: How encoder and decoder features are joined: "add", "concat" or "none".
+      residual: Whether the network predicts the difference to the degraded image.
+      residual_scale: Factor of the residual branches of the blocks.
+      embed_dim: Width of the embedding of the degradation.
+      text: How the text conditions: some of "film" and "cross"; empty without text.
+      text_stages: Where the text conditions: "body" (the lowest resolution), "decoder" or both.
+      gate: What scales the text's contribution and the residual: "none" (nothing), "global" (one
+        gate per image) or "block" (one per stage), computed from the degradation.
       zero_init: Whether the convolution blocks are the identity at initialization, so that a
         network with more of them than `init_from` begins with its outputs.
-      remat: compute blocks anew in the backward pass.
-      dtype: compute dtype; parameters, norms, softmax and the picture are float32.
+      remat: Whether blocks are computed again in the backward pass.
+      dtype: Compute dtype; parameters, norms, softmax and the image are float32.
     """
 
     in_channels: int = 3
@@ -116,18 +116,19 @@ class SwinUNet(RestorationNetwork):
         text: Float[Array, "b n d"] | None = None,
         mask: Bool[Array, "b n"] | None = None,
     ) -> tuple[Float[Array, "b h w e"], Float[Array, "b gates"]]:
-        """Restores.
+        """Restores images.
 
         Args:
-          x: images in about [0, 1] of any size: the last row and column are repeated to a multiple
+          x: Images in about [0, 1] of any size: the last row and column are repeated to a multiple
             of the windows, and the result is cropped.
-          told: strengths of the degradations, 0 to about 1 each.
-          text: a state a token, where `text` names a way.
+          told: Strengths of the degradations, 0 to about 1 each.
+          text: States of the tokens, if `text` is not empty.
           mask: True at real tokens.
 
         Returns:
-          images, float32, not clipped; and the gates in [0, 1]: for "block" those of the places
-          that hear the text in their order, then the residual's; one for "global"; ones for "none".
+          Images, float32, not clipped, and the gates in [0, 1]: for "block" those of the stages
+          that are conditioned on text, in order, then the residual's; one for "global"; ones for
+          "none".
         """
         self._check(text)
         height, width = x.shape[1:3]
@@ -238,6 +239,6 @@ class SwinUNet(RestorationNetwork):
                 known = ", ".join(known)
                 raise UserError(f"SwinUNet.{name}: {sorted(unknown)[0]!r} is none of {known}")
         if self.residual and self.in_channels != self.out_channels:
-            raise UserError("SwinUNet: a residual wants in_channels equal to out_channels")
+            raise UserError("SwinUNet: a residual needs in_channels equal to out_channels")
         if self.text and text is None:
-            raise UserError("SwinUNet.text names ways to hear a text, but none came")
+            raise UserError("SwinUNet.text is set, but no text was given")

@@ -53,24 +53,24 @@ class RestoreTask(Task):
         network that is conditioned on "degradation".
       text_encoder: Encoder of instructions, for a network that is conditioned on "text".
       discriminator: PatchGAN of arXiv:1611.07004, or None.
-      image_size: side of the crops, in pixels.
-      channels: of the images, 1 or 3.
-      l1_weight: weight of the mean absolute error.
-      l2_weight: weight of the mean squared error.
-      charbonnier_weight: weight of the smooth absolute error.
-      ssim_weight: weight of 1 - SSIM.
-      frequency_weight: weight of the absolute error between spectra.
-      perceptual: the perceptual term, by name and encoder in the config.
-      perceptual_weight: its weight, 0 for none.
-      perceptual_ranges: which images it looks at: (name of `PARAMETERS`, least, most) in its unit,
-        in a config name -> (least, most); all where empty. It would sooner keep grain, which looks
-        like texture, than blur it.
-      perceptual_every: of a batch, one image of so many is looked at, those first that it is for; a
-        tower at full size can cost more than the network.
-      adversarial_weight: weight of what the discriminator says.
-      adversarial_start: updates before that term sets in.
-      estimate_weight: weight of the estimator's mean absolute error.
-      gate_weight: weight of the squared difference of gates and `severity`.
+      image_size: Side of the crops in pixels.
+      channels: Number of channels of the images, 1 or 3.
+      l1_weight: Weight of the mean absolute error.
+      l2_weight: Weight of the mean squared error.
+      charbonnier_weight: Weight of the Charbonnier loss, a smooth absolute error.
+      ssim_weight: Weight of 1 - SSIM.
+      frequency_weight: Weight of the mean absolute error between spectra.
+      perceptual: Perceptual term, by name and encoder in the config.
+      perceptual_weight: Weight of the perceptual term, 0 for none.
+      perceptual_ranges: Images that the perceptual term sees: (name of `PARAMETERS`, least, most)
+        in its unit, in a config name -> (least, most); empty for all. On noisy images the term
+        would keep grain, which looks like texture.
+      perceptual_every: The term sees one image of so many per batch, preferably within
+        `perceptual_ranges`, because the encoder can cost more than the network.
+      adversarial_weight: Weight of the adversarial loss.
+      adversarial_start: Number of updates before the adversarial loss begins.
+      estimate_weight: Weight of the mean absolute error of the estimator.
+      gate_weight: Weight of the squared difference between gates and `severity`.
       teacher_forcing_prob: Probability that a training crop is conditioned on the true degradation
         vector instead of the estimate.
     """
@@ -112,11 +112,11 @@ class RestoreTask(Task):
         """Builds it from `config.task`.
 
         Args:
-          config: its values.
-          frozen_tasks: a frozen text tower as "text", where one is named.
+          config: Plain values.
+          frozen_tasks: A frozen text encoder as "text", if one is named.
 
         Raises:
-          UserError: a key that does not exist or does not fit.
+          UserError: A key that does not exist or does not fit.
         """
         values = {k: v for k, v in config.items() if k not in ("perceptual", "perceptual_encoder")}
         if "network" not in values:
@@ -200,8 +200,8 @@ class RestoreTask(Task):
         params["network"] = self.network.init(keys[0], x, known, method="restore")["params"]
         if self.discriminator is None:
             return {"model": params}, {}
-        judge = self.discriminator.init(keys[3], x)["params"]
-        return {"model": params, "disc": judge}, {"updates": jnp.zeros((), jnp.int32)}
+        disc = self.discriminator.init(keys[3], x)["params"]
+        return {"model": params, "disc": disc}, {"updates": jnp.zeros((), jnp.int32)}
 
     def losses(self):
         groups = {"model": self._loss}
@@ -217,7 +217,7 @@ class RestoreTask(Task):
         return {name: specs[name] for name in self.predict_fns()}
 
     def _strengths(self, batch):
-        """What a network may be conditioned on of a batch's "degradation"."""
+        """Returns what a network may be conditioned on, from "degradation"."""
         sigma = degradation_of(batch["degradation"], "sigma") / 255.0
         return {"degradation": batch["degradation"], "sigma": sigma}
 
@@ -238,9 +238,9 @@ class RestoreTask(Task):
         if self.perceptual_weight:
             terms["perceptual"] = (self.perceptual_weight, self._distance(x, y, batch, frozen))
         if self.discriminator is not None:
-            said = self.discriminator.apply({"params": everything["disc"]}, 2.0 * y - 1.0)
+            logits = self.discriminator.apply({"params": everything["disc"]}, 2.0 * y - 1.0)
             on = (extra["updates"] >= self.adversarial_start).astype(jnp.float32)
-            term = adversarial.hinge_generator(said).mean()
+            term = adversarial.hinge_generator(logits).mean()
             terms["adversarial"] = (self.adversarial_weight * on, term)
             extra = {**extra, "updates": extra["updates"] + 1}
         loss = sum(weight * value for weight, value in terms.values())
@@ -249,15 +249,15 @@ class RestoreTask(Task):
         return loss, (metrics, extra)
 
     def _distance(self, x, y, batch, frozen):
-        wanted = jnp.ones(len(x), bool)
+        is_seen = jnp.ones(len(x), bool)
         for name, least, most in self.perceptual_ranges:
             value = degradation_of(batch["degradation"], name)
-            wanted &= (value >= least) & (value <= most)
+            is_seen &= (value >= least) & (value <= most)
         if self.perceptual_every > 1:
-            some = jnp.argsort(~wanted)[: max(1, len(x) // self.perceptual_every)]
-            x, y, wanted = x[some], y[some], wanted[some]
+            some = jnp.argsort(~is_seen)[: max(1, len(x) // self.perceptual_every)]
+            x, y, is_seen = x[some], y[some], is_seen[some]
         distance = self.perceptual(2.0 * _rgb(x) - 1.0, 2.0 * _rgb(y) - 1.0, frozen)
-        return jnp.where(wanted, distance, 0.0).mean()
+        return jnp.where(is_seen, distance, 0.0).mean()
 
     def _disc_loss(self, params, everything, extra, batch, rngs, frozen):
         x = pixels.to_unit(batch["image"])
@@ -273,13 +273,15 @@ class RestoreTask(Task):
         """Returns the network's output in training, and the estimates or None."""
         if self.estimator is None:
             return self._apply(params, batch, rngs, frozen, train=True), None
-        estimate, truth = self._told(params, batch), batch["degradation"]
-        show = jax.random.bernoulli(rngs["told"], self.teacher_forcing_prob, (truth.shape[0], 1))
-        told = jnp.where(show, truth, as_told(jax.lax.stop_gradient(estimate)))
-        batch = {**batch, "degradation": told}
+        estimate, truth = self._estimator_output(params, batch), batch["degradation"]
+        is_forced = jax.random.bernoulli(
+            rngs["told"], self.teacher_forcing_prob, (truth.shape[0], 1)
+        )
+        vector = jnp.where(is_forced, truth, clipped(jax.lax.stop_gradient(estimate)))
+        batch = {**batch, "degradation": vector}
         return self._apply(params, batch, rngs, frozen, train=True), estimate
 
-    def _told(self, params, batch):
+    def _estimator_output(self, params, batch):
         return self.estimator.apply({"params": params["estimator"]}, batch["degraded"])
 
     def _apply(self, params, batch, rngs, frozen, train) -> RestorationOutput:
@@ -301,8 +303,9 @@ class RestoreTask(Task):
     def _restore(self, variables, batch, rngs, frozen):
         """Restores "degraded", conditioned on "degradation" and the tokens.
 
-        Gives "restored" [b, h, w, c] and, of a network with gates, their mean "gate" [b] and all
-        "gates" [b, n].
+        Returns:
+          "restored" [b, h, w, c] and, from a network with gates, their mean "gate" [b] and all
+          "gates" [b, n].
         """
         output = self._apply(variables["params"]["model"], batch, rngs, frozen, train=False)
         if output.gates is None:
@@ -314,8 +317,8 @@ class RestoreTask(Task):
         }
 
     def _estimate(self, variables, batch, rngs, frozen):
-        """`estimate` [b, p], as "degradation" is scaled, of "degraded"."""
-        return {"estimate": as_told(self._told(variables["params"]["model"], batch))}
+        """Returns "estimate" [b, p] of "degraded", scaled as "degradation"."""
+        return {"estimate": clipped(self._estimator_output(variables["params"]["model"], batch))}
 
 
 def _bounds(name: str, value: Any) -> tuple[str, float, float]:
@@ -327,19 +330,19 @@ def _bounds(name: str, value: Any) -> tuple[str, float, float]:
     return name, float(value[0]), float(value[1])
 
 
-def as_told(estimate: jax.Array) -> jax.Array:
-    """Estimates within what strengths can be."""
+def clipped(estimate: jax.Array) -> jax.Array:
+    """Returns estimates within the range of strengths, [0, 2]."""
     return jnp.clip(estimate, 0.0, 2.0)
 
 
 def severity(vector: jax.Array) -> jax.Array:
-    """How bad a picture is, [b] in [0, 1), by its distance from the clean one."""
+    """Returns how severe a degradation is, [b] in [0, 1): e / (e + 10), e its RMS error."""
     error = degradation_of(vector, "error")
     return error / (error + _HALF)
 
 
 def degradation_of(vector: jax.Array, name: str) -> jax.Array:
-    """One of `PARAMETERS` in its own unit, [b], from the data's "degradation" [b, p]."""
+    """Returns one of `PARAMETERS` in its own unit, [b], from "degradation" [b, p]."""
     return vector[:, PARAMETERS.index(name)] * SCALES[name]
 
 
