@@ -17,7 +17,8 @@ from gen_jax.pipelines.sampling import Request
 from gen_jax.runs import reader
 from gen_jax.tasks import first_stage, text
 from tests import tiny_pipelines
-from tests.processes import call, one_line_error
+from tests.forks import call
+from tests.processes import one_line_error
 
 KINDS = ("sd1", "sd2")
 TOLERANCE = 1e-4  # of the largest value

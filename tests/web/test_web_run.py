@@ -19,7 +19,8 @@ import pytest
 from packaging.requirements import Requirement
 
 pytest.importorskip("gradio", reason="the extra web is not installed")
-from tests.processes import call, environment, start
+from tests.forks import call
+from tests.processes import environment, start
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 # Imports only what the requirements of a Space bring along, then runs its app.py.
