@@ -58,11 +58,8 @@ def test_a_run_writes_images_and_their_captions(tmp_path):
 # Sharded equals one device: tests/tasks/test_contract.py. Evaluators: tests/test_reliability.py.
 @pytest.mark.nightly
 def test_two_processes_train_and_measure_as_one(tmp_path):
-    run, workdir, config = (
-        tmp_path / "run",
-        tmp_path / "two",
-        "--config=configs/engravings.py:debug",
-    )
+    config = "--config=configs/engravings.py:debug"
+    run, workdir = tmp_path / "run", tmp_path / "two"
     done = call("main", config, f"--workdir={run}")
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads((run / "report.json").read_text())
