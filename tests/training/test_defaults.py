@@ -47,7 +47,8 @@ import gen_jax.main
 import gen_jax.configs.common
 for arguments in json.loads(sys.argv[1]):
     if not os.fork():
-        flags.FLAGS(["main", *arguments])
+        sys.argv[1:] = arguments
+        flags.FLAGS(sys.argv)
         print(json.dumps(flags.FLAGS.config.to_dict(), default=str), flush=True)
         os._exit(0)
     assert os.wait()[1] == 0
