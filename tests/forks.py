@@ -11,6 +11,7 @@ import functools
 import importlib
 import json
 import os
+import pathlib
 import runpy
 import signal
 import subprocess
@@ -30,9 +31,9 @@ _SHARED = (
 _SECONDS = 300
 
 
-def call(command: str, *arguments: str) -> subprocess.CompletedProcess:
-    """Runs a command to its end."""
-    server = _server()
+def call(command: str, *arguments: str, root: pathlib.Path = ROOT) -> subprocess.CompletedProcess:
+    """Runs a command of the checkout in `root` to its end."""
+    server = _server(root)
     request = {"command": command, "arguments": arguments, "environment": _environment()}
     server.stdin.write(json.dumps(request) + "\n")
     server.stdin.flush()
@@ -51,10 +52,10 @@ def _environment():
 
 
 @functools.cache
-def _server():
+def _server(root):
     server = subprocess.Popen(
         [sys.executable, "-m", "tests.forks"],
-        cwd=ROOT,
+        cwd=root,
         env=_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import CACHE
+from tests.forks import call
 from tests.processes import ROOT, environment
 
 PAGE = (ROOT / "docs/add-a-stage.md").read_text()
@@ -49,11 +50,8 @@ def project(tmp_path_factory):
     return folder
 
 
-def run(project, *command):
-    done = subprocess.run(
-        [sys.executable, "-m", *map(str, command)],
-        cwd=project, env=environment(), capture_output=True, text=True,
-    )  # fmt: skip
+def run(project, command, *arguments):
+    done = call(command, *map(str, arguments), root=project)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     return done.stdout
 
@@ -61,7 +59,7 @@ def run(project, *command):
 @pytest.mark.slow
 def test_a_stage_of_one_file_one_line_and_one_config_does_everything(project, tmp_path):
     folder = tmp_path / "run"
-    train = ("gen_jax.main", "--config=configs/pixel_flow.py:debug", f"--workdir={folder}")
+    train = ("main", "--config=configs/pixel_flow.py:debug", f"--workdir={folder}")
     run(project, *train, "--config.training.checkpoint_every=2")
     report = json.loads((folder / "report.json").read_text())
     assert np.isfinite(report["pixel_flow/fd_untrained"])
@@ -73,16 +71,16 @@ def test_a_stage_of_one_file_one_line_and_one_config_does_everything(project, tm
     assert json.loads((folder / "report.json").read_text()) == report
 
     out = tmp_path / "images"
-    run(project, "gen_jax.generate", f"--run={folder}", "--num=3", "--steps=3", f"--out={out}")
+    run(project, "generate", f"--run={folder}", "--num=3", "--steps=3", f"--out={out}")
     first = np.asarray(Image.open(out / "00000.png"))
     assert first.shape == (16, 16, 3) and first.std() > 0
     assert json.loads((out / "00001.json").read_text())["num_inference_steps"] == 3
     numbers = tmp_path / "metrics.json"
-    run(project, "gen_jax.evaluate", f"--run={folder}", f"--out={numbers}")
+    run(project, "evaluate", f"--run={folder}", f"--out={numbers}")
     assert json.loads(numbers.read_text()) == pytest.approx(report)
     exported = tmp_path / "exported"
-    run(project, "gen_jax.export", f"--run={folder}", f"--out={exported}")
-    run(project, "gen_jax.generate", f"--run={exported}", "--num=1", f"--out={tmp_path / 'b'}",
+    run(project, "export", f"--run={folder}", f"--out={exported}")
+    run(project, "generate", f"--run={exported}", "--num=1", f"--out={tmp_path / 'b'}",
         "--steps=3")  # fmt: skip
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "b" / "00000.png")), first)
 
@@ -103,12 +101,12 @@ def test_the_contract_tests_cover_the_new_stage(project):
 @pytest.mark.slow
 def test_a_network_of_one_file_and_one_line_restores(project, tmp_path):
     folder = tmp_path / "run"
-    run(project, "gen_jax.main", "--config=configs/restore.py:variant=wide_net,debug",
+    run(project, "main", "--config=configs/restore.py:variant=wide_net,debug",
         f"--workdir={folder}")  # fmt: skip
     photo = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)).save(photo)
     out = tmp_path / "restored.png"
-    run(project, "gen_jax.restore", photo, f"--run={folder}", f"--out={out}")
+    run(project, "restore", photo, f"--run={folder}", f"--out={out}")
     restored = np.asarray(Image.open(out))
     assert restored.shape == (40, 50, 3)
     assert (restored != np.asarray(Image.open(photo))).any()

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.forks import call_each
-from tests.processes import ROOT, call, environment, one_line_error
+from tests.forks import call, call_each
+from tests.processes import ROOT, environment, one_line_error
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_detail_is_trained_and_added(run, detail, tmp_path):
     assert fine.keys() == own.keys() and any(fine[k] != own[k] for k in own)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_settings_of_sampling_are_compared(run, detail, tmp_path):
     command = [sys.executable, "-m", "benchmarks.art_sampling", f"--runs={run[0]}", "--count=4"]
     command += ["--batch=2", f"--guide={run[0]}", f"--out={tmp_path}/out.json"]

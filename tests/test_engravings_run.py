@@ -5,7 +5,8 @@ import json
 import pytest
 from PIL import Image
 
-from tests.processes import call, finish, losses, start_group
+from tests.forks import call
+from tests.processes import finish, losses, start_group
 
 
 @pytest.mark.slow
@@ -14,7 +15,6 @@ def test_a_run_writes_images_and_their_captions(tmp_path):
     done = call("main", "--config=configs/engravings.py:debug", f"--workdir={run}")
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads((run / "report.json").read_text())
-    _check_two_processes(tmp_path / "two", run, report)
     names = (
         *("psnr", "cider", "cider_nearest", "bleu4", "kid_prior", "kid_normal", "kid_mixture"),
         *("coherence", "coherence_shuffled", "loop_rate", "copies"),
@@ -55,9 +55,15 @@ def test_a_run_writes_images_and_their_captions(tmp_path):
     assert not (tmp_path / "no").exists()
 
 
-def _check_two_processes(workdir, run, report):
-    """Trains and evaluates the same recipe in two processes, which share every batch."""
-    finish(start_group(2, "--config=configs/engravings.py:debug", f"--workdir={workdir}"))
+# Sharded equals one device: tests/tasks/test_contract.py. Evaluators: tests/test_reliability.py.
+@pytest.mark.nightly
+def test_two_processes_train_and_measure_as_one(tmp_path):
+    config = "--config=configs/engravings.py:debug"
+    run, workdir = tmp_path / "run", tmp_path / "two"
+    done = call("main", config, f"--workdir={run}")
+    assert done.returncode == 0, done.stderr[-2000:]
+    report = json.loads((run / "report.json").read_text())
+    finish(start_group(2, config, f"--workdir={workdir}"))
     # The captions' dropout is drawn for the whole batch, so that only rounding differs.
     assert losses(workdir) == pytest.approx(losses(run), rel=1e-4)
     have = json.loads((workdir / "report.json").read_text())

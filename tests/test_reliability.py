@@ -1,6 +1,7 @@
 """What a run survives: kill -9 while it saves, SIGTERM, a second writer, other hosts, damage."""
 
 import contextlib
+import json
 import os
 import pathlib
 import random
@@ -252,6 +253,20 @@ def test_two_processes_equal_one(tmp_path, photos, straight):
     have = losses(tmp_path)
     assert sorted(have) == list(range(1, STEPS + 1))
     assert list(have.values()) == pytest.approx(list(want.values()), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does(tmp_path, photos):
+    recipe = ("--config=configs/vae.py:debug", f"--config.data.dir={photos}")
+    recipe += ("--config.data.source=", "--config.training.eval_every=0")
+    finish(start_group(2, *recipe, f"--workdir={tmp_path / 'two'}"))
+    one = call("main", *recipe, f"--workdir={tmp_path / 'one'}")
+    assert one.returncode == 0, one.stderr[-2000:]
+    want, have = (
+        json.loads((tmp_path / name / "report.json").read_text()) for name in ("one", "two")
+    )
+    assert {"vae/psnr", "vae/ssim"} <= set(want)
+    assert have == pytest.approx(want, rel=1e-3, abs=1e-4)
 
 
 @pytest.mark.slow

@@ -9,14 +9,18 @@ pytestmark = pytest.mark.usefixtures("optimized")
 slow, nightly = pytest.mark.slow, pytest.mark.nightly
 
 
-@slow
+def row(*values, mark=nightly):
+    """A row of the table; the smallest one of each table runs in CI."""
+    return pytest.param(*values, marks=mark)
+
+
 @pytest.mark.parametrize(
     "pictures,scale,psnr,ssim",
     [
-        ("Set5", 2, 33.66, 0.9299),
-        ("Set5", 4, 28.42, 0.8104),
-        ("Set14", 2, 30.24, 0.8688),
-        ("Set14", 4, 26.00, 0.7027),
+        row("Set5", 2, 33.66, 0.9299),
+        row("Set5", 4, 28.42, 0.8104, mark=slow),
+        row("Set14", 2, 30.24, 0.8688),
+        row("Set14", 4, 26.00, 0.7027),
     ],
 )
 def test_bicubic(shared, pictures, scale, psnr, ssim):
@@ -25,17 +29,11 @@ def test_bicubic(shared, pictures, scale, psnr, ssim):
     assert found["ssim"] == pytest.approx(ssim, abs=1e-3)
 
 
-@slow
-@pytest.mark.parametrize("quality,psnr", [(10, 27.82), (40, 32.43)])
+@pytest.mark.parametrize("quality,psnr", [row(10, 27.82, mark=slow), row(40, 32.43)])
 def test_jpeg_of_classic5_as_it_is(shared, quality, psnr):
     images = f"{shared}/sr_jpeg.zip:classic5"
     found = run("jpeg", images, "identity", given=Given(quality=quality))
     assert found["psnr"] == pytest.approx(psnr, abs=0.05)
-
-
-def row(*values, mark=nightly):
-    """A row of the table; the smallest one runs in CI."""
-    return pytest.param(*values, marks=mark)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 import pathlib
 
-import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from gen_jax.runs import layout
 from gen_jax.runs.reader import TrainedModel
 from gen_jax.tasks import build_task
 from tests.moved import moved
+from tests.tasks.test_contract import filled
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +23,8 @@ def pipe(tmp_path_factory):
     train_tokenizer(["a grey owl", "the head of a bat"], 300).save(folder / layout.TOKENIZER)
     values = {**engravings.get_config("debug").task.to_dict(), "temperature": 1.0, "top_p": 1.0}
     task = build_task(values)
-    batch = {k: jnp.zeros((1, *v.shape), v.dtype) for k, v in task.batch_spec().items()}
-    params, extra = jax.jit(task.init)(jax.random.key(0), batch)
-    params = moved(params, 0.1)  # the last layers of the flow are zero at first
+    params, extra = filled(task)
+    params = moved(params, 0.1)  # biases of zero would leave outputs that depend on nothing
     return Captioned(
         TrainedModel(
             path=pathlib.Path(folder),

@@ -8,7 +8,8 @@ from PIL import Image
 
 from gen_jax.common import checksum
 from tests import tiny_pipelines
-from tests.processes import call, one_line_error
+from tests.forks import call
+from tests.processes import one_line_error
 
 
 @pytest.fixture(scope="module")

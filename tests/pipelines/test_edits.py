@@ -59,6 +59,12 @@ def pipe(model):
     return TextToImage(model)
 
 
+@pytest.fixture(scope="module")
+def loaded(model):
+    """The Python interface, which keeps what it compiled."""
+    return Model(model)
+
+
 def squares(height, width, seed=0):
     """An image of squares of 4 pixels, which `Cells` keeps exactly."""
     colors = np.random.default_rng(seed).integers(0, 256, (height // 4, width // 4, 3), np.uint8)
@@ -206,8 +212,7 @@ def test_gray_counts_as_white_from_the_middle_on():
     )
 
 
-def test_the_python_interface_changes_images(model, pipe):
-    loaded = Model(model)
+def test_the_python_interface_changes_images(loaded, pipe):
     arrays = [squares(16, 16, seed) for seed in (1, 2)]
     images = [Image.fromarray(array) for array in arrays]
     mask = Image.new("L", (16, 16), 0)
@@ -225,7 +230,7 @@ def test_the_python_interface_changes_images(model, pipe):
 
 
 @pytest.mark.parametrize("kind", ["RGBA", "LA", "P", "I;16", "1", "L"])
-def test_images_and_masks_of_any_mode_are_those_of_their_files(model, pipe, kind, tmp_path):
+def test_images_and_masks_of_any_mode_are_those_of_their_files(loaded, pipe, kind, tmp_path):
     """The middle is white and the border transparent, of a color that nobody sees."""
     white = np.zeros((16, 16), np.uint8)
     white[4:12, 4:12] = 255
@@ -241,7 +246,7 @@ def test_images_and_masks_of_any_mode_are_those_of_their_files(model, pipe, kind
     made.save(tmp_path / "a.png", **({"transparency": 0} if kind == "P" else {}))
     with Image.open(tmp_path / "a.png") as opened:
         assert opened.mode == kind
-        (out,) = Model(model).generate("red", image=opened, mask=opened, strength=0.5)
+        (out,) = loaded.generate("red", image=opened, mask=opened, strength=0.5)
     pixels = image_files.read(str(tmp_path / "a.png"))
     is_transparent = kind in ("RGBA", "LA", "P")
     assert (pixels[0, 0] == (255 if is_transparent else 0)).all()

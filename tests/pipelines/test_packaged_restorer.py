@@ -118,8 +118,17 @@ def test_only_what_an_instruction_names_is_removed(restorer):
     assert np.abs(half - (noisy + full.astype(float)) / 2)[inside].max() <= 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", restore_kinds.KINDS)
+# One of each family of damage in CI; all of them are figures of the model's card.
+IN_CI = ("camera, ISO high", "JPEG 10", "Gaussian blur 1.6", "nothing")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=pytest.mark.slow if kind in IN_CI else pytest.mark.nightly)
+        for kind in restore_kinds.KINDS
+    ],
+)
 def test_every_kind_of_damage_becomes_less(restorer, shared, kind):
     archive = shared / "restore_color.zip"
     weights = f"{shared / 'weights_small.zip'}:stlpips_alex_backbone.safetensors"
@@ -139,7 +148,8 @@ def test_every_kind_of_damage_becomes_less(restorer, shared, kind):
         assert after["lpips"] < before["lpips"]
 
 
-@pytest.mark.slow
+# Tiled equals whole on small ones: tests/pipelines/test_tiles.py, tests/test_restore.py.
+@pytest.mark.nightly
 def test_tiles_are_as_the_whole(restorer, shared):
     found = pictures.listed(f"{shared / 'restore_color.zip'}:CBSD68")
     # A photograph of 2048x1536: the middles of thirty, side by side, under noise.
@@ -156,7 +166,7 @@ def test_tiles_are_as_the_whole(restorer, shared):
         assert difference.mean(axis).max() < 0.25
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_words_matter_and_the_gate_knows(restorer, shared):
     class Args:
         run, size, repeats = "package:restore", 128, 2

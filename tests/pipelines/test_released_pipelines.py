@@ -17,7 +17,8 @@ from gen_jax.pipelines.sampling import Request
 from gen_jax.runs import reader
 from gen_jax.tasks import first_stage, text
 from tests import tiny_pipelines
-from tests.processes import call, one_line_error
+from tests.forks import call
+from tests.processes import one_line_error
 
 KINDS = ("sd1", "sd2")
 TOLERANCE = 1e-4  # of the largest value
@@ -142,10 +143,16 @@ def test_the_command_evaluates_a_pipeline(photos, tmp_path):
     assert sorted(folder.rglob("*")) == before
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", tiny_pipelines.script().SCHEDULERS)
-def test_every_scheduler_gives_the_latents_of_diffusers(models, kind, name):
+def every_scheduler():
+    """The schedulers of each kind; of SD 2 and its prediction type, one runs in CI."""
+    for name in tiny_pipelines.script().SCHEDULERS:
+        for kind in KINDS:
+            mark = pytest.mark.slow if (kind == "sd1" or name == "ddim") else pytest.mark.nightly
+            yield pytest.param(name, kind, marks=mark)
+
+
+@pytest.mark.parametrize("name,kind", every_scheduler())
+def test_every_scheduler_gives_the_latents_of_diffusers(models, name, kind):
     """One program per scheduler: half of its batch is guided, and half is not."""
     script, golden = tiny_pipelines.script(), tiny_pipelines.golden()
     model = models[kind]

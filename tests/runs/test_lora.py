@@ -20,7 +20,8 @@ from gen_jax.tasks import build_task
 from gen_jax.tasks.lora import LowRank, LowRankTask, merged
 from gen_jax.training import adaptation, stage
 from tests import tiny_pipelines
-from tests.processes import call, one_line_error
+from tests.forks import call
+from tests.processes import one_line_error
 from tests.tasks.test_contract import filled
 from tests.tiny_text import tower_folder
 

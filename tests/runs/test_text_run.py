@@ -18,7 +18,8 @@ from gen_jax.runs import layout, reader, text_tower
 from gen_jax.runs.weights import save
 from gen_jax.tasks import build_task
 from gen_jax.training import stage
-from tests.processes import call, one_line_error
+from tests.forks import call
+from tests.processes import one_line_error
 from tests.tasks.test_contract import filled
 from tests.tiny_text import tower_folder
 

@@ -39,26 +39,33 @@ def test_defaults_change_nothing_and_are_all_there(name):
             assert stated <= set(whole.task[key]), key
 
 
+# Flags are read once per process: each list of arguments is read in a fork.
 _SCRIPT = """
-import json, sys
+import json, os, sys
 from absl import flags
 import gen_jax.main
-flags.FLAGS(["main", *sys.argv[1:]])
-print(json.dumps(flags.FLAGS.config.to_dict(), default=str))
+import gen_jax.configs.common
+for arguments in json.loads(sys.argv[1]):
+    if not os.fork():
+        sys.argv[1:] = arguments
+        flags.FLAGS(sys.argv)
+        print(json.dumps(flags.FLAGS.config.to_dict(), default=str), flush=True)
+        os._exit(0)
+    assert os.wait()[1] == 0
 """
 
 
-def parsed(*arguments):
+def parsed(*lists):
     done = subprocess.run(
-        [sys.executable, "-c", _SCRIPT, *arguments],
+        [sys.executable, "-c", _SCRIPT, json.dumps(lists)],
         cwd=ROOT, env=environment(), capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout)
+    return map(json.loads, done.stdout.splitlines())
 
 
 def test_what_recipes_leave_out_is_set_from_the_command_line():
-    ldm = parsed(
+    of_ldm = (
         "--config=configs/ldm.py:debug",
         "--config.task.process.snr_gamma=5",
         "--config.task.process.rescale_zero_terminal_snr=true",
@@ -67,16 +74,17 @@ def test_what_recipes_leave_out_is_set_from_the_command_line():
         "--config.task.unet.norm_eps=0.1",
         "--config.evaluators.error_by_time.split=train",
     )
+    of_faces = (
+        "--config=configs/faces.py:debug,objective=adversarial",
+        "--config.task.objective.drifting.pools=(1,)",
+        "--config.evaluators.interpolation.samples=7",
+    )
+    ldm, faces = parsed(of_ldm, of_faces)
     process = ldm["task"]["process"]
     assert (process["snr_gamma"], process["beta_end"], process["beta_start"]) == (5.0, 0.01, None)
     assert process["rescale_zero_terminal_snr"] and process["num_train_timesteps"] == 500
     assert ldm["task"]["unet"]["norm_eps"] == 0.1
     assert ldm["evaluators"]["error_by_time"]["split"] == "train"
-    faces = parsed(
-        "--config=configs/faces.py:debug,objective=adversarial",
-        "--config.task.objective.drifting.pools=(1,)",
-        "--config.evaluators.interpolation.samples=7",
-    )
     assert faces["task"]["objective"]["drifting"]["pools"] == [1]
     assert faces["task"]["objective"]["drifting"]["real_per_generated"] == 1
     assert faces["evaluators"]["interpolation"]["samples"] == 7

@@ -19,7 +19,15 @@ import pytest
 from packaging.requirements import Requirement
 
 pytest.importorskip("gradio", reason="the extra web is not installed")
-from tests.processes import call, environment, start
+from configs import engravings
+from gen_jax.common import config as config_lib
+from gen_jax.data.text.tokenizer import train_tokenizer
+from gen_jax.runs import layout, weights
+from gen_jax.tasks import build_task
+from tests.forks import call
+from tests.moved import moved
+from tests.processes import environment, start
+from tests.tasks.test_contract import filled
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 # Imports only what the requirements of a Space bring along, then runs its app.py.
@@ -43,13 +51,13 @@ runpy.run_path("app.py", run_name="__main__")
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A finished run of debug size."""
-    workdir = tmp_path_factory.mktemp("runs") / "engravings"
-    done = call(
-        "main", "--config=configs/engravings.py:debug", f"--workdir={workdir}",
-        "--config.training.num_steps=1", "--config.evaluators={}",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    """An exported run of debug size: no training is needed to have one."""
+    workdir = layout.make(tmp_path_factory.mktemp("runs") / "run")
+    config = engravings.get_config("debug")
+    params, extra = filled(build_task(config.task.to_dict()))
+    weights.save(workdir / layout.WEIGHTS, {"params": moved(params, 0.1), "extra": extra})
+    (workdir / layout.CONFIG).write_text(config_lib.to_json(config))
+    train_tokenizer(["a grey owl", "a cat"], 300).save(workdir / layout.TOKENIZER)
     return workdir
 
 
