@@ -24,6 +24,7 @@ def open_source(
     size: int = 0,
     seed: int = 0,
     exclude: Sequence[str | os.PathLike] = (),
+    masks: str = "",
 ) -> Source:
     """Opens a source by what the user wrote.
 
@@ -34,6 +35,7 @@ def open_source(
       size: Side of an embedded source's images in pixels; 0 for its default.
       seed: Seed of an embedded source.
       exclude: Folders below a folder of images that are written to.
+      masks: Pattern of the masks' names in a folder or archive of images, see `mask_names.named`.
 
     Raises:
       UserError: There is no such source; the message lists what there is.
@@ -41,6 +43,8 @@ def open_source(
     text = str(spec)
     name = text.removeprefix(PREFIX)
     if name in EMBEDDED:
+        if masks:
+            raise UserError(f"masks={masks}: goes with a folder or archive of images, not {text}")
         num, size = num or _DEFAULTS[name]["num"], size or _DEFAULTS[name]["size"]
         if name == "photos":
             from gen_jax.data.prepare.sources.photos import PhotosSource
@@ -55,6 +59,8 @@ def open_source(
         return ShapesSource(num, seed, size)
     if num:
         raise UserError(f"num={num}: only {_names('and')} take a number of records")
+    if masks and text.startswith(("tfds:", "hf:")):
+        raise UserError(f"masks={masks}: goes with a folder or archive of images, not {text}")
     if text.startswith("tfds:"):
         from gen_jax.data.prepare.sources.tfds import open_tfds
 
@@ -67,11 +73,11 @@ def open_source(
     if not path.is_dir() and (inside := archives.split(text)):
         from gen_jax.data.prepare.sources.archive import ArchiveSource
 
-        return ArchiveSource(*inside)
+        return ArchiveSource(*inside, masks)
     if path.is_dir():
         from gen_jax.data.prepare.sources.image_folder import ImageFolderSource
 
-        return ImageFolderSource(path, exclude)
+        return ImageFolderSource(path, exclude, masks)
     problem = "is a file, not a folder" if path.exists() else "no such folder"
     raise UserError(
         f"source={text}: {problem}; expected a folder of images, FILE.zip[:PREFIX], "
