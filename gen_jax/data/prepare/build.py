@@ -98,7 +98,9 @@ def check(options: Options) -> None:
 def _check_out(options: Options) -> None:
     """Refuses to write the data set among the images that it is made of."""
     out, source = pathlib.Path(options.out), pathlib.Path(options.source)
-    if options.source in sources.EMBEDDED or not (out.is_dir() and source.is_dir()):
+    if options.source in (*sources.EMBEDDED, *sources.LABELED) or not (
+        out.is_dir() and source.is_dir()
+    ):
         return
     if os.path.samefile(out, source):
         raise UserError(

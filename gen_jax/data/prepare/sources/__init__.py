@@ -9,11 +9,15 @@ from gen_jax.common.errors import UserError
 from gen_jax.data.prepare.sources.base import Source
 
 EMBEDDED = ("pictograms", "photos", "shapes")
+LABELED = ("composites", "plates")
+"""Embedded sources of what heads learn from: images with masks, and readable ones."""
 PREFIX = "embedded:"
 _DEFAULTS = {
     "pictograms": {"num": 20000, "size": 64},
     "photos": {"num": 3072, "size": 96},
     "shapes": {"num": 20000, "size": 64},
+    "composites": {"num": 6000, "size": 80},
+    "plates": {"num": 20000, "size": 40},
 }
 
 
@@ -29,7 +33,7 @@ def open_source(
     """Opens a source by what the user wrote.
 
     Args:
-      spec: "pictograms", "photos" or "shapes", also as "embedded:photos"; "tfds:NAME[:SPLIT]";
+      spec: Name in `EMBEDDED` or `LABELED`, also as "embedded:photos"; "tfds:NAME[:SPLIT]";
         "hf:NAME[:SPLIT]"; a folder; or "FILE.zip[:PREFIX]", a folder in an archive.
       num: Number of records of an embedded source; 0 for its default.
       size: Side of an embedded source's images in pixels; 0 for its default.
@@ -42,7 +46,7 @@ def open_source(
     """
     text = str(spec)
     name = text.removeprefix(PREFIX)
-    if name in EMBEDDED:
+    if name in (*EMBEDDED, *LABELED):
         if masks:
             raise UserError(f"masks={masks}: goes with a folder or archive of images, not {text}")
         num, size = num or _DEFAULTS[name]["num"], size or _DEFAULTS[name]["size"]
@@ -54,11 +58,21 @@ def open_source(
             from gen_jax.data.prepare.sources.pictograms import PictogramsSource
 
             return PictogramsSource(num, seed, size)
+        if name == "composites":
+            from gen_jax.data.prepare.sources.composites import CompositesSource
+
+            return CompositesSource(num, seed, size)
+        if name == "plates":
+            from gen_jax.data.prepare.sources.plates import PlatesSource
+
+            return PlatesSource(num, seed, size)
         from gen_jax.data.prepare.sources.shapes import ShapesSource
 
         return ShapesSource(num, seed, size)
     if num:
-        raise UserError(f"num={num}: only {_names('and')} take a number of records")
+        raise UserError(
+            f"num={num}: only {_names('and')} take a number of records, and {', '.join(LABELED)}"
+        )
     if masks and text.startswith(("tfds:", "hf:")):
         raise UserError(f"masks={masks}: goes with a folder or archive of images, not {text}")
     if text.startswith("tfds:"):
@@ -101,7 +115,7 @@ def check_unambiguous(spec: str, out: str) -> None:
       UserError: There is a folder of this name; the message has both spellings.
     """
     is_out = bool(out) and os.path.abspath(out) == os.path.abspath(spec)
-    if spec in EMBEDDED and os.path.isdir(spec) and not is_out:
+    if spec in (*EMBEDDED, *LABELED) and os.path.isdir(spec) and not is_out:
         raise UserError(
             f"source={spec}: there is a folder of this name; write ./{spec} for the folder, or "
             f"{PREFIX}{spec} for the {spec} that come with the package"

@@ -1,0 +1,139 @@
+"""Transforms of the stage of domain heads: images with what a head is to read in them."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+from gen_jax.common import ranges
+from gen_jax.common.errors import UserError
+from gen_jax.data import degradations
+from gen_jax.data.load import augmentation, mask_steps, plate_steps
+from gen_jax.data.load.named_transform import WHERE, NamedTransform
+
+IGNORED = 255  # index of pixels that do not count
+
+
+@dataclasses.dataclass(frozen=True)
+class LabeledCrops(NamedTransform):
+    """Random resized crops of images and their label maps, the centered square in evaluation.
+
+    "mask" is uint8 [size, size], a class index per pixel, 255 where it does not count.
+
+    Attributes:
+      label_values: Value of each class in the label maps, in the order of the classes; (0, 255)
+        are black and white masks.
+      ignored_values: Values of pixels that do not count.
+      crop_scale: Range of a training crop's side as a fraction of the image's short side.
+      flip: Whether training crops are mirrored with probability 1/2.
+      color_jitter: Strength of the random changes of brightness, contrast and saturation in
+        training, from 0 (none) to below 1.
+      degradation: Preset of `data.degradations` by name, or `name` of a degradation and its
+        fields, that training images go through; "" for none.
+      degradation_prob: Probability that a training image is degraded.
+    """
+
+    label_values: tuple[int, ...] = (0, 255)
+    ignored_values: tuple[int, ...] = ()
+    crop_scale: tuple[float, float] = (0.7, 1.0)
+    flip: bool = True
+    color_jitter: float | int = 0.2
+    degradation: Any = ""
+    degradation_prob: float | int = 0.3
+
+    name = "labeled_crops"
+    has_text = False
+    _ranges: ClassVar = {
+        "label_values": ranges.Range(0, 255),
+        "ignored_values": ranges.Range(0, 255),
+        "crop_scale": ranges.Range(0, 1, open_low=True),
+        "color_jitter": ranges.BELOW_1,
+        "degradation_prob": ranges.SHARE,
+    }
+
+    def __post_init__(self):
+        super().__post_init__()
+        values = (*self.label_values, *self.ignored_values)
+        if len(self.label_values) < 2 or len(set(values)) < len(values):
+            raise UserError(
+                f"{WHERE}: label_values={self.label_values} and ignored_values="
+                f"{self.ignored_values}: expected two classes or more, and each value once"
+            )
+        if len(self.crop_scale) != 2 or self.crop_scale[0] > self.crop_scale[1]:
+            raise UserError(
+                f"{WHERE}.crop_scale={self.crop_scale}: expected two fractions of the short side, "
+                "the smaller one first"
+            )
+        built_degradation(self.degradation)  # for its errors
+
+    @classmethod
+    def keys(cls, has_tokens, features=()):
+        return ("mask", *super().keys(has_tokens, features))
+
+    def _image_steps(self, size, train, features):
+        chain = [
+            mask_steps.classes(self.label_values, self.ignored_values, IGNORED),
+            mask_steps.crop_with_mask(size, self.crop_scale, train),
+        ]
+        if not train:
+            return chain
+        if self.flip:
+            chain.append(mask_steps.flip_with_mask())
+        if self.color_jitter:
+            chain.append(augmentation.jitter_color(self.color_jitter))
+        if self.degradation:
+            drawn = built_degradation(self.degradation)
+            chain.append(mask_steps.damage(drawn, self.degradation_prob, "image"))
+        return chain
+
+
+@dataclasses.dataclass(frozen=True)
+class Plates(NamedTransform):
+    """Number plates as a camera sees them, with their text.
+
+    "image" is uint8 [size / 4, size, 3], "text" int32 [10] (`text.plate_characters`), "height"
+    int32, the height in pixels at which the plate was seen. Plates that were drawn (attribute
+    "drawn") are seen at an angle and degraded, in evaluation too, always in the same way there;
+    others are resized.
+
+    Attributes:
+      heights: Range of the height in pixels at which a drawn plate is seen.
+      angle: Largest shift of a corner, as a share of the plate's height.
+      degradation: Preset of `data.degradations` by name, or `name` of a degradation and its
+        fields, that drawn plates go through after that; "" for none.
+      degradation_prob: Probability that a drawn plate is degraded.
+    """
+
+    heights: tuple[float, float] = (14.0, 32.0)
+    angle: float | int = 0.15
+    degradation: Any = "camera"
+    degradation_prob: float | int = 0.7
+
+    name = "plates"
+    has_text = False
+    _ranges: ClassVar = {
+        "heights": ranges.Range(4, 1024),
+        "angle": ranges.BELOW_1,
+        "degradation_prob": ranges.SHARE,
+    }
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.heights) != 2 or self.heights[0] > self.heights[1]:
+            raise UserError(
+                f"{WHERE}.heights={self.heights}: expected two heights in pixels, the smaller one "
+                "first"
+            )
+        built_degradation(self.degradation)  # for its errors
+
+    @classmethod
+    def keys(cls, has_tokens, features=()):
+        return ("text", "height", *super().keys(has_tokens, features))
+
+    def _image_steps(self, size, train, features):
+        drawn = built_degradation(self.degradation)
+        prob = self.degradation_prob if drawn is not None else 0.0
+        return [plate_steps.text, plate_steps.seen(size, self.heights, self.angle, drawn, prob)]
+
+
+def built_degradation(config: Any) -> degradations.Degradation | None:
+    """Returns the degradation of a transform's field, None for ""."""
+    return degradations.build(config, f"{WHERE}.degradation") if config else None
