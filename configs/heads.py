@@ -7,6 +7,7 @@ Laptop recipes on embedded data (docs/heads.md); `data=DIR` takes your own.
 
 from gen_jax.common.errors import UserError
 from gen_jax.configs import common
+from gen_jax.data.prepare.sources import LABELED
 
 
 def get_config(arg=None):
@@ -23,11 +24,10 @@ def get_config(arg=None):
         )
     config.training.update(num_steps=2000, batch_size=16, ema=0.99, checkpoint_every=500)
     config.optimizer.model.update(learning_rate=2e-3, warmup_steps=100, weight_decay=0.02)
-    source = RECIPES[arg.head](config)
-    if arg.data:
-        config.data.source, config.data.dir = "", arg.data
-    else:
-        config.data.source = source
+    default = RECIPES[arg.head](config)
+    data = arg.data or default
+    is_embedded = data in LABELED
+    config.data.source, config.data.dir = (data, "") if is_embedded else ("", data)
     if arg.debug:
         _debug(config)
     return config.lock()
@@ -51,7 +51,18 @@ def _plates(config):
     return "plates"
 
 
-RECIPES = dict(segmentation=_segmentation, plates=_plates)
+def _landmarks(config):
+    with config.unlocked():
+        config.task.head = dict(
+            name="landmarks", points=5, width=32, spread=1.0, heatmap_weight=0.2
+        )
+        config.evaluators = dict(landmarks=dict(count=500, batch_size=50))
+        config.data.transform = common.transform("landmarks")
+    config.data.image_size = 64
+    return "data/face_landmarks"
+
+
+RECIPES = dict(segmentation=_segmentation, plates=_plates, landmarks=_landmarks)
 
 
 def _debug(config):

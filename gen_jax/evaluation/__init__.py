@@ -38,6 +38,7 @@ EVALUATORS = {
     "instructed": "gen_jax.evaluation.instructed:Instructed",
     "restored_crops": "gen_jax.evaluation.restored_crops:RestoredCrops",
     "pictogram_accuracy": "gen_jax.evaluation.pictograms:PictogramAccuracy",
+    "landmarks": "gen_jax.evaluation.landmarks:Landmarks",
     "plates": "gen_jax.evaluation.plates:Plates",
     "segmentation": "gen_jax.evaluation.segmentation:Segmentation",
     "samples": "gen_jax.evaluation.samples:Samples",

@@ -272,6 +272,12 @@ _MEANINGS: dict[str, dict[str, Meaning]] = {
         "prompt_chance": _CHANCE,
         "probe_accuracy": Meaning("Share of real images that the probe classifies right."),
     },
+    "landmarks": {
+        "nme": Meaning("Mean distance to the true points, over that between the eyes.", LOWER),
+        "failure_rate": Meaning("Share of faces whose mean distance is above 8%.", LOWER),
+        "auc": Meaning("Area under the distribution of errors up to 8%, 1 without errors.", HIGHER),
+        "nme_constant": Meaning("Control: nme of the mean face."),
+    },
     "plates": {
         "plate_exact": Meaning("Share of plates that are read without a mistake.", HIGHER),
         r"plate_exact_(\d+)_(\d+)": Meaning(

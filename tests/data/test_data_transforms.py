@@ -21,10 +21,11 @@ KEYS = {
     "instructed_restoration": {"degraded", "degradation", "kind"},
     "labeled_crops": {"mask"},
     "plates": {"text", "height"},
+    "landmarks": {"points"},
 }
 TEXT_KEYS = {
     "face_captions": {"facts", "asked"},
-    **dict.fromkeys(("restoration", "labeled_crops", "plates")),
+    **dict.fromkeys(("restoration", "labeled_crops", "plates", "landmarks")),
 }
 
 
@@ -36,7 +37,7 @@ def example(captions=("a cat",), **attributes):
         "mask": rng.choice(np.uint8([0, 255]), (32, 40)),
         "captions": captions,
         "label": 1,
-        "attributes": {"text": "AB12", **attributes},
+        "attributes": {"text": "AB12", "landmarks": [[0.3, 0.4]] * 5, **attributes},
         "key": "a.png",
     }
 

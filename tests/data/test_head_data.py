@@ -5,7 +5,8 @@ import pytest
 
 from gen_jax.common.errors import UserError
 from gen_jax.data import composites
-from gen_jax.data.load.head_transforms import IGNORED, LabeledCrops, Plates
+from gen_jax.data.load import landmark_steps
+from gen_jax.data.load.head_transforms import IGNORED, LabeledCrops, Landmarks, Plates
 from gen_jax.data.prepare.sources import open_source, plate_draw
 from gen_jax.data.text import plate_characters
 
@@ -127,3 +128,39 @@ def test_drawn_plates_are_seen_by_a_camera_and_real_ones_are_not():
         step(example(image), RNG)
     with pytest.raises(UserError, match="two heights in pixels"):
         Plates(heights=(30.0, 20.0))
+
+
+def dot_of(image):
+    """Center of the bright part of an image, x and y in fractions of its sides."""
+    weight = np.maximum(image[..., 0].astype(np.float64) - 20, 0)
+    y, x = np.indices(weight.shape) + 0.5
+    return [
+        (v * weight).sum() / weight.sum() / n for v, n in ((x, image.shape[1]), (y, image.shape[0]))
+    ]
+
+
+def test_landmarks_move_with_their_face():
+    image = np.zeros((48, 48, 3), np.uint8)
+    image[10:14, 28:32] = 255  # its center is at (30, 12) pixels
+    written = [[30 / 48, 12 / 48]] + [[0.5, 0.5]] * 4
+    face = example(image, attributes={"landmarks": written})
+    fields = dict(turn=40.0, scale=(0.7, 1.2), shift=0.1)
+    for train in (False, True):
+        step = Landmarks(color_jitter=0.0, mirrored=(), **fields).build(64, train=train)
+        for seed in range(5):
+            out = step(face, np.random.default_rng(seed))
+            np.testing.assert_allclose(out["points"][0], dot_of(out["image"]), atol=0.01)
+    flip = landmark_steps.mirror(((0, 1),), probability=1.0)
+    flipped = flip({**face, "points": np.float32(written)}, RNG)
+    np.testing.assert_allclose(flipped["points"][1], [18 / 48, 12 / 48], atol=1e-6)
+    np.testing.assert_allclose(dot_of(flipped["image"]), [18 / 48, 12 / 48], atol=1e-6)
+
+
+def test_landmarks_of_records_are_checked():
+    image = np.zeros((16, 16, 3), np.uint8)
+    for written in (None, [[0, 1]] * 4, "x", [[0, float("nan")]] * 5):
+        step = Landmarks().build(16, train=True)
+        with pytest.raises(UserError, match=r"x.png: expected an attribute landmarks of 5 pairs"):
+            step(example(image, attributes={"landmarks": written}), RNG)
+    with pytest.raises(UserError, match="pairs of indices below points=4, each index once"):
+        Landmarks(points=4)

@@ -6,6 +6,7 @@ import pytest
 from gen_jax.common.errors import NoSplit
 from gen_jax.data.text.plate_characters import encode
 from gen_jax.evaluation import Predictor, build_evaluators
+from gen_jax.evaluation.landmarks import Landmarks
 from gen_jax.evaluation.plates import Plates
 from gen_jax.evaluation.segmentation import Segmentation
 from gen_jax.tasks import build_task
@@ -74,6 +75,20 @@ def test_plates_count_texts_by_height_and_by_confidence():
     assert m["plate_char"] == pytest.approx(7 / 8)
     assert m["coverage_at_90"] == m["coverage_at_99"] == 0.5
     assert m["ece"] == pytest.approx(0.5 * 0.05 + 0.5 * 0.6, abs=1e-6)
+
+
+def test_landmarks_are_measured_by_the_distance_of_the_eyes():
+    truth = np.zeros((10, 5, 2), np.float32)
+    truth[:, 0, 0], truth[:, 1, 0] = 0.3, 0.7
+    truth[:, 2:] = 0.5
+    wrong = truth.copy()
+    wrong[:2, :, 1] += 0.04  # a tenth of the distance between the eyes
+    images = np.zeros((10, 32, 32, 3), np.uint8)
+    result = Landmarks(count=10)(Read("landmarks", points=wrong), Split(image=images, points=truth))
+    assert result.metrics["nme"] == pytest.approx(0.02)
+    assert result.metrics["failure_rate"] == pytest.approx(0.2)
+    assert result.metrics["auc"] == pytest.approx(0.8)
+    assert result.metrics["nme_constant"] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_held_out_split_that_is_missing_is_said():

@@ -12,7 +12,7 @@ from configs import heads
 from gen_jax.common.errors import UserError
 from gen_jax.losses import overlap
 from gen_jax.tasks import build_task
-from gen_jax.tasks.head_objectives import HEADS, plates
+from gen_jax.tasks.head_objectives import HEADS, landmarks, plates
 from gen_jax.tasks.head_objectives.base import HeadObjective
 from gen_jax.tasks.head_objectives.segmentation import Segmentation
 from tests.tasks.test_contract import filled, made_batch
@@ -106,6 +106,22 @@ def test_the_best_path_drops_repeats_and_blanks():
     read = {k: np.asarray(v[0]) for k, v in head.predict(logits, (16, 40)).items()}
     assert head.describe(read, (16, 40))["text"] == "2246"
     assert 0.9 < float(read["confidence"]) <= 1.0
+
+
+def test_a_heatmap_is_read_between_its_cells():
+    truth = jnp.asarray([[[0.40, 0.55], [0.61, 0.30]]])
+    head = landmarks.Landmarks(points=2)
+    logits = head._target_logits((24, 32), truth)
+    heatmaps = logits.swapaxes(1, 2).reshape(1, 24, 32, 2)
+    np.testing.assert_allclose(landmarks.expected(heatmaps), truth, atol=1e-3)
+    loss, terms = head.loss(heatmaps, {"points": truth})
+    far, _ = head.loss(heatmaps, {"points": truth + 0.1})
+    assert float(terms["distance"]) < 0.05 and float(far) > float(loss) + 2
+    outside, _ = head.loss(heatmaps, {"points": truth.at[0, 0].set(1.2)})
+    assert float(outside) < float(loss) + 0.5
+    read = {k: np.asarray(v[0]) for k, v in head.predict(heatmaps, (48, 64)).items()}
+    points = head.describe(read, (100, 200))["points"]
+    np.testing.assert_allclose(points, np.asarray(truth[0]) * [200, 100], atol=0.3)
 
 
 def test_mistakes_in_a_config_are_one_line():

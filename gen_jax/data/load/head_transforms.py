@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from gen_jax.common import ranges
 from gen_jax.common.errors import UserError
 from gen_jax.data import degradations
-from gen_jax.data.load import augmentation, mask_steps, plate_steps
+from gen_jax.data.load import augmentation, landmark_steps, mask_steps, plate_steps
 from gen_jax.data.load.named_transform import WHERE, NamedTransform
 
 IGNORED = 255  # index of pixels that do not count
@@ -132,6 +132,79 @@ class Plates(NamedTransform):
         drawn = built_degradation(self.degradation)
         prob = self.degradation_prob if drawn is not None else 0.0
         return [plate_steps.text, plate_steps.seen(size, self.heights, self.angle, drawn, prob)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Landmarks(NamedTransform):
+    """Faces at random places, sizes and rotations, with their landmarks.
+
+    "image" is uint8 [size, size, 3], "points" float32 [points, 2], x and y in fractions of the
+    sides. Held-out faces are moved in the same way, always alike: of aligned faces, a constant
+    would be nearly right.
+
+    Attributes:
+      points: Number of points in the attribute "landmarks" of a record.
+      mirrored: Pairs of points that trade places in a mirror image; mirroring is left out without
+        them.
+      turn: Largest rotation in degrees to either side.
+      scale: Range of the factor by which faces are enlarged.
+      shift: Largest shift along each axis, as a share of the side.
+      color_jitter: Strength of the random changes of brightness, contrast and saturation in
+        training, from 0 (none) to below 1.
+      degradation: Preset of `data.degradations` by name, or `name` of a degradation and its
+        fields, that training images go through; "" for none.
+      degradation_prob: Probability that a training image is degraded.
+    """
+
+    points: int = 5
+    mirrored: tuple[tuple[int, int], ...] = ((0, 1), (3, 4))
+    turn: float | int = 15.0
+    scale: tuple[float, float] = (0.8, 1.15)
+    shift: float | int = 0.08
+    color_jitter: float | int = 0.3
+    degradation: Any = ""
+    degradation_prob: float | int = 0.3
+
+    name = "landmarks"
+    has_text = False
+    _ranges: ClassVar = {
+        "points": ranges.AT_LEAST_1,
+        "turn": ranges.Range(0, 180),
+        "scale": ranges.Range(0.1, 10),
+        "shift": ranges.Range(0, 0.5),
+        "color_jitter": ranges.BELOW_1,
+        "degradation_prob": ranges.SHARE,
+    }
+
+    def __post_init__(self):
+        super().__post_init__()
+        indices = [i for pair in self.mirrored for i in pair]
+        if len(set(indices)) < len(indices) or any(i not in range(self.points) for i in indices):
+            raise UserError(
+                f"{WHERE}.mirrored={self.mirrored}: expected pairs of indices below points="
+                f"{self.points}, each index once"
+            )
+        built_degradation(self.degradation)  # for its errors
+
+    @classmethod
+    def keys(cls, has_tokens, features=()):
+        return ("points", *super().keys(has_tokens, features))
+
+    def _image_steps(self, size, train, features):
+        chain = [
+            landmark_steps.points(self.points),
+            landmark_steps.pose(size, self.turn, self.scale, self.shift),
+        ]
+        if not train:
+            return chain
+        if self.mirrored:
+            chain.append(landmark_steps.mirror(self.mirrored))
+        if self.color_jitter:
+            chain.append(augmentation.jitter_color(self.color_jitter))
+        if self.degradation:
+            drawn = built_degradation(self.degradation)
+            chain.append(mask_steps.damage(drawn, self.degradation_prob, "image"))
+        return chain
 
 
 def built_degradation(config: Any) -> degradations.Degradation | None:

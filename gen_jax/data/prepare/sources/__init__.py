@@ -17,7 +17,7 @@ _DEFAULTS = {
     "photos": {"num": 3072, "size": 96},
     "shapes": {"num": 20000, "size": 64},
     "composites": {"num": 6000, "size": 80},
-    "plates": {"num": 20000, "size": 40},
+    "plates": {"num": 10000, "size": 40},
 }
 
 

@@ -25,7 +25,7 @@ class PlatesSource:
     embedded = True
     default_format = "png"
 
-    def __init__(self, num: int = 20000, seed: int = 0, size: int = 40):
+    def __init__(self, num: int = 10000, seed: int = 0, size: int = 40):
         """Describes the source.
 
         Args:
