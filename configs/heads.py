@@ -7,7 +7,7 @@ Laptop recipes on embedded data (docs/heads.md); `data=DIR` takes your own.
 
 from gen_jax.common.errors import UserError
 from gen_jax.configs import common
-from gen_jax.data.prepare.sources import LABELED
+from gen_jax.data.prepare.sources import EMBEDDED, LABELED
 
 
 def get_config(arg=None):
@@ -26,7 +26,7 @@ def get_config(arg=None):
     config.optimizer.model.update(learning_rate=2e-3, warmup_steps=100, weight_decay=0.02)
     default = RECIPES[arg.head](config)
     data = arg.data or default
-    is_embedded = data in LABELED
+    is_embedded = data in (*EMBEDDED, *LABELED)
     config.data.source, config.data.dir = (data, "") if is_embedded else ("", data)
     if arg.debug:
         _debug(config)
@@ -40,6 +40,15 @@ def _segmentation(config):
         config.data.transform = common.transform("labeled_crops")
     config.data.image_size = 64
     return "composites"
+
+
+def _change(config):
+    with config.unlocked():
+        config.task.head = dict(name="change", classes=2, width=32, dice_weight=1.0)
+        config.evaluators = dict(change=dict(count=400, batch_size=50))
+        config.data.transform = common.transform("changed_pairs")
+    config.data.image_size = 64
+    return "photos"
 
 
 def _plates(config):
@@ -62,7 +71,7 @@ def _landmarks(config):
     return "data/face_landmarks"
 
 
-RECIPES = dict(segmentation=_segmentation, plates=_plates, landmarks=_landmarks)
+RECIPES = dict(segmentation=_segmentation, change=_change, landmarks=_landmarks, plates=_plates)
 
 
 def _debug(config):

@@ -23,6 +23,7 @@ EVALUATORS = {
     "reconstruction": "gen_jax.evaluation.reconstruction:Reconstruction",
     "adjectives": "gen_jax.evaluation.adjectives:Adjectives",
     "art_samples": "gen_jax.evaluation.art_samples:ArtSamples",
+    "change": "gen_jax.evaluation.change:Change",
     "class_retrieval": "gen_jax.evaluation.class_retrieval:ClassRetrieval",
     "codes": "gen_jax.evaluation.codes:Codes",
     "detail": "gen_jax.evaluation.detail:Detail",

@@ -272,6 +272,14 @@ _MEANINGS: dict[str, dict[str, Meaning]] = {
         "prompt_chance": _CHANCE,
         "probe_accuracy": Meaning("Share of real images that the probe classifies right."),
     },
+    "change": {
+        "change_f1": Meaning("F1 of changed pixels on held-out pairs.", HIGHER),
+        "change_iou": Meaning("Intersection over union of changed pixels.", HIGHER),
+        "change_f1_constant": Meaning("Control: F1 if all pixels are called changed."),
+        "false_alarm_rate": Meaning(
+            "Share of unchanged pairs with more than 0.5% of the pixels called changed.", LOWER
+        ),
+    },
     "landmarks": {
         "nme": Meaning("Mean distance to the true points, over that between the eyes.", LOWER),
         "failure_rate": Meaning("Share of faces whose mean distance is above 8%.", LOWER),

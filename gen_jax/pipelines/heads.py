@@ -35,7 +35,7 @@ class Head:
         self.inputs: tuple[str, ...] = model.task.head.inputs
         self._compiled = jax.jit(self._task.predict_fns()["read"])
 
-    def read(self, **images: UInt8[np.ndarray, "h w 3"]) -> dict[str, Any]:
+    def read(self, **images: UInt8[np.ndarray, "_ _ 3"]) -> dict[str, Any]:
         """Returns what the head reads, by name, see `describe` of its objective.
 
         An image is padded at the bottom and the right to one of a few sizes, so that few programs

@@ -21,11 +21,12 @@ KEYS = {
     "instructed_restoration": {"degraded", "degradation", "kind"},
     "labeled_crops": {"mask"},
     "plates": {"text", "height"},
+    "changed_pairs": {"before", "after", "mask"},
     "landmarks": {"points"},
 }
 TEXT_KEYS = {
     "face_captions": {"facts", "asked"},
-    **dict.fromkeys(("restoration", "labeled_crops", "plates", "landmarks")),
+    **dict.fromkeys(("restoration", "labeled_crops", "plates", "landmarks", "changed_pairs")),
 }
 
 

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from PIL import Image
+from scipy import ndimage
 
 from gen_jax.common.errors import UserError
 from gen_jax.data import composites
-from gen_jax.data.load import landmark_steps
-from gen_jax.data.load.head_transforms import IGNORED, LabeledCrops, Landmarks, Plates
+from gen_jax.data.load import change_steps, landmark_steps
+from gen_jax.data.load.head_transforms import IGNORED, ChangedPairs, LabeledCrops, Landmarks, Plates
 from gen_jax.data.prepare.sources import open_source, plate_draw
 from gen_jax.data.text import plate_characters
 
@@ -164,3 +166,40 @@ def test_landmarks_of_records_are_checked():
             step(example(image, attributes={"landmarks": written}), RNG)
     with pytest.raises(UserError, match="pairs of indices below points=4, each index once"):
         Landmarks(points=4)
+
+
+def test_pairs_differ_where_their_mask_says_and_nowhere_else():
+    image = np.random.default_rng(0).integers(60, 200, (40, 50, 3)).astype(np.uint8)
+    still = dict(shift=0.0, turn=0.0, season=0.0, noise=0.0)
+    step = ChangedPairs(unchanged=0.0, **still).build(32, train=False)
+    shares = []
+    for seed in range(8):
+        out = step(example(image), np.random.default_rng(seed))
+        differs = (out["before"] != out["after"]).any(-1)
+        mask = out["mask"] == 1
+        # Pixels at the edge of a cut-out are half covered; a few inside have the ground's color.
+        near = ndimage.binary_dilation(mask, np.ones((3, 3)), iterations=2)
+        assert not (differs & ~near).any()
+        shares.append((differs & mask).sum() / max(1, mask.sum()))
+    assert np.mean(shares) > 0.9
+    same = ChangedPairs(unchanged=1.0, **still).build(32, train=True)(example(image), RNG)
+    assert not same["mask"].any()
+    np.testing.assert_array_equal(same["before"], same["after"])
+    seen = ChangedPairs(unchanged=1.0).build(32, train=False)(example(image), RNG)
+    assert not seen["mask"].any() and (seen["before"] != seen["after"]).mean() > 0.5
+
+
+def test_cutouts_of_training_are_not_those_of_evaluation(tmp_path):
+    for i in range(30):
+        rgba = np.zeros((8, 8, 4), np.uint8)
+        rgba[2:6, 2:6] = i, 0, 0, 255
+        Image.fromarray(rgba).save(tmp_path / f"{i}.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "opaque.png")
+    groups = [change_steps.cutouts(str(tmp_path), held_out) for held_out in (False, True)]
+    train, held_out = ({int(c[3, 3, 0]) for c in group} for group in groups)
+    assert train | held_out == set(range(30)) and not train & held_out and held_out
+    with pytest.raises(UserError, match="objects=nowhere: no such folder or archive"):
+        change_steps.cutouts("nowhere", False)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="found no image with transparent parts"):
+        change_steps.cutouts(str(tmp_path / "empty"), False)

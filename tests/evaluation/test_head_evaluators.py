@@ -6,6 +6,7 @@ import pytest
 from gen_jax.common.errors import NoSplit
 from gen_jax.data.text.plate_characters import encode
 from gen_jax.evaluation import Predictor, build_evaluators
+from gen_jax.evaluation.change import Change
 from gen_jax.evaluation.landmarks import Landmarks
 from gen_jax.evaluation.plates import Plates
 from gen_jax.evaluation.segmentation import Segmentation
@@ -75,6 +76,19 @@ def test_plates_count_texts_by_height_and_by_confidence():
     assert m["plate_char"] == pytest.approx(7 / 8)
     assert m["coverage_at_90"] == m["coverage_at_99"] == 0.5
     assert m["ece"] == pytest.approx(0.5 * 0.05 + 0.5 * 0.6, abs=1e-6)
+
+
+def test_change_counts_changed_pixels_and_false_alarms():
+    images = np.zeros((4, 32, 32, 3), np.uint8)
+    mask, found = np.zeros((2, 4, 32, 32), np.uint8)
+    mask[:2, :8, :8], found[:2, :8, :4] = 1, 1
+    found[3, 0, :6] = 1  # a false alarm on one of two unchanged pairs
+    result = Change()(Read("change", mask=found), Split(before=images, after=images, mask=mask))
+    m = result.metrics
+    assert m["change_iou"] == pytest.approx(64 / (128 + 6))
+    assert m["change_f1"] == pytest.approx(2 * 64 / (64 + 6 + 128))
+    assert m["false_alarm_rate"] == 0.5
+    assert result.pictures["changes"].ndim == 3
 
 
 def test_landmarks_are_measured_by_the_distance_of_the_eyes():

@@ -39,6 +39,14 @@ def test_a_plate_is_read_as_text(tmp_path):
     assert isinstance(read["text"], str) and 0.0 <= read["confidence"] <= 1.0
 
 
+def test_images_of_a_pair_have_one_size(tmp_path):
+    head = Head(trained("change", tmp_path))
+    black = np.zeros((20, 30, 3), np.uint8)
+    assert head.read(before=black, after=black)["mask"].shape == (20, 30)
+    with pytest.raises(UserError, match="images of different sizes, 30x20 and 20x30"):
+        head.read(before=black, after=black.swapaxes(0, 1))
+
+
 def test_mistakes_are_one_line(tmp_path):
     head = Head(trained("segmentation", tmp_path))
     with pytest.raises(UserError, match="reads image, not before"):

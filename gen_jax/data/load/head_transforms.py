@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 from gen_jax.common import ranges
 from gen_jax.common.errors import UserError
-from gen_jax.data import degradations
-from gen_jax.data.load import augmentation, landmark_steps, mask_steps, plate_steps
+from gen_jax.data import composites, degradations
+from gen_jax.data.load import augmentation, change_steps, landmark_steps, mask_steps, plate_steps
 from gen_jax.data.load.named_transform import WHERE, NamedTransform
 
 IGNORED = 255  # index of pixels that do not count
@@ -205,6 +205,54 @@ class Landmarks(NamedTransform):
             drawn = built_degradation(self.degradation)
             chain.append(mask_steps.damage(drawn, self.degradation_prob, "image"))
         return chain
+
+
+@dataclasses.dataclass(frozen=True)
+class ChangedPairs(NamedTransform):
+    """Pairs of images of which cut-outs are inserted and erased, made of photographs.
+
+    "before" and "after" are uint8 [size, size, 3], "mask" uint8 [size, size], 1 where something is
+    in one of them alone. Held-out pairs show cut-outs that training does not, always alike.
+
+    Attributes:
+      objects: Cut-outs: "pictograms", a folder, or FILE.zip[:PREFIX]; a tenth is held out.
+      side: Range of a cut-out's longer side as a share of the image's.
+      unchanged: Probability that nothing changes.
+      shift: Largest misalignment along each axis in pixels.
+      turn: Largest misalignment in degrees to either side.
+      season: Strength of the change of colors, brightness and contrast, from 0 to below 1.
+      noise: Largest standard deviation of the noise in 8-bit units.
+    """
+
+    objects: str = change_steps.PICTOGRAMS
+    side: tuple[float, float] = (0.15, 0.5)
+    unchanged: float | int = 0.2
+    shift: float | int = 1.5
+    turn: float | int = 1.0
+    season: float | int = 0.25
+    noise: float | int = 8.0
+
+    name = "changed_pairs"
+    has_text = False
+    _ranges: ClassVar = {
+        "side": ranges.Range(0, 1, open_low=True),
+        "unchanged": ranges.SHARE,
+        "shift": ranges.NOT_NEGATIVE,
+        "turn": ranges.Range(0, 180),
+        "season": ranges.BELOW_1,
+        "noise": ranges.NOT_NEGATIVE,
+    }
+
+    @classmethod
+    def keys(cls, has_tokens, features=()):
+        return ("before", "after", "mask", *super().keys(has_tokens, features))
+
+    def _image_steps(self, size, train, features):
+        objects = change_steps.cutouts(self.objects, held_out=not train)
+        distractors = change_steps.Distractors(self.shift, self.turn, self.season, self.noise)
+        poses = composites.Poses(side=self.side)
+        chain = [change_steps.pair(size, objects, poses, distractors, self.unchanged)]
+        return [*chain, change_steps.turn_pair] if train else chain
 
 
 def built_degradation(config: Any) -> degradations.Degradation | None:

@@ -16,7 +16,7 @@ from gen_jax.data.degradations.curriculum import Curriculum
 from gen_jax.data.degradations.instructed import Instructions
 from gen_jax.data.load import augmentation, steps
 from gen_jax.data.load.augmentation import Transform
-from gen_jax.data.load.head_transforms import LabeledCrops, Landmarks, Plates
+from gen_jax.data.load.head_transforms import ChangedPairs, LabeledCrops, Landmarks, Plates
 from gen_jax.data.load.named_transform import WHERE, NamedTransform
 from gen_jax.data.text import art_words, face_words, instructions
 
@@ -255,6 +255,6 @@ TRANSFORMS: Mapping[str, type[NamedTransform]] = {
     for cls in (
         *(Crops, ArtCaptions, Features, FaceCaptions, Letterbox),
         *(Restoration, InstructedRestoration),
-        *(LabeledCrops, Landmarks, Plates),
+        *(ChangedPairs, LabeledCrops, Landmarks, Plates),
     )
 }
