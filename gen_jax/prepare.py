@@ -53,6 +53,7 @@ _SOURCE = paths.DEFINE_path(
     "source",
     None,
     "What to prepare: a folder of images, FILE.zip[:PREFIX], pictograms, photos, shapes, "
+    "composites, plates, "
     "tfds:NAME[:SPLIT] or "
     "hf:NAME[:SPLIT]",
 )
