@@ -14,7 +14,9 @@ cuts each image into square crops of many sizes; all crops of an image go to the
 A folder, or a folder in a zip archive, is read with its sub-folders. captions.jsonl in it may hold
 lines such as {"file": "a/b.jpg", "caption": "...", "split": "val"}; without "split" the content
 decides the split. Beside a folder called photos, ./photos is the folder and embedded:photos the
-embedded photographs. Damaged, blank, tiny and repeated images are left out and named in
+embedded photographs. A line may name a label map, one class per pixel: {"file": "a/b.jpg", "mask":
+"labels/b.png"}; --masks='labels/{stem}.png' names those of all images (docs/data-formats.md).
+Damaged, blank, tiny and repeated images are left out and named in
 OUT/dataset.json. Look at OUT/contact_sheet.png.
 
   python -m gen_jax.prepare --source=FOLDER --preview=degradations.png
@@ -51,6 +53,7 @@ _SOURCE = paths.DEFINE_path(
     "source",
     None,
     "What to prepare: a folder of images, FILE.zip[:PREFIX], pictograms, photos, shapes, "
+    "composites, plates, "
     "tfds:NAME[:SPLIT] or "
     "hf:NAME[:SPLIT]",
 )
@@ -78,6 +81,12 @@ _FORMAT = flags.DEFINE_string(
     "(embedded sources: PNG)",
 )
 _QUALITY = numbers.define_int("quality", 95, "Quality of JPEG and WebP", 1, 100)
+_MASKS = flags.DEFINE_string(
+    "masks",
+    "",
+    "Label map of each image inside the source, such as 'labels/{stem}.png' or "
+    "'{folder}/{stem}_mask.png'",
+)
 _MAX_BAD = numbers.define_int(
     "max_bad", 100, "Stop when more files than this are damaged or missing, -1 never stops", -1
 )
@@ -159,6 +168,7 @@ def main(_) -> None:
             format=_FORMAT.value,
             quality=_QUALITY.value,
             shard_records=_SHARD.value,
+            masks=_MASKS.value,
             workers=_WORKERS.value,
             captioner=_captioner() if _CAPTION.value else None,
         )

@@ -17,6 +17,8 @@ image_formats.register_plugins()
 
 FORMATS = ("jpeg", "png", "webp")
 
+BAD_MASK = "unusable mask"
+
 # Formats that a record may hold as they came, with the modes that need no conversion.
 _KEEPABLE = {"JPEG": ("RGB", "L"), "PNG": ("RGB", "L"), "WEBP": ("RGB",)}
 
@@ -152,6 +154,54 @@ def decode_fast(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     if pixels is None:
         raise ImageError("corrupt", "OpenCV cannot decode it")
     return pixels
+
+
+def read_mask(data: bytes) -> UInt8[np.ndarray, "h w"]:
+    """Decodes a label map in full: gray values, palette indices or bits, unchanged.
+
+    Args:
+      data: A whole file, PNG or another lossless format of one channel and at most 8 bits.
+
+    Raises:
+      ImageError: "unusable mask"; the detail says what is wrong.
+    """
+    if files.is_lfs_pointer(data):
+        raise ImageError(BAD_MASK, "a git-lfs pointer, not the image: run `git lfs pull`")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            kind, mode, values = image.format, image.mode, np.asarray(image)
+    except Exception as error:  # a damaged file makes Pillow raise nearly anything
+        raise ImageError(BAD_MASK, f"cannot be decoded ({str(error)[:80]})") from None
+    if kind in ("JPEG", "MPO", "WEBP", "AVIF", "HEIF"):
+        raise ImageError(BAD_MASK, f"{kind} changes the values of classes; save it as PNG")
+    if mode not in ("1", "L", "P"):
+        raise ImageError(
+            BAD_MASK, f"mode {mode}: expected one channel of at most 8 bits (gray or palette)"
+        )
+    return values.astype(np.uint8)
+
+
+def encode_mask(mask: UInt8[np.ndarray, "h w"]) -> bytes:
+    """Encodes a label map as a gray PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(mask).save(buffer, "PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def decode_mask(data: bytes) -> UInt8[np.ndarray, "h w"]:
+    """Decodes the label map of a record; raises ImageError if it is damaged."""
+    mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    if mask is None:
+        raise ImageError(BAD_MASK, "OpenCV cannot decode it")
+    return mask
+
+
+def resize_mask(mask: UInt8[np.ndarray, "h w"], height: int, width: int) -> np.ndarray:
+    """Returns a label map of another size [height, width]: the class at each pixel's center."""
+    rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(np.int64)
+    columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(np.int64)
+    return mask[rows[:, None], columns[None]]
 
 
 def resize(pixels: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "s s 3"]:

@@ -42,6 +42,9 @@ class Record:
         picture, from the picture's.
       arrays: features by name, see `data.features`. A record without any has the bytes
         that it had before there were features.
+      mask: Label map of the image: a PNG of one 8-bit channel and of the image's size that holds a
+        class per pixel; b"" without one, and then the record has the bytes that it had before
+        there were masks.
     """
 
     key: str
@@ -54,9 +57,10 @@ class Record:
     attributes: dict[str, Any] = dataclasses.field(default_factory=dict)
     sha256: str = ""
     arrays: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    mask: bytes = b""
 
 
-_OPTIONAL = {"arrays"}
+_OPTIONAL = {"arrays", "mask"}
 _FIELDS = {field.name for field in dataclasses.fields(Record)} - _OPTIONAL
 _DTYPES = {
     name: np.dtype(kind)
@@ -78,6 +82,8 @@ def pack(record: Record) -> bytes:
         values["arrays"] = {name: _pack_array(name, x) for name, x in record.arrays.items()}
     else:
         del values["arrays"]
+    if not record.mask:
+        del values["mask"]
     return msgpack.packb(values, use_bin_type=True)
 
 

@@ -280,6 +280,43 @@ _MEANINGS: dict[str, dict[str, Meaning]] = {
         "prompt_chance": _CHANCE,
         "probe_accuracy": Meaning("Share of real images that the probe classifies right."),
     },
+    "change": {
+        "change_f1": Meaning("F1 of changed pixels on held-out pairs.", HIGHER),
+        "change_iou": Meaning("Intersection over union of changed pixels.", HIGHER),
+        "change_f1_constant": Meaning("Control: F1 if all pixels are called changed."),
+        "false_alarm_rate": Meaning(
+            "Share of unchanged pairs with more than 0.5% of the pixels called changed.", LOWER
+        ),
+    },
+    "landmarks": {
+        "nme": Meaning("Mean distance to the true points, over that between the eyes.", LOWER),
+        "failure_rate": Meaning("Share of faces whose mean distance is above 8%.", LOWER),
+        "auc": Meaning("Area under the distribution of errors up to 8%, 1 without errors.", HIGHER),
+        "nme_constant": Meaning("Control: nme of the mean face."),
+    },
+    "plates": {
+        "plate_exact": Meaning("Share of plates that are read without a mistake.", HIGHER),
+        r"plate_exact_(\d+)_(\d+)": Meaning(
+            r"The same of plates seen at a height of \1 to \2 pixels.", HIGHER
+        ),
+        "plate_char": Meaning("1 - edit distance over the number of true characters.", HIGHER),
+        "plate_char_constant": Meaning("Control: plate_char of one text for all plates."),
+        "ece": Meaning("Calibration error of the confidence: mean gap to the share right.", LOWER),
+        r"coverage_at_(\d+)": Meaning(
+            r"Share of plates that are left if unsure ones are refused until \1% are right.",
+            HIGHER,
+        ),
+    },
+    "segmentation": {
+        "miou": Meaning(
+            "Intersection over union of held-out label maps, mean over classes.", HIGHER
+        ),
+        "miou_constant": Meaning("Control: mIoU of the most frequent class everywhere."),
+        r"iou_(\d+)": Meaning(r"Intersection over union of class \1.", HIGHER),
+        "boundary_f": Meaning(
+            "F-measure of boundary pixels within 0.75% of the diagonal (a pixel at least).", HIGHER
+        ),
+    },
     "validation_loss": {
         "validation_loss": Meaning("Training loss on held-out images.", LOWER),
         "validation_(.+)": Meaning(r"The training metric \1 on held-out images."),

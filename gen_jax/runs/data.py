@@ -15,7 +15,7 @@ from gen_jax.common.errors import NoSplit, UserError
 from gen_jax.data import dataset, schema, shards
 from gen_jax.data.load import loader, transforms
 from gen_jax.data.load.augmentation import Transform
-from gen_jax.data.load.transforms import NamedTransform
+from gen_jax.data.load.named_transform import WHERE, NamedTransform
 from gen_jax.data.text import tokenizer_file
 from gen_jax.data.text.tokenizer import MIN_VOCAB, Tokenizer, train_tokenizer
 from gen_jax.parallel import distributed
@@ -94,10 +94,10 @@ class DataConfig:
 def _built(values: Any) -> NamedTransform:
     if not isinstance(values, Mapping):
         raise UserError(
-            f"{transforms.WHERE}={values!r}: expected a dict with the name of a transform and its "
+            f"{WHERE}={values!r}: expected a dict with the name of a transform and its "
             'fields, such as dict(name="crops", flip=False)'
         )
-    return by_name(transforms.TRANSFORMS, values, transforms.WHERE)
+    return by_name(transforms.TRANSFORMS, values, WHERE)
 
 
 class RunData(DataSplits):

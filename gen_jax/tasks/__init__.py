@@ -20,6 +20,7 @@ TASKS = {
     "art": "gen_jax.tasks.art:ArtTask",
     "engravings": "gen_jax.tasks.engravings:EngravingsTask",
     "detail": "gen_jax.tasks.detail:DetailTask",
+    "heads": "gen_jax.tasks.heads:HeadsTask",
 }
 
 

@@ -19,8 +19,15 @@ KEYS = {
     "face_captions": {"grid"},
     "restoration": {"degraded", "degradation"},
     "instructed_restoration": {"degraded", "degradation", "kind"},
+    "labeled_crops": {"mask"},
+    "plates": {"text", "height"},
+    "changed_pairs": {"before", "after", "mask"},
+    "landmarks": {"points"},
 }
-TEXT_KEYS = {"face_captions": {"facts", "asked"}, "restoration": None}
+TEXT_KEYS = {
+    "face_captions": {"facts", "asked"},
+    **dict.fromkeys(("restoration", "labeled_crops", "plates", "landmarks", "changed_pairs")),
+}
 
 
 def example(captions=("a cat",), **attributes):
@@ -28,9 +35,11 @@ def example(captions=("a cat",), **attributes):
     return {
         "image": rng.integers(0, 255, (32, 40, 3), dtype=np.uint8),
         "grid": rng.integers(0, 9, (2, 2, 3)),
+        "mask": rng.choice(np.uint8([0, 255]), (32, 40)),
         "captions": captions,
         "label": 1,
-        "attributes": attributes,
+        "attributes": {"text": "AB12", "landmarks": [[0.3, 0.4]] * 5, **attributes},
+        "key": "a.png",
     }
 
 
@@ -57,7 +66,8 @@ def test_each_gives_the_keys_that_it_declares(name, train, has_tokens, tokenizer
     assert set(one) == {"image", "label", *KEYS[name], *with_text}
     assert set(one) == set(named.keys(has_tokens, features))
     channels = 1 if name == "letterbox" else 3
-    assert one["image"].shape == (SIZE, SIZE, channels) and one["image"].dtype == np.uint8
+    height = SIZE // 4 if name == "plates" else SIZE
+    assert one["image"].shape == (height, SIZE, channels) and one["image"].dtype == np.uint8
     for key, value in one.items():
         np.testing.assert_array_equal(value, again[key])
 

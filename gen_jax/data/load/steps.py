@@ -1,8 +1,9 @@
 """Steps of the loader, each from (example, rng) to an example; `transforms` composes them.
 
 An example is a dict with "image" (RGB uint8 [h, w, 3]), "captions", "label", "label_name",
-"attributes" and "key". Steps return a new dict and never write into arrays, because the loader's
-cache may share decoded images. Images stay uint8: the device maps them to [-1, 1].
+"attributes" and "key", and "mask" (uint8 [h, w]) if its record has a label map. Steps return a new
+dict and never write into arrays, because the loader's cache may share decoded images. Images stay
+uint8: the device maps them to [-1, 1].
 """
 
 import functools
@@ -35,6 +36,8 @@ def decode(data: bytes) -> Example:
     image = {}
     if record.image or not record.arrays:
         image["image"] = images.decode_fast(record.image)
+    if record.mask:
+        image["mask"] = images.decode_mask(record.mask)
     return {
         **image,
         **record.arrays,

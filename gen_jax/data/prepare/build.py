@@ -49,6 +49,8 @@ class Options:
       quality: of JPEG and WebP, 1 to 100.
       shard_records: records in a shard; 0 for 1024, or more where a split would
         need over 1024 shards.
+      masks: Pattern of the masks' names, see `sources.mask_names.named`; "" for those that
+        captions.jsonl names.
       workers: processes; 0 for one a core. It does not influence the result.
       captioner: Model that writes captions of images without one; None writes none.
     """
@@ -63,6 +65,7 @@ class Options:
     format: str = ""
     quality: int = 95
     shard_records: int = 0
+    masks: str = ""
     workers: int = 0
     captioner: captioning.Settings | None = None
 
@@ -95,7 +98,9 @@ def check(options: Options) -> None:
 def _check_out(options: Options) -> None:
     """Refuses to write the data set among the images that it is made of."""
     out, source = pathlib.Path(options.out), pathlib.Path(options.source)
-    if options.source in sources.EMBEDDED or not (out.is_dir() and source.is_dir()):
+    if options.source in (*sources.EMBEDDED, *sources.LABELED) or not (
+        out.is_dir() and source.is_dir()
+    ):
         return
     if os.path.samefile(out, source):
         raise UserError(
@@ -115,6 +120,8 @@ def _arguments(options: Options) -> dict:
     del values["max_bad"]
     if not options.crops:  # as data sets were described that are older than crops
         del values["crops"]
+    if not options.masks:  # likewise
+        del values["masks"]
     return values
 
 
@@ -244,6 +251,7 @@ def prepare(options: Options) -> dataset.DatasetInfo:
         size=options.size,
         seed=options.seed,
         exclude=[options.out],
+        masks=options.masks,
     )
     if options.crops:
         source = CropsSource(source, options.crops, options.size, options.seed)

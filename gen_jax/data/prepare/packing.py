@@ -73,8 +73,13 @@ def _record(
         label_name=raw.label_name,
         attributes=raw.attributes,
         sha256=item.sha256,
+        mask=b"" if raw.mask is None else _mask(raw.mask, *pixels.shape[:2]),
     )
     return record, statistics.of_image(pixels, bool(raw.captions))
+
+
+def _mask(mask: np.ndarray, height: int, width: int) -> bytes:
+    return images.encode_mask(images.resize_mask(mask, height, width))
 
 
 def write_task(context: tuple[Source, Packing], task: Task) -> dict[str, Any]:

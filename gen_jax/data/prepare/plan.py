@@ -70,6 +70,7 @@ def look(context: tuple[Source, Rules], chunk: tuple[int, int]) -> list[dict[str
         try:
             raw = source.read(index)
             pixels = raw.pixels if raw.pixels is not None else images.open_strict(raw.data)[0]
+            quality.check_mask(raw.mask, pixels)
             seen = quality.examine(pixels, min_side=rules.min_side, near=rules.near_duplicates)
             thumb = seen.thumb.hex() if seen.thumb else None
             entry = {"key": raw.key, "sha256": seen.sha256, "phash": seen.phash, "t": thumb}

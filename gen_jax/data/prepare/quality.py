@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from gen_jax.common import left_out
-from gen_jax.data.images import ImageError
+from gen_jax.data.images import BAD_MASK, ImageError
 
 TOO_SMALL, BLANK = "too small", "blank"
 DUPLICATE, NEAR_DUPLICATE = "exact duplicate", "near duplicate"
@@ -31,6 +31,7 @@ DAMAGED = (
     "git-lfs pointer",
     "too large to decode safely",
     "missing",
+    BAD_MASK,
     left_out.BROKEN_LINK,
     left_out.CLOSED,
 )
@@ -69,6 +70,13 @@ def pixel_digest(pixels: UInt8[np.ndarray, "h w 3"]) -> str:
     digest = hashlib.sha256(repr(pixels.shape).encode())
     digest.update(np.ascontiguousarray(pixels).tobytes())
     return digest.hexdigest()
+
+
+def check_mask(mask: np.ndarray | None, pixels: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Raises ImageError if an image has a label map of another size."""
+    if mask is not None and mask.shape != pixels.shape[:2]:
+        sizes = [f"{width}x{height}" for height, width in (mask.shape, pixels.shape[:2])]
+        raise ImageError(BAD_MASK, f"is {sizes[0]}, and its image is {sizes[1]} (upright)")
 
 
 def examine(

@@ -1,4 +1,7 @@
-"""captions.jsonl: one JSON object a line, {"file": ..., "caption": ... or "captions": [...]}."""
+"""captions.jsonl: one JSON object a line, {"file": ..., "caption": ... or "captions": [...]}.
+
+A line with a "mask", the file of a label map, needs no caption.
+"""
 
 import dataclasses
 import json
@@ -18,7 +21,7 @@ class Captioned:
     """One line of the file.
 
     Attributes:
-      captions: one or more, without surrounding blanks.
+      captions: one or more, without surrounding blanks; none if the line has a mask alone.
       attributes: every other key of the line.
       line: its number, from 1.
     """
@@ -37,6 +40,8 @@ def _captions_of(values: dict[str, Any], where: str) -> tuple[str, ...]:
         found = values.pop("captions")
         if not isinstance(found, list):
             raise UserError(f'{where}: "captions" must be a list of strings')
+    elif "mask" in values:
+        return ()
     else:
         raise UserError(f'{where}: has neither "caption" (a string) nor "captions" (a list)')
     for text in found:
@@ -105,7 +110,17 @@ def _line(text: str, where: str, number: int) -> Line | None:
     name = pathlib.PurePosixPath(file.replace("\\", "/"))
     if name.is_absolute() or ".." in name.parts:
         raise UserError(f'{where}: "file" must be relative and inside this folder, got {file}')
+    if "mask" in values:
+        values["mask"] = _mask_of(values["mask"], where)
     return Line(_captions_of(values, where), values, number, str(name))
+
+
+def _mask_of(mask: Any, where: str) -> str:
+    """Returns the checked name of a mask."""
+    name = pathlib.PurePosixPath(mask.replace("\\", "/")) if isinstance(mask, str) else None
+    if not mask or name is None or name.is_absolute() or ".." in name.parts:
+        raise UserError(f'{where}: "mask" must name a file inside this folder, got {mask!r}')
+    return str(name)
 
 
 def read(path: str | pathlib.Path, data: bytes | None = None) -> dict[str, Captioned]:

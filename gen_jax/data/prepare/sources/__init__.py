@@ -9,11 +9,15 @@ from gen_jax.common.errors import UserError
 from gen_jax.data.prepare.sources.base import Source
 
 EMBEDDED = ("pictograms", "photos", "shapes")
+LABELED = ("composites", "plates")
+"""Embedded sources of what heads learn from: images with masks, and readable ones."""
 PREFIX = "embedded:"
 _DEFAULTS = {
     "pictograms": {"num": 20000, "size": 64},
     "photos": {"num": 3072, "size": 96},
     "shapes": {"num": 20000, "size": 64},
+    "composites": {"num": 6000, "size": 80},
+    "plates": {"num": 10000, "size": 40},
 }
 
 
@@ -24,23 +28,27 @@ def open_source(
     size: int = 0,
     seed: int = 0,
     exclude: Sequence[str | os.PathLike] = (),
+    masks: str = "",
 ) -> Source:
     """Opens a source by what the user wrote.
 
     Args:
-      spec: "pictograms", "photos" or "shapes", also as "embedded:photos"; "tfds:NAME[:SPLIT]";
+      spec: Name in `EMBEDDED` or `LABELED`, also as "embedded:photos"; "tfds:NAME[:SPLIT]";
         "hf:NAME[:SPLIT]"; a folder; or "FILE.zip[:PREFIX]", a folder in an archive.
       num: Number of records of an embedded source; 0 for its default.
       size: Side of an embedded source's images in pixels; 0 for its default.
       seed: Seed of an embedded source.
       exclude: Folders below a folder of images that are written to.
+      masks: Pattern of the masks' names in a folder or archive of images, see `mask_names.named`.
 
     Raises:
       UserError: There is no such source; the message lists what there is.
     """
     text = str(spec)
     name = text.removeprefix(PREFIX)
-    if name in EMBEDDED:
+    if name in (*EMBEDDED, *LABELED):
+        if masks:
+            raise UserError(f"masks={masks}: goes with a folder or archive of images, not {text}")
         num, size = num or _DEFAULTS[name]["num"], size or _DEFAULTS[name]["size"]
         if name == "photos":
             from gen_jax.data.prepare.sources.photos import PhotosSource
@@ -50,11 +58,23 @@ def open_source(
             from gen_jax.data.prepare.sources.pictograms import PictogramsSource
 
             return PictogramsSource(num, seed, size)
+        if name == "composites":
+            from gen_jax.data.prepare.sources.composites import CompositesSource
+
+            return CompositesSource(num, seed, size)
+        if name == "plates":
+            from gen_jax.data.prepare.sources.plates import PlatesSource
+
+            return PlatesSource(num, seed, size)
         from gen_jax.data.prepare.sources.shapes import ShapesSource
 
         return ShapesSource(num, seed, size)
     if num:
-        raise UserError(f"num={num}: only {_names('and')} take a number of records")
+        raise UserError(
+            f"num={num}: only {_names('and')} take a number of records, and {', '.join(LABELED)}"
+        )
+    if masks and text.startswith(("tfds:", "hf:")):
+        raise UserError(f"masks={masks}: goes with a folder or archive of images, not {text}")
     if text.startswith("tfds:"):
         from gen_jax.data.prepare.sources.tfds import open_tfds
 
@@ -67,11 +87,11 @@ def open_source(
     if not path.is_dir() and (inside := archives.split(text)):
         from gen_jax.data.prepare.sources.archive import ArchiveSource
 
-        return ArchiveSource(*inside)
+        return ArchiveSource(*inside, masks)
     if path.is_dir():
         from gen_jax.data.prepare.sources.image_folder import ImageFolderSource
 
-        return ImageFolderSource(path, exclude)
+        return ImageFolderSource(path, exclude, masks)
     problem = "is a file, not a folder" if path.exists() else "no such folder"
     raise UserError(
         f"source={text}: {problem}; expected a folder of images, FILE.zip[:PREFIX], "
@@ -95,7 +115,7 @@ def check_unambiguous(spec: str, out: str) -> None:
       UserError: There is a folder of this name; the message has both spellings.
     """
     is_out = bool(out) and os.path.abspath(out) == os.path.abspath(spec)
-    if spec in EMBEDDED and os.path.isdir(spec) and not is_out:
+    if spec in (*EMBEDDED, *LABELED) and os.path.isdir(spec) and not is_out:
         raise UserError(
             f"source={spec}: there is a folder of this name; write ./{spec} for the folder, or "
             f"{PREFIX}{spec} for the {spec} that come with the package"

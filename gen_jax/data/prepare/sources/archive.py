@@ -17,12 +17,13 @@ class ArchiveSource(CaptionedFiles):
 
     name = "archive"
 
-    def __init__(self, archive: pathlib.Path, prefix: str = ""):
+    def __init__(self, archive: pathlib.Path, prefix: str = "", masks: str = ""):
         """Lists the archive.
 
         Args:
           archive: The zip file.
           prefix: Folder in it, "" for all of it. Its captions.jsonl names files below that folder.
+          masks: Pattern of the masks' names, see `mask_names.named`.
 
         Raises:
           UserError: There is no such archive, no image in it, or a wrong line in captions.jsonl.
@@ -46,6 +47,7 @@ class ArchiveSource(CaptionedFiles):
             captions_digest=digest,
             left_out=left_out,
             where=where,
+            masks=masks,
         )
 
     def _bytes(self, index: int) -> bytes:

@@ -25,6 +25,7 @@ class RawImage:
       group: digest that the split is drawn from, where several examples must share one; "" for
         the example's own.
       split: Split that the source itself puts it in, "" if the digest decides.
+      mask: Label map uint8 [h, w] of the image, or None.
     """
 
     key: str
@@ -36,6 +37,7 @@ class RawImage:
     attributes: dict[str, Any] = dataclasses.field(default_factory=dict)
     group: str = ""
     split: str = ""
+    mask: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,21 +5,25 @@ import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from gen_jax.common.errors import UserError
 from gen_jax.common.left_out import LeftOut
 from gen_jax.data import images
+from gen_jax.data.prepare.sources import mask_names
 from gen_jax.data.prepare.sources.base import SPLITS, RawImage, Rejected
 from gen_jax.data.schema import NO_LABEL
 from gen_jax.data.text import captions
 
-_SPLIT = "split"
+_SPLIT, _MASK = "split", "mask"
 
 
 class CaptionedFiles:
     """Base of sources of image files, with captions if there is a captions.jsonl.
 
     The path of the sub-folder is the image's `label_name`; images at the top have no label. A line
-    of captions.jsonl may name the split of its image ("split": "train", "val" or "test").
+    of captions.jsonl may name the split of its image ("split": "train", "val" or "test") and its
+    mask ("mask": "labels/001.png"), a file that is then not an image of the source.
 
     Args:
       keys: Name of each image, which UTF-8 can hold.
@@ -28,6 +32,8 @@ class CaptionedFiles:
       captions_digest: SHA-256 of captions.jsonl, "" without one.
       left_out: What is not given.
       where: Name of captions.jsonl in messages.
+      masks: Pattern of the masks' names, see `mask_names.named`; "" for those that
+        captions.jsonl names.
     """
 
     embedded = False
@@ -41,10 +47,16 @@ class CaptionedFiles:
         captions_digest: str,
         left_out: Sequence[LeftOut],
         where: str,
+        masks: str = "",
     ):
-        self._keys = list(keys)
+        self._captions, missing = captions.match(written, keys)
+        self._places = {key: place for place, key in enumerate(keys)}
+        entries = self._captions.items()
+        named = {key: e.attributes[_MASK] for key, e in entries if _MASK in e.attributes}
+        self._masks = mask_names.named(self._places, masks, named)
+        no_images = set(self._masks.values())
+        self._keys = [key for key in keys if key not in no_images]
         self._left_out = [Rejected(item.name, item.reason, item.advice) for item in left_out]
-        self._captions, missing = captions.match(written, self._keys)
         known = {item.key for item in self._left_out}
         self._left_out += [
             Rejected(f"{name} (line {entry.line} of {captions.FILE})", "missing", "no such file")
@@ -84,7 +96,8 @@ class CaptionedFiles:
         entry = self._captions.get(key)
         attributes = dict(entry.attributes) if entry else {}
         try:
-            data = self._bytes(index)
+            data = self._bytes(self._places[key])
+            mask = self._mask(key)
         except images.ImageError as error:
             error.key = key
             raise
@@ -96,8 +109,22 @@ class CaptionedFiles:
             label_name=parent if parent != "." else "",
             attributes=attributes,
             split=attributes.get(_SPLIT, ""),
+            mask=mask,
         )
 
+    def _mask(self, key: str) -> np.ndarray | None:
+        """Returns the label map of an image, None if it has none."""
+        if key not in self._masks:
+            return None
+        name = self._masks[key]
+        if name not in self._places:
+            raise images.ImageError(images.BAD_MASK, f"{name}: no such file")
+        try:
+            return images.read_mask(self._bytes(self._places[name]))
+        except images.ImageError as error:
+            reason = str(error).removeprefix(f"{error.reason}: ")
+            raise images.ImageError(images.BAD_MASK, f"{name}: {reason}") from None
+
     def _bytes(self, index: int) -> bytes:
-        """Returns the encoded image; raises ImageError if it cannot be read."""
+        """Returns the file at a place in `keys`; raises ImageError if it cannot be read."""
         raise NotImplementedError

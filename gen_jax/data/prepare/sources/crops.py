@@ -65,6 +65,7 @@ class CropsSource:
         if self._last is None or self._last[0] != index:
             raw = self._pictures.read(index)
             pixels = raw.pixels if raw.pixels is not None else images.open_strict(raw.data)[0]
+            quality.check_mask(raw.mask, pixels)
             self._last = (index, raw, pixels, quality.pixel_digest(pixels))
         return self._last[1:]
 
@@ -82,6 +83,7 @@ class CropsSource:
             key=f"{raw.key}#{number:03d}",
             data=None,
             pixels=np.ascontiguousarray(pixels[y0 : y0 + side, x0 : x0 + side]),
+            mask=None if raw.mask is None else raw.mask[y0 : y0 + side, x0 : x0 + side],
             attributes={**raw.attributes, "picture": raw.key, "crop": [x0, y0, side]},
             group=digest,
         )

@@ -15,12 +15,18 @@ class ImageFolderSource(CaptionedFiles):
 
     name = "folder"
 
-    def __init__(self, root: str | os.PathLike, exclude: Sequence[str | os.PathLike] = ()):
+    def __init__(
+        self,
+        root: str | os.PathLike,
+        exclude: Sequence[str | os.PathLike] = (),
+        masks: str = "",
+    ):
         """Lists the folder.
 
         Args:
           root: The folder.
           exclude: Folders to leave out, because they are written to.
+          masks: Pattern of the masks' names, see `mask_names.named`.
 
         Raises:
           UserError: There is no image in it, or its captions.jsonl has a wrong line.
@@ -37,6 +43,7 @@ class ImageFolderSource(CaptionedFiles):
             # An interrupted run may have made the output folder: what is reported must not change.
             left_out=[item for item in listing.left_out if item.reason != left_out.OUTPUT],
             where=str(path),
+            masks=masks,
         )
 
     def _bytes(self, index: int) -> bytes:
