@@ -198,7 +198,7 @@ def test_a_batch_is_learnt(name):
     assert losses[-1] < 0.98 * losses[0] and np.mean(losses[5:]) < np.mean(losses[:5])
 
 
-# Of "vqvae" `test_vqvae.py` compares fifty steps in every run.
+# Of "vqvae" `test_vqvae.py` compares single steps in every run.
 @pytest.mark.parametrize(
     "name", but_slow("art", "ldm", "dino", "mask_feat", "restore", nightly=("vqvae",))
 )
