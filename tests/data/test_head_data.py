@@ -8,7 +8,8 @@ from scipy import ndimage
 from gen_jax.common.errors import UserError
 from gen_jax.data import composites
 from gen_jax.data.load import change_steps, landmark_steps
-from gen_jax.data.load.head_transforms import IGNORED, ChangedPairs, LabeledCrops, Landmarks, Plates
+from gen_jax.data.load.head_transforms import ChangedPairs, LabeledCrops, Landmarks, Plates
+from gen_jax.data.load.mask_steps import IGNORED
 from gen_jax.data.prepare.sources import open_source, plate_draw
 from gen_jax.data.text import plate_characters
 
