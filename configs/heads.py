@@ -2,7 +2,10 @@
 
     python -m gen_jax.main --config=configs/heads.py:head=segmentation --workdir=runs/segments
 
-Laptop recipes on embedded data (docs/heads.md); `data=DIR` takes your own.
+`head` is segmentation, change, landmarks or plates; `data=DIR` takes your own data. Each has a
+trunk of 300,000 parameters and 2,000 steps of 16 images of 64 x 64 pixels (plates 128 x 32): a
+tenth of a CPU second per step. Measured are 1,500 steps of segmentation, mIoU 0.71 on held-out
+cut-outs over held-out photographs; the others and their data are in docs/heads.md.
 """
 
 from gen_jax.common.errors import UserError

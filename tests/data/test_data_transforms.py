@@ -122,7 +122,7 @@ def test_faces_without_attributes_are_noted():
 @pytest.mark.parametrize(
     ("values", "line"),
     [
-        (dict(name="crop"), ".name='crop': expected one of art_captions, crops, face_captions"),
+        (dict(name="crop"), ".name='crop': expected one of art_captions, changed_pairs, crops"),
         (dict(flip=True), ".name=None: expected one of"),
         (dict(name="crops", gray=True), ": unknown key 'gray'; Crops takes crop_scale, flip"),
         ("crops", "='crops': expected a dict with the name of a transform and its fields"),
