@@ -2,7 +2,11 @@
 
     python -m gen_jax.main --config=configs/heads.py:head=segmentation --workdir=runs/segments
 
-Laptop recipes on embedded data (docs/heads.md); `data=DIR` takes your own.
+`head` is segmentation, change, landmarks or plates; `data=DIR` takes your own data. Each has a
+trunk of 300,000 parameters and 2,000 steps of 16 images of 64 x 64 pixels (plates 128 x 32): a
+tenth of a CPU second per step. Measured: mIoU 0.71 on held-out cut-outs over held-out photographs
+(1,500 steps), NME 4.1% on held-out people (600), F1 0.80 of changed pixels (400), each with its
+data in docs/heads.md; plates are not yet measured.
 """
 
 from gen_jax.common.errors import UserError

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 
 from gen_jax.common import pictures
-from gen_jax.data.load.head_transforms import IGNORED
+from gen_jax.common.errors import UserError
+from gen_jax.data.load.mask_steps import IGNORED
 from gen_jax.evaluation.base import Data, Evaluator, Predictor, Reads, Result, held_out
 from gen_jax.metrics import segmentation
 
@@ -43,6 +44,11 @@ class Segmentation(Evaluator):
         out = predict.batched("read", {"image": batch["image"]}, self.batch_size)
         target, predicted = batch["mask"], out["mask"]
         classes = predict.task.head.classes
+        if unknown := sorted(set(np.unique(target).tolist()) - {*range(classes), IGNORED}):
+            raise UserError(
+                f"{data.folder}: masks have the class {unknown[0]}, and config.task.head.classes="
+                f"{classes}; set it to the number of label_values of the transform"
+            )
         counts = segmentation.confusion(predicted, target, classes)
         constant = np.full_like(target, counts.sum(1).argmax())
         metrics = {

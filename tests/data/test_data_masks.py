@@ -72,13 +72,18 @@ def test_masks_by_pattern_and_in_an_archive(folder, make_dataset, tmp_path):
 def test_crops_take_their_part_of_the_mask(tmp_path, make_dataset):
     root = tmp_path / "gray"
     root.mkdir()
-    values = np.random.default_rng(1).integers(0, 256, (64, 64), np.uint8)
+    blocks = np.random.default_rng(1).choice(np.uint8([0, 255]), (10, 12))
+    values = np.kron(blocks, np.ones((16, 16), np.uint8))
     Image.fromarray(np.stack([values] * 3, -1)).save(root / "x.png")
     Image.fromarray(values).save(root / "x_mask.png")
-    out = make_dataset(root, masks="{folder}/{stem}_mask.png", crops=4, size=64, format="png")
-    for record in records(out).values():
+    pattern = "{folder}/{stem}_mask.png"
+    out = make_dataset(root, masks=pattern, crops=6, size=64, format="png")
+    crops = records(out).values()
+    assert len({tuple(record.attributes["crop"]) for record in crops}) == 6
+    for record in crops:
         example = steps.decode(schema.pack(record))
-        np.testing.assert_array_equal(example["image"][..., 0], example["mask"])
+        same = (example["image"][..., 0] > 127) == (example["mask"] > 127)
+        assert same.mean() > 0.9, "the image is interpolated, its mask is not"
 
 
 @pytest.mark.parametrize(
@@ -136,4 +141,7 @@ def test_nearest_classes_survive_resizing():
         small = images.resize_mask(mask, *size)
         assert small.shape == size and set(np.unique(small)) <= {0, 7, 255}
     np.testing.assert_array_equal(images.resize_mask(mask, 39, 51)[1::3, 1::3], mask)
+    # The class at the center of a pixel that covers 3 x 3 is the middle one.
+    third = images.resize_mask(mask[:12, :15], 4, 5)
+    np.testing.assert_array_equal(third, mask[1:12:3, 1:15:3])
     np.testing.assert_array_equal(images.decode_mask(images.encode_mask(mask)), mask)

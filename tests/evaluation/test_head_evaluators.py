@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gen_jax.common.errors import NoSplit
+from gen_jax.common.errors import NoSplit, UserError
 from gen_jax.data.text.plate_characters import encode
 from gen_jax.evaluation import Predictor, build_evaluators
 from gen_jax.evaluation.change import Change
@@ -57,6 +57,9 @@ def test_segmentation_counts_pixels_and_boundaries():
     assert result.metrics["iou_0"] == pytest.approx(outside / (outside + 64))
     assert result.metrics["miou_constant"] == pytest.approx(outside / (30 * 32) / 2)
     assert result.metrics["boundary_f"] < 1.0
+    mask[0, 9, 9] = 2
+    with pytest.raises(UserError, match=r"masks have the class 2, and config.task.head.classes=2"):
+        evaluator(Read("segmentation", mask=wrong), Split(image=images, mask=mask))
 
 
 def test_plates_count_texts_by_height_and_by_confidence():

@@ -13,7 +13,7 @@ from PIL import Image
 
 from gen_jax.common import archives
 from gen_jax.common.errors import UserError
-from gen_jax.data import composites
+from gen_jax.data import composites, pictogram_atlas
 from gen_jax.data.load.augmentation import Example, Transform
 
 PICTOGRAMS = "pictograms"
@@ -33,14 +33,14 @@ def cutouts(spec: str, held_out: bool) -> tuple[composites.Cutout, ...]:
     Raises:
       UserError: There is no such folder or archive, or it has too few cut-outs.
     """
-    found = _pictograms(held_out) if spec == PICTOGRAMS else _files(spec, held_out)
-    if not found:
+    images = _pictograms(held_out) if spec == PICTOGRAMS else _files(spec, held_out)
+    if not images:
         raise UserError(
             f"objects={spec}: found no image with transparent parts among its PNG and WebP files "
             f"(one in {_HELD_OUT} is held out); expected {PICTOGRAMS}, a folder or "
             "FILE.zip[:PREFIX]"
         )
-    return tuple(found)
+    return tuple(images)
 
 
 def _is_held_out(name: str) -> bool:
@@ -48,15 +48,13 @@ def _is_held_out(name: str) -> bool:
 
 
 def _pictograms(held_out: bool) -> list[np.ndarray]:
-    from gen_jax.data.prepare.sources import pictogram_draw
-    from gen_jax.data.prepare.sources.pictogram_scene import SUBJECTS
-
-    names = [name for name in SUBJECTS if _is_held_out(name) == held_out]
-    return [pictogram_draw.pictogram(name, None) for name in names]
+    places = range(pictogram_atlas.count())
+    chosen = (pictogram_atlas.pictogram(i) for i in places if _is_held_out(str(i)) == held_out)
+    return [image for image in chosen if image[..., 3].max() >= 128]
 
 
 def _files(spec: str, held_out: bool) -> list[np.ndarray]:
-    found, path = [], pathlib.Path(spec)
+    images, path = [], pathlib.Path(spec)
     if path.is_dir():
         inside = (p for p in sorted(path.rglob("*")) if p.suffix.lower() in _ENDINGS)
         files = ((p.relative_to(path).as_posix(), p.read_bytes()) for p in inside)
@@ -72,8 +70,8 @@ def _files(spec: str, held_out: bool) -> list[np.ndarray]:
         with Image.open(io.BytesIO(data)) as image:
             rgba = np.asarray(image.convert("RGBA"))
         if rgba[..., 3].min() < 128 <= rgba[..., 3].max():
-            found.append(rgba)
-    return found
+            images.append(rgba)
+    return images
 
 
 @dataclasses.dataclass(frozen=True)

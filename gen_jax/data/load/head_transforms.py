@@ -9,8 +9,6 @@ from gen_jax.data import composites, degradations
 from gen_jax.data.load import augmentation, change_steps, landmark_steps, mask_steps, plate_steps
 from gen_jax.data.load.named_transform import WHERE, NamedTransform
 
-IGNORED = 255  # index of pixels that do not count
-
 
 @dataclasses.dataclass(frozen=True)
 class LabeledCrops(NamedTransform):
@@ -70,7 +68,7 @@ class LabeledCrops(NamedTransform):
 
     def _image_steps(self, size, train, features):
         chain = [
-            mask_steps.classes(self.label_values, self.ignored_values, IGNORED),
+            mask_steps.classes(self.label_values, self.ignored_values),
             mask_steps.crop_with_mask(size, self.crop_scale, train),
         ]
         if not train:

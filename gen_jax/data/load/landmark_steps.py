@@ -18,16 +18,16 @@ def points(count: int) -> Transform:
     def run(example: Example, rng: np.random.Generator) -> Example:
         written = example["attributes"].get("landmarks")
         try:
-            found = np.asarray(written, np.float32)
+            landmarks = np.asarray(written, np.float32)
         except (TypeError, ValueError):
-            found = np.empty(0, np.float32)
-        if found.shape != (count, 2) or not np.isfinite(found).all():
+            landmarks = np.empty(0, np.float32)
+        if landmarks.shape != (count, 2) or not np.isfinite(landmarks).all():
             raise UserError(
                 f"{example['key']}: expected an attribute landmarks of {count} pairs [x, y] in "
                 "fractions of the image's sides; write them into captions.jsonl, or change points "
                 "of the transform and of the head"
             )
-        return {**example, "points": found}
+        return {**example, "points": landmarks}
 
     return run
 
@@ -67,8 +67,8 @@ def pose(
             flags=cv2.INTER_AREA if min(height, width) > size else cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        found = example["points"] @ rotation.T.astype(np.float32) + offset.astype(np.float32)
-        return {**example, "image": posed, "points": found}
+        posed_points = example["points"] @ rotation.T.astype(np.float32) + offset.astype(np.float32)
+        return {**example, "image": posed, "points": posed_points}
 
     return run
 

@@ -9,22 +9,24 @@ from gen_jax.data import degradations, images
 from gen_jax.data.degradations.base import from_bytes, to_bytes
 from gen_jax.data.load.augmentation import Example, Transform
 
+IGNORED = 255
+"""Class of pixels in a label map that count neither in losses nor in metrics."""
+
 _VALUES = 256  # of an 8-bit label map
 
 
-def classes(label_values: Sequence[int], ignored_values: Sequence[int], ignored: int) -> Transform:
+def classes(label_values: Sequence[int], ignored_values: Sequence[int]) -> Transform:
     """Replaces the values of "mask" by class indices.
 
     Args:
       label_values: Value of each class in the label maps, in the order of the classes.
-      ignored_values: Values of pixels that do not count.
-      ignored: Index that these get.
+      ignored_values: Values of pixels that do not count, which become `IGNORED`.
 
     Raises:
       UserError: When called: an example has no mask, or its mask has another value.
     """
     table = np.full(_VALUES, -1, np.int16)
-    table[list(ignored_values)] = ignored
+    table[list(ignored_values)] = IGNORED
     for index, value in enumerate(label_values):
         table[value] = index
 

@@ -7,9 +7,6 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-IGNORED = 255
-"""Class of pixels in a label map that count neither in losses nor in metrics."""
-
 
 @runtime_checkable
 class HeadObjective(Protocol):

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from gen_jax.common import ranges
+from gen_jax.data.load.mask_steps import IGNORED
 from gen_jax.losses import overlap
 from gen_jax.models.heads.segmentation import SegmentationNet
 from gen_jax.models.heads.trunk import crop
-from gen_jax.tasks.head_objectives.base import IGNORED, Maps
+from gen_jax.tasks.head_objectives.base import Maps
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,35 +1,24 @@
 """Draws scenes of pictograms: the atlas of the package, in other colors, on a background."""
 
 import functools
-import pathlib
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
 from gen_jax.common.errors import UserError
+from gen_jax.data import pictogram_atlas
+from gen_jax.data.pictogram_atlas import ATLAS, COLUMNS, SIDE
 from gen_jax.data.prepare.sources import pictogram_scene
 from gen_jax.data.prepare.sources.pictogram_scene import BACKGROUNDS, COLORS, SUBJECTS, Scene
-
-ATLAS = pathlib.Path(__file__).resolve().parents[2] / "pictograms" / "atlas.png"
-SIDE, COLUMNS = 96, 12  # pixels of a pictogram in the atlas, and pictograms per row
 
 _BAND = 42.0  # degrees around the main hue that change with it
 _GRAY = 0.22  # saturation below which a pixel has no hue
 _LEAST_SHARE = 0.45  # of the pixels must have a hue, or the pictogram counts as gray
 
 
-@functools.cache
-def _atlas() -> UInt8[np.ndarray, "h w 4"]:
-    if not ATLAS.is_file():
-        raise UserError(f"pictograms: {ATLAS} is missing; install gen_jax again")
-    with Image.open(ATLAS) as image:
-        return np.asarray(image.convert("RGBA"))
-
-
 def _own(subject: str) -> UInt8[np.ndarray, "s s 4"]:
-    row, column = divmod(list(SUBJECTS).index(subject), COLUMNS)
-    return _atlas()[row * SIDE : (row + 1) * SIDE, column * SIDE : (column + 1) * SIDE]
+    return pictogram_atlas.pictogram(list(SUBJECTS).index(subject))
 
 
 def _main_part(hsv: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -127,5 +116,5 @@ def draw(scene: Scene, size: int) -> UInt8[np.ndarray, "size size 3"]:
 def check_names() -> None:
     """Raises UserError if the atlas does not hold as many pictograms as there are names."""
     rows = -(-len(pictogram_scene.SUBJECTS) // COLUMNS)
-    if _atlas().shape[:2] != (rows * SIDE, COLUMNS * SIDE):
+    if pictogram_atlas.whole().shape[:2] != (rows * SIDE, COLUMNS * SIDE):
         raise UserError(f"pictograms: {ATLAS} belongs to another version; install gen_jax again")
