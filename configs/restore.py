@@ -69,6 +69,7 @@ def get_config(arg=None):
             adversarial_start=0,
             estimate_weight=0.1,
             gate_weight=0.01,
+            estimator_only=False,
             teacher_forcing_prob=0.25,
         )
         config.evaluators = dict(

@@ -56,6 +56,7 @@ VARIANTS += [
     (restore_text, "text=cross,gate=none"), (restore_text, "finish,text_stages=body"),
     (restore_text, "variant=large"), (restore_text, "variant=large,debug"),
     (restore_text, "recipe=package,data=x"), (restore_text, "recipe=package,debug"),
+    (restore_text, "recipe=estimator,debug"),
     (faces, "size=small,res=16,objective=imle,gray"), (faces, "objective=projected"),
     (faces, "size=huge,res=256,objective=paired"), (faces, "size=large,objective=adversarial"),
     (faces_text, "objective=adversarial,encoder=clip"),

@@ -71,6 +71,7 @@ class RestoreTask(Task):
       adversarial_start: Number of updates before the adversarial loss begins.
       estimate_weight: Weight of the mean absolute error of the estimator.
       gate_weight: Weight of the squared difference between gates and `severity`.
+      estimator_only: Whether only the estimator is trained, so that the network is not applied.
       teacher_forcing_prob: Probability that a training crop is conditioned on the true degradation
         vector instead of the estimate.
     """
@@ -94,6 +95,7 @@ class RestoreTask(Task):
     adversarial_start: int = 0
     estimate_weight: float = 0.1
     gate_weight: float = 0.0
+    estimator_only: bool = False
     teacher_forcing_prob: float = 0.25
 
     parts: ClassVar = {
@@ -149,6 +151,10 @@ class RestoreTask(Task):
             raise UserError(
                 "config.task: every weight of a pixel error is 0; set one of "
                 + ", ".join(f"{name}_weight" for name in _TERMS)
+            )
+        if self.estimator_only and (self.estimator is None or self.discriminator is not None):
+            raise UserError(
+                "config.task.estimator_only: name a network with an estimator, and no discriminator"
             )
         every = self.perceptual_every
         ranges.check_range(every, ranges.AT_LEAST_1, "config.task.perceptual_every", int)
@@ -222,6 +228,10 @@ class RestoreTask(Task):
         return {"degradation": batch["degradation"], "sigma": sigma}
 
     def _loss(self, params, everything, extra, batch, rngs, frozen):
+        if self.estimator_only:
+            estimate = self._estimator_output(params, batch)
+            error = jnp.abs(estimate - batch["degradation"]).mean()
+            return self.estimate_weight * error, ({"model/estimate": error}, extra)
         x = pixels.to_unit(batch["image"])
         output, estimate = self._trained_on(params, batch, rngs, frozen)
         y, gates = output.image, output.gates

@@ -164,6 +164,9 @@ _BROAD = {
     ),
 }
 
+# For training the estimator alone: more of what is hard to tell from texture, and of nothing.
+_BROAD_ESTIMATES = {**_BROAD, "weights": (8, 3, 3, 1, 3, 4, 3, 3, 8, 3, 6)}
+
 
 def _stage(blur, resize, resize_chance, sigma, shot):
     """One order of the degradations of Real-ESRGAN, without its JPEG."""
@@ -235,6 +238,7 @@ PRESETS: dict[str, Mapping[str, Any]] = {
     "photograph": _PHOTOGRAPH,
     "photograph_camera": _MOSTLY_CAMERA,
     "broad": _BROAD,
+    "broad_estimates": _BROAD_ESTIMATES,
     "real": _ORDER,
     "real_second_order": {"name": "chain", "steps": (_ORDER, _ORDER)},
     "real_x4": _REAL_X4,
