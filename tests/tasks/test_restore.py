@@ -220,6 +220,18 @@ def test_told_share_decides_who_hears_the_truth():
         assert abs(truth.mean() - share) <= (0.06 if share == 0.25 else 0)
 
 
+def test_the_estimator_can_be_trained_alone():
+    task = build_task(restore_text.get_config("recipe=estimator,debug").task.to_dict())
+    params, extra = filled(task)
+    spec = {k: jnp.zeros((2, *v.shape), v.dtype) for k, v in task.batch_spec().items()}
+    grad = jax.jit(jax.grad(lambda p: task._loss(p, p, extra, spec | batch(task, 2), {}, {})[0]))
+    sizes = {k: sum(float(jnp.abs(x).sum()) for x in jax.tree.leaves(v))
+             for k, v in grad(params["model"]).items()}  # fmt: skip
+    assert sizes["estimator"] > 0 and sizes["network"] == sizes["text_encoder"] == 0
+    with pytest.raises(UserError, match="estimator_only: name a network with an estimator"):
+        debug_task(estimator_only=True)
+
+
 def test_a_discriminator_is_a_second_group_and_sets_in_late():
     task = debug_task("debug,variant=dncnn,adversarial")
     assert list(task.losses()) == ["model", "disc"]
