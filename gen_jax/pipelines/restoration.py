@@ -133,6 +133,7 @@ class Restorer:
         vectors = [self._run("estimate", {"degraded": p[None]})["estimate"][0] for p in parts]
         vector = np.mean(vectors, 0)
         estimate = {k: float(v * SCALES[k]) for k, v in zip(PARAMETERS, vector)}
+        estimate = restore_estimate.without_aperture(estimate, known.get("scale", 0.0))
         raised = {k: v for k, v in (least or {}).items() if v > estimate[k]}
         return restore_estimate.with_given(estimate, {**raised, **known}, parts)
 

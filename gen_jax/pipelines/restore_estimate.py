@@ -12,6 +12,7 @@ from gen_jax.pipelines.tiles import Source
 
 _PART, _PLACES = 192, 3
 _GRID = 8  # pixels per side of a JPEG block
+_APERTURE = 1.0 / math.sqrt(12.0)  # standard deviation of a pixel's area, in pixels
 Part = Float[np.ndarray, "h w c"]
 
 
@@ -46,6 +47,22 @@ def parts(source: Source, size: tuple[int, int]) -> list[Part]:
 def middle(estimates: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Returns the median of the estimates of several frames, name by name."""
     return {k: float(np.median([e[k] for e in estimates])) for k in estimates[0]}
+
+
+def without_aperture(estimate: Mapping[str, float], scale: float | int = 0.0) -> dict[str, float]:
+    """Takes the blur of sampling off the estimated blur.
+
+    A pixel is the mean over its area, a blur of 1 / sqrt(12) of its side that every image has.
+    Variances add up. To remove that blur would only sharpen the noise.
+
+    Args:
+      estimate: Name of `PARAMETERS` -> strength in its unit.
+      scale: Binary logarithm of the factor that the image was enlarged by.
+    """
+    if "blur" not in estimate:
+        return dict(estimate)
+    square = estimate["blur"] ** 2 - (2.0**scale * _APERTURE) ** 2
+    return {**estimate, "blur": math.sqrt(max(0.0, square))}
 
 
 def with_given(

@@ -235,6 +235,14 @@ def test_the_estimate_is_at_least_the_compression_that_a_file_states(command, tm
     assert found["out_a.jpg"]["error"] > found["out_b.png"]["error"]
 
 
+def test_the_blur_of_sampling_is_no_blur_of_the_image():
+    kept = restore_estimate.without_aperture({"blur": 0.28, "sigma": 3.0})
+    assert kept == {"blur": 0.0, "sigma": 3.0}
+    one, two = (restore_estimate.without_aperture({"blur": 1.0}, k)["blur"] for k in (0, 1))
+    assert one == pytest.approx((1 - 1 / 12) ** 0.5) and two == pytest.approx((1 - 1 / 3) ** 0.5)
+    assert restore_estimate.without_aperture({"sigma": 1.0}) == {"sigma": 1.0}
+
+
 def test_symmetries_are_averaged_and_replayed(command, run, tmp_path):
     source = save(tmp_path / "a.png", picture())
     found = []
