@@ -299,7 +299,9 @@ _MEANINGS: dict[str, dict[str, Meaning]] = {
         r"plate_exact_(\d+)_(\d+)": Meaning(
             r"The same of plates seen at a height of \1 to \2 pixels.", HIGHER
         ),
-        "plate_char": Meaning("1 - edit distance over the number of true characters.", HIGHER),
+        "plate_char": Meaning(
+            "One minus the edit distance over the number of true characters.", HIGHER
+        ),
         "plate_char_constant": Meaning("Control: plate_char of one text for all plates."),
         "ece": Meaning("Calibration error of the confidence: mean gap to the share right.", LOWER),
         r"coverage_at_(\d+)": Meaning(
