@@ -156,15 +156,17 @@ def main(_) -> None:
     outputs.check_file(_OUT.value, "--out")
     if bool(_RUN.value) + bool(_REAL.value or _FAKE.value) + bool(_BENCHMARK.value) != 1:
         raise UserError("name either --run, or --real and --fake, or --benchmark")
+    for flag in (_DEGRADATION, _ALPHA, _DELTA, _TOLERANCE):
+        if flag.present and not _CALIBRATE.value:
+            raise UserError(f"--{flag.name} goes with --calibrate: name both, or leave it out")
     if _BENCHMARK.value:
+        if _CALIBRATE.value:
+            raise UserError("--calibrate does not go with --benchmark: leave one of them out")
         _evaluate_restorer()
         return
     if _CALIBRATE.value:
         _calibrate()
         return
-    for flag in (_DEGRADATION, _ALPHA, _DELTA, _TOLERANCE):
-        if flag.present:
-            raise UserError(f"--{flag.name} goes with --calibrate: name both, or leave it out")
     for flag in (_IMAGES, _RESTORER, _WEIGHTS, _SIGMA, _SCALE, _QUALITY, _SYMMETRIES):
         if flag.present:
             raise UserError(f"--{flag.name} goes with --benchmark: name one, or leave it out")
